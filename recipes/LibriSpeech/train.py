@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Train a streaming transducer with an amortized encoder.
+
+    python train.py hparams/amnet.yaml --data_folder=FOLDER
+
+FOLDER holds splits in LibriSpeech's layout. A training that was interrupted
+goes on when the same command is given again. At its end the last checkpoints
+are averaged, the model is written to OUTPUT_FOLDER/model, and dev and test are
+evaluated.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.checkpoints import average_checkpoints
+from speechbrain.utils.distributed import if_main_process, run_on_main
+
+from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.device import frame_mask
+from speechbrain_amnet.hparams import (
+    load_hparams,
+    parse_arguments,
+    resolve_hparams,
+)
+from speechbrain_amnet.tokens import BLANK, train_tokenizer
+
+logger = logging.getLogger("train")
+
+
+class Recogniser(sb.Brain):
+    """The transducer, its losses, and what is logged of them."""
+
+    def compute_forward(self, batch, stage):
+        """Encode, and in training predict every token at every frame."""
+        batch = batch.to(self.device)
+        wavs, lengths = batch.sig
+        train = stage == sb.Stage.TRAIN
+        if train and self.hparams.augment:
+            wavs = self.hparams.speed_perturb(wavs)
+            gain = self.hparams.gain_db / 20 * torch.randn(len(wavs), 1)
+            wavs = wavs * 10 ** gain.to(wavs)
+        features, lengths = self.modules.features(wavs, lengths)
+        if train and self.hparams.augment:
+            # [batch, frames, stack * mels] -> [batch, 10 ms steps, mels]
+            shape = features.shape
+            features = features.reshape(len(wavs), -1, self.hparams.n_mels)
+            features = self.hparams.drop_frequencies(features)
+            features = self.hparams.drop_times(features).reshape(shape)
+        branch = 0 if train and not self.routed else None
+        encoded, routing = self.modules.encoder(
+            features, lengths, branch=branch
+        )
+        tokens, token_lengths = batch.tokens
+        logits = self.modules.joint(encoded, self.modules.predictor(tokens))
+        ctc = self.modules.ctc_head(encoded) if train else None
+        return encoded, lengths, routing, logits, ctc
+
+    def compute_objectives(self, outputs, batch, stage):
+        """Transducer, CTC and routing losses; words and routing on dev."""
+        encoded, lengths, routing, logits, ctc = outputs
+        tokens, token_lengths = batch.tokens
+        loss = self.hparams.transducer_loss(
+            logits, tokens, lengths, token_lengths
+        )
+        parts = {"transducer": loss}
+        routing_parts = self.hparams.routing_loss(
+            routing, lengths, self.hparams.encoder.dense_flops
+        )
+        if stage == sb.Stage.TRAIN:
+            if self.hparams.ctc_weight:
+                parts["ctc"] = self.ctc_loss(ctc, batch, lengths)
+                loss = loss + self.hparams.ctc_weight * parts["ctc"]
+            if self.routed:
+                weight = self.hparams.routing_weight_schedule.value
+                loss = loss + weight * routing_parts["total"]
+                self.hparams.routing_loss.adapt(routing_parts["saved"])
+        else:
+            self.keep_words(encoded, lengths, batch)
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"The loss is {loss.item()} on the batch with "
+                f"{', '.join(batch.id[:4])}...; lower learning_rate, or look "
+                "at these recordings."
+            )
+        parts.update(routing_parts)
+        self.note(parts, routing, lengths)
+        return loss
+
+    def ctc_loss(self, logits, batch, lengths):
+        """Nats per utterance, mean over the batch."""
+        tokens, token_lengths = batch.tokens
+        frames = (lengths * logits.shape[1]).round().long()
+        counts = (token_lengths * tokens.shape[1]).round().long()
+        loss = torch.nn.functional.ctc_loss(
+            logits.float().log_softmax(-1).transpose(0, 1),
+            tokens,
+            frames,
+            counts,
+            blank=BLANK,
+            reduction="none",
+            zero_infinity=True,  # speech too fast for one token a frame
+        )
+        return loss.mean()
+
+    def note(self, parts, routing, lengths):
+        """Add a batch to the stage's means."""
+        mask = frame_mask(lengths, routing.shares.shape[1])
+        shares = routing.shares.detach().float()[mask]
+        entropy = -(shares * shares.clamp(min=1e-12).log()).sum(-1)
+        now = {name: float(value) for name, value in parts.items()}
+        now["entropy"] = entropy.mean().item()
+        for k, share in enumerate(shares.mean(0).tolist()):
+            now[f"branch_{k}"] = share
+        end = routing.branch_time.new_tensor(0.0)
+        end = routing.backlog.gather(1, mask.sum(1, keepdim=True) - 1).mean()
+        now["backlog_ms"] = 1000 * end.item()
+        size = len(lengths)
+        for name, value in now.items():
+            self.sums[name] = self.sums.get(name, 0.0) + size * value
+        self.seen += size
+
+    def keep_words(self, encoded, lengths, batch):
+        """Search, and count the errors."""
+        found = self.hparams.search(encoded, lengths)
+        words = [self.hparams.tokenizer.decode(ids).split() for ids in found]
+        self.errors.append(batch.id, words, [w.split() for w in batch.wrd])
+
+    @property
+    def done(self):
+        """Share of the training that is done."""
+        return min(1.0, self.optimizer_step / self.total_steps)
+
+    @property
+    def routed(self):
+        """Whether the branches are mixed yet."""
+        return bool(self.hparams.encoder.routed)
+
+    def on_fit_start(self):
+        """Load the checkpoint, if there is one."""
+        super().on_fit_start()
+        self.total_steps = self.hparams.epochs * len(self.train_sampler)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Move everything that follows a schedule."""
+        hparams, done = self.hparams, self.done
+        rate = hparams.learning_rate * hparams.lr_schedule.update(done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        hparams.routing_weight_schedule.update(done)
+        temperature = hparams.temperature_schedule.update(done)
+        if hasattr(hparams.encoder.router, "temperature"):
+            hparams.encoder.router.temperature.fill_(temperature)
+        if not self.routed and done >= hparams.dense_warmup:
+            hparams.encoder.start_routing(copy=hparams.dense_warmup > 0)
+
+    def on_stage_start(self, stage, epoch):
+        """Start the means anew."""
+        self.sums, self.seen = {}, 0
+        if stage != sb.Stage.TRAIN:
+            self.errors = sb.utils.metric_stats.ErrorRateStats()
+
+    def on_stage_end(self, stage, stage_loss, epoch):
+        """Log, and keep a checkpoint of every epoch."""
+        stats = {k: v / max(self.seen, 1) for k, v in self.sums.items()}
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": stage_loss, **stats}
+            return
+        stats["wer"] = self.errors.summarize("error_rate")
+        meta = {
+            "epoch": epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "temperature": self.hparams.temperature_schedule.value,
+            "routing_weight": self.hparams.routing_weight_schedule.value,
+            "cost_weight": float(self.hparams.routing_loss.cost_weight),
+        }
+        if if_main_process():
+            for log in (self.hparams.train_logger, self.tensorboard):
+                log.log_stats(
+                    stats_meta=meta,
+                    train_stats=self.train_stats,
+                    valid_stats={"loss": stage_loss, **stats},
+                )
+        self.checkpointer.save_and_keep_only(
+            meta={"epoch": epoch, "wer": stats["wer"]},
+            num_to_keep=self.hparams.average_checkpoints,
+            keep_recent=True,
+        )
+
+    def average(self):
+        """Load the mean of the last epochs' weights."""
+        checkpoints = self.checkpointer.find_checkpoints(
+            max_num_checkpoints=self.hparams.average_checkpoints,
+            ckpt_predicate=lambda c: "epoch" in c.meta,
+            importance_key=lambda c: c.meta["epoch"],
+        )
+        if not checkpoints:
+            raise ValueError(
+                f"There is no checkpoint in {self.hparams.save_folder}; "
+                "train at least one epoch."
+            )
+        for name in self.hparams.modules:
+            state = average_checkpoints(checkpoints, name)
+            self.hparams.modules[name].load_state_dict(state)
+        return len(checkpoints)
+
+
+def make_data(hparams):
+    """The datasets of the three sets, from their manifests."""
+    splits = {
+        "train": hparams["train_splits"],
+        "valid": hparams["valid_splits"],
+        "test": hparams["test_splits"],
+    }
+    manifests = Path(hparams["save_folder"]) / "manifests"
+    run_on_main(
+        prepare_librispeech,
+        kwargs={
+            "data_folder": hparams["data_folder"],
+            "save_folder": manifests,
+            "splits": splits,
+            "sample_rate": hparams["sample_rate"],
+            "resample": hparams["resample"],
+        },
+    )
+    sets = {
+        name: DynamicItemDataset.from_csv(manifests / f"{name}.csv")
+        for name in splits
+    }
+    tokenizer_args = (
+        [row["wrd"] for row in sets["train"].data.values()],
+        Path(hparams["save_folder"]) / "tokenizer.model",
+        hparams["token_type"],
+        hparams["tokens"],
+    )
+    run_on_main(train_tokenizer, args=tokenizer_args)
+    tokenizer = hparams["tokenizer"] = train_tokenizer(*tokenizer_args)
+
+    @sb.utils.data_pipeline.takes("wav")
+    @sb.utils.data_pipeline.provides("sig")
+    def audio(wav):
+        return sb.dataio.dataio.read_audio(wav)
+
+    @sb.utils.data_pipeline.takes("wrd")
+    @sb.utils.data_pipeline.provides("tokens")
+    def text(wrd):
+        return torch.tensor(tokenizer.encode(wrd))
+
+    for data in sets.values():
+        data.add_dynamic_item(audio)
+        data.add_dynamic_item(text)
+        data.set_output_keys(["id", "sig", "tokens", "wrd"])
+    sets["train"] = sets["train"].filtered_sorted(
+        key_max_value={"duration": hparams["max_seconds"]}
+    )
+    if not len(sets["train"]):
+        raise ValueError(
+            f"No training utterance is shorter than max_seconds = "
+            f"{hparams['max_seconds']}."
+        )
+    return sets
+
+
+def make_loaders(sets, hparams):
+    """Batches of similar length for training, fixed ones for dev."""
+    lengths = [float(row["duration"]) for row in sets["train"].data.values()]
+    by_id = sets["train"].data_ids
+    lengths = [float(sets["train"].data[i]["duration"]) for i in by_id]
+    sampler = DynamicBatchSampler(
+        sets["train"],
+        max_batch_length=max(hparams["batch_seconds"], max(lengths)),
+        num_buckets=hparams["buckets"],
+        lengths_list=lengths,
+        shuffle=True,
+        batch_ordering="random",
+        seed=hparams["seed"],
+    )
+    train = {
+        "batch_sampler": sampler,
+        "num_workers": hparams["num_workers"],
+        # Its own, so that a resumed epoch draws from the other as before.
+        "generator": torch.Generator(),
+    }
+    valid = {"batch_size": 16}
+    return sampler, train, valid
+
+
+def fit_statistics(features, train):
+    """Measure the features' mean and deviation on the training audio."""
+    if not features.fitted:
+        with train.output_keys_as(["sig"]):
+            features.fit_statistics(train[i]["sig"] for i in range(len(train)))
+
+
+def main(argv):
+    """Prepare, train, average, write the model, evaluate."""
+    path, run_opts, overrides = parse_arguments(argv)
+    sb.utils.distributed.ddp_init_group(run_opts)
+    hparams = load_hparams(path, overrides)
+    torch.set_num_threads(hparams["threads"])
+    run_on_main(
+        sb.create_experiment_directory,
+        kwargs={"experiment_directory": hparams["output_folder"]},
+    )
+    resolved = resolve_hparams(path, overrides)
+    folder = Path(hparams["output_folder"])
+    if if_main_process():
+        (folder / "hyperparams.yaml").write_text(resolved)
+
+    sets = make_data(hparams)
+    sampler, train_kwargs, valid_kwargs = make_loaders(sets, hparams)
+    fit_statistics(hparams["features"], sets["train"])
+    brain = Recogniser(
+        modules=hparams["modules"],
+        opt_class=hparams["optimizer"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    brain.train_sampler = sampler
+    # Branches that a step does not use get no gradient.
+    brain.find_unused_parameters = True
+    if if_main_process():
+        brain.tensorboard = hparams["tensorboard"]()
+    brain.fit(
+        hparams["epoch_counter"],
+        sets["train"],
+        sets["valid"],
+        train_loader_kwargs=train_kwargs,
+        valid_loader_kwargs=valid_kwargs,
+    )
+    count = brain.average()
+    logger.info("The weights are the mean of %d checkpoints.", count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Amortized networks and neural diffs for SpeechBrain.
+
+The names exported here are those that hparams files use, as
+``!new:speechbrain_amnet.AmortizedEncoder``. `amnet names` lists them.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Name -> module. Imported when asked for: PyTorch takes seconds to load.
+_HOMES = {
+    "AmortizedEncoder": "encoder",
+    "Arbitrator": "arbitrator",
+    "BacklogAwareLoss": "losses",
+    "Dense": "weights",
+    "Device": "device",
+    "EnergyRouting": "arbitrator",
+    "FixedRouting": "arbitrator",
+    "GreedySearch": "transducer",
+    "Joint": "transducer",
+    "LowRank": "weights",
+    "Predictor": "transducer",
+    "RandomRouting": "arbitrator",
+    "Schedule": "schedules",
+    "StreamingFeatures": "features",
+    "TransducerLoss": "transducer",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_HOMES[name]}", __name__)
+    return getattr(module, name)
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -1,0 +1,368 @@
+"""Routers: what decides, frame by frame, which branch encodes it.
+
+The `Arbitrator` is the learnt one: it reads the frame and the backlog. The
+others are the controls that show that it learns something. A router never
+reads the encoder's state, so all decisions of an utterance can be made before
+its first frame is encoded.
+
+A router is asked in two steps. `prepare` does, for all frames at once, what
+needs no backlog; `decide` does the small rest for one frame.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .device import next_backlog
+
+
+class Routing(NamedTuple):
+    """One decision per frame, and what followed from it.
+
+    shares : [batch, frames, K], the probability of each branch; one-hot when
+        the decision is hard.
+    backlog : [batch, frames] seconds, what each frame found on its arrival.
+    time : [batch, frames] seconds, what each frame takes to encode.
+    flops : [batch, frames], what each frame costs.
+    branch_time : [K] seconds of a frame on each branch.
+    """
+
+    shares: torch.Tensor
+    backlog: torch.Tensor
+    time: torch.Tensor
+    flops: torch.Tensor
+    branch_time: torch.Tensor
+
+    @property
+    def choice(self) -> torch.Tensor:
+        """The likeliest branch of each frame, ``[batch, frames]``."""
+        return self.shares.argmax(-1)
+
+
+class Router(nn.Module):
+    """What every router offers.
+
+    Arguments
+    ---------
+    branches : int
+        How many there are to choose from, the most expensive first.
+    """
+
+    def __init__(self, branches: int):
+        super().__init__()
+        if branches < 1:
+            raise ValueError(
+                f"{type(self).__name__}: branches must be 1 or more, got "
+                f"{branches}."
+            )
+        self.branches = branches
+
+    @property
+    def flops(self) -> int:
+        """FLOPs a frame."""
+        return 0
+
+    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """What can be done for all frames at once.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            ``[batch, frames, size]``
+        first : int
+            Index of the first of these frames in its utterance.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, frames, ...]``, what `decide` reads of each frame.
+        """
+        raise NotImplementedError
+
+    def decide(
+        self, prepared: torch.Tensor, backlog: torch.Tensor
+    ) -> torch.Tensor:
+        """Shares of the branches for one frame.
+
+        Arguments
+        ---------
+        prepared : torch.Tensor
+            One frame of what `prepare` gave, ``[batch, ...]``.
+        backlog : torch.Tensor
+            In frame durations, ``[batch]``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, K]``
+        """
+        return prepared
+
+    def route(
+        self,
+        features: torch.Tensor,
+        branch_time: torch.Tensor,
+        branch_flops: torch.Tensor,
+        frame_duration: float,
+        hard: bool,
+        backlog: torch.Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Routing, torch.Tensor]:
+        """Decide on every frame, following the backlog.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            ``[batch, frames, size]``
+        branch_time : torch.Tensor
+            Seconds of a frame on each branch, ``[K]``.
+        branch_flops : torch.Tensor
+            FLOPs of a frame on each branch, ``[K]``.
+        frame_duration : float
+            Seconds.
+        hard : bool
+            Give the likeliest branch a share of 1.
+        backlog : torch.Tensor, optional
+            What the first frame finds, in seconds, ``[batch]``; 0 if not
+            given.
+        first : int
+            Index of the first of these frames in its utterance.
+
+        Returns
+        -------
+        routing : Routing
+        backlog : torch.Tensor
+            What the next frame will find, in seconds, ``[batch]``.
+        """
+        prepared = self.prepare(features, first).float()
+        if backlog is None:
+            backlog = prepared.new_zeros(len(features))
+        shares, found, time = [], [], []
+        for now in prepared.unbind(1):
+            share = self.decide(now, backlog / frame_duration)
+            if hard:
+                share = nn.functional.one_hot(
+                    share.argmax(-1), self.branches
+                ).to(share)
+            shares.append(share)
+            found.append(backlog)
+            time.append((share * branch_time).sum(-1))
+            backlog = next_backlog(backlog, time[-1], frame_duration)
+        shares = torch.stack(shares, 1)
+        routing = Routing(
+            shares,
+            torch.stack(found, 1),
+            torch.stack(time, 1),
+            (shares * branch_flops).sum(-1),
+            branch_time,
+        )
+        return routing, backlog
+
+
+class Arbitrator(Router):
+    """A small network on the frame and the backlog.
+
+    ``softmax(temperature * V tanh(W x[t] + w log(1 + b[t])))``, with the
+    backlog ``b`` in frame durations. The product with ``W`` is done for all
+    frames at once; what is left to do frame by frame is tiny.
+
+    Arguments
+    ---------
+    input_size : int
+        Features of a frame.
+    branches : int
+        How many there are to choose from.
+    hidden : int
+        Size of the hidden layer.
+    use_backlog : bool
+        False shows what the arbitrator is without it (an ablation).
+
+    Example
+    -------
+    >>> arbitrator = Arbitrator(input_size=320, branches=2)
+    >>> prepared = arbitrator.prepare(torch.randn(3, 7, 320))
+    >>> arbitrator.decide(prepared[:, 0], torch.zeros(3)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        branches: int = 2,
+        hidden: int = 16,
+        use_backlog: bool = True,
+    ):
+        super().__init__(branches)
+        self.use_backlog = use_backlog
+        self.frame = nn.Linear(input_size, hidden)
+        self.backlog = nn.Linear(1, hidden, bias=False)
+        self.out = nn.Linear(hidden, branches)
+        # Starts undecided, so that every branch is heard from.
+        nn.init.zeros_(self.out.bias)
+        self.register_buffer("temperature", torch.ones(()))
+
+    @property
+    def flops(self) -> int:
+        """FLOPs a frame."""
+        hidden = self.frame.out_features
+        inputs = self.frame.in_features + int(self.use_backlog)
+        return 2 * hidden * (inputs + self.branches)
+
+    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """The frame's part of the hidden layer, ``[batch, frames, hidden]``."""
+        return self.frame(features)
+
+    def decide(
+        self, prepared: torch.Tensor, backlog: torch.Tensor
+    ) -> torch.Tensor:
+        """Shares of the branches for one frame, ``[batch, K]``."""
+        if self.use_backlog:
+            known = torch.log1p(backlog).unsqueeze(-1)
+            prepared = torch.addmm(
+                prepared, known, self.backlog.weight.t().to(prepared)
+            )
+        logits = nn.functional.linear(
+            prepared.tanh(), self.out.weight, self.out.bias
+        )
+        return torch.softmax(self.temperature * logits.float(), -1)
+
+
+class FixedRouting(Router):
+    """Always the same branch.
+
+    Arguments
+    ---------
+    branches : int
+        How many there are.
+    branch : int
+        The one that encodes every frame.
+
+    Example
+    -------
+    >>> FixedRouting(branches=2, branch=1).prepare(torch.zeros(1, 1, 4))
+    tensor([[[0., 1.]]])
+    """
+
+    def __init__(self, branches: int, branch: int = 0):
+        super().__init__(branches)
+        if not 0 <= branch < branches:
+            raise ValueError(
+                f"FixedRouting: branch must be 0 to {branches - 1}, got "
+                f"{branch}."
+            )
+        self.branch = branch
+
+    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """The shares themselves, ``[batch, frames, K]``."""
+        shares = features.new_zeros(*features.shape[:2], self.branches)
+        shares[..., self.branch] = 1
+        return shares
+
+
+class RandomRouting(Router):
+    """A branch drawn for each frame, whatever it holds.
+
+    New draws at every step of training. After training the draws are a fixed
+    sequence over the frames of an utterance, so that an utterance's words
+    depend neither on its batch nor on being streamed.
+
+    Arguments
+    ---------
+    shares : list of float
+        How often each branch is drawn; they sum to 1.
+    seed : int
+        Of the fixed sequence.
+
+    Example
+    -------
+    >>> router = RandomRouting([0.25, 0.75]).eval()
+    >>> shares = router.prepare(torch.zeros(1, 10000, 8)).mean(1)
+    >>> (shares - torch.tensor([[0.25, 0.75]])).abs().max().item() < 0.01
+    True
+    """
+
+    def __init__(self, shares: list[float], seed: int = 0):
+        super().__init__(len(shares))
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(
+                "RandomRouting: shares must be 0 or more and sum to 1, got "
+                f"{list(shares)}."
+            )
+        self.register_buffer(
+            "edges",
+            torch.tensor(shares[:-1], dtype=torch.float64).cumsum(0),
+            persistent=False,
+        )
+        self.seed = seed
+
+    def _fixed(self, first: int, frames: int, device) -> torch.Tensor:
+        """Numbers in [0, 1) from the frames' indices: a splitmix-like hash."""
+        index = torch.arange(first, first + frames, device=device)
+        x = (index + 1) * 0x9E3779B1 + self.seed * 0x85EBCA6B
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            x = (x ^ ((x & 0xFFFFFFFF) >> shift)) * factor
+            x = x & 0xFFFFFFFF
+        return ((x ^ (x >> 16)) & 0xFFFFFFFF).double() / 2**32
+
+    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """The shares themselves, one-hot, ``[batch, frames, K]``."""
+        batch, frames = features.shape[:2]
+        if self.training:
+            drawn = torch.rand(
+                batch, frames, device=features.device, dtype=torch.float64
+            )
+        else:
+            drawn = self._fixed(first, frames, features.device)
+            drawn = drawn.expand(batch, frames)
+        branch = torch.bucketize(drawn.contiguous(), self.edges, right=True)
+        return nn.functional.one_hot(branch, self.branches).to(features)
+
+
+class EnergyRouting(Router):
+    """Loud frames to the first branch, the others to the last.
+
+    A rule of voice activity. Its threshold follows the given quantile of the
+    frames that it sees in training.
+
+    Arguments
+    ---------
+    share : float
+        How many of the frames go to the first branch.
+    branches : int
+        How many there are.
+    momentum : float
+        How slowly the threshold follows.
+
+    Example
+    -------
+    >>> router = EnergyRouting(share=0.25)
+    >>> loud = torch.arange(8.0).reshape(1, 8, 1).expand(1, 8, 4)
+    >>> router.prepare(loud)[0, :, 0]
+    tensor([0., 0., 0., 0., 0., 0., 1., 1.])
+    """
+
+    def __init__(self, share: float, branches: int = 2, momentum: float = 0.99):
+        super().__init__(branches)
+        if not 0 <= share <= 1:
+            raise ValueError(
+                f"EnergyRouting: share must be 0 to 1, got {share}."
+            )
+        self.share, self.momentum = share, momentum
+        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """The shares themselves, one-hot, ``[batch, frames, K]``."""
+        energy = features.float().mean(-1)
+        if self.training:
+            # Padding is left out: a batch repeats its fill value exactly.
+            now = torch.quantile(energy.detach().flatten(), 1 - self.share)
+            keep = self.momentum if self.seen else 0.0
+            self.threshold.mul_(keep).add_(now, alpha=1 - keep)
+            self.seen.add_(1)
+        loud = energy > self.threshold
+        shares = features.new_zeros(*features.shape[:2], self.branches)
+        shares[..., 0] = loud.to(shares)
+        shares[..., -1] = 1 - shares[..., 0]
+        return shares

@@ -1,0 +1,322 @@
+"""Preparation: CSV manifests from any folders in LibriSpeech layout."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from math import gcd
+from pathlib import Path
+
+import soundfile
+from scipy.signal import resample_poly
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+AUDIO = (".flac", ".wav")
+TRANSCRIPT = ".trans.txt"
+COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
+FORMAT = 1  # of the manifests: a new number makes all of them again
+
+
+class PreparationError(ValueError):
+    """The data cannot be used as they are; the message names the file."""
+
+
+def prepare_librispeech(
+    data_folder: str,
+    save_folder: str,
+    splits: dict[str, list[str]],
+    sample_rate: int = 16000,
+    resample: bool = False,
+) -> dict[str, str]:
+    r"""Writes one CSV manifest for each entry of `splits`.
+
+    The audio lie in `SPLIT/SPEAKER/CHAPTER/*.flac` (or `.wav`), the words in
+    a `*.trans.txt` beside them, one `ID WORDS` a line. Other files are
+    ignored. A manifest whose sources did not change is left as it is.
+
+    Arguments
+    ---------
+    data_folder : str
+        The folder with the split folders.
+    save_folder : str
+        Where the manifests are written, with what tells that they are fresh.
+    splits : dict
+        Manifest name -> the split folders that it merges, as
+        `{"train": ["train-clean-100", "train-clean-360"]}`.
+    sample_rate : int
+        The sample rate that every file must have, in Hz.
+    resample : bool
+        Whether to write copies of files that have another rate into
+        `save_folder` and to list these, instead of refusing them.
+
+    Returns
+    -------
+    csv_paths : dict
+        Manifest name -> path of its CSV, with the columns ID, duration (in
+        seconds), wav (an absolute path), spk_id and wrd (in upper case).
+
+    Raises
+    ------
+    PreparationError
+        If something is missing, unreadable, empty, double or of another
+        sample rate.
+
+    Example
+    -------
+    >>> import tempfile, numpy, soundfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> folder = root / "data" / "dev" / "7" / "1"
+    >>> folder.mkdir(parents=True)
+    >>> _ = (folder / "7-1.trans.txt").write_text("7-1-0000 good morning\n")
+    >>> soundfile.write(folder / "7-1-0000.flac", numpy.zeros(8000), 16000)
+    >>> paths = prepare_librispeech(root / "data", root, {"valid": ["dev"]})
+    >>> open(paths["valid"]).read().splitlines()[1].split(",")[-1]
+    'GOOD MORNING'
+    """
+    data_folder = Path(os.path.abspath(data_folder))
+    save_folder = Path(os.path.abspath(save_folder))
+    if not data_folder.is_dir():
+        raise PreparationError(
+            f"{data_folder}: no such folder; expected one with split folders"
+        )
+    return {
+        name: _prepare_csv(
+            name,
+            [_split_folder(data_folder, folder) for folder in _listed(folders)],
+            save_folder,
+            sample_rate,
+            resample,
+        )
+        for name, folders in splits.items()
+    }
+
+
+def _prepare_csv(name, folders, save_folder, sample_rate, resample):
+    """Writes one manifest, unless it is fresh; gives its path."""
+    csv_path = save_folder / f"{name}.csv"
+    copies = save_folder / "resampled" / name
+    record_path = save_folder / f"{name}.prepared.json"
+
+    audio, transcripts = _find(folders)
+    source = _fingerprint(
+        audio, transcripts, FORMAT, sample_rate, resample, copies
+    )
+    if _is_fresh(record_path, source, csv_path, copies):
+        logger.info("%s: nothing changed, preparation skipped", csv_path)
+        return str(csv_path)
+
+    words = _read_transcripts(transcripts)
+    _check_pairs(audio, words)
+    rows, others = [], []
+    for path in tqdm(audio, desc=f"prepare {name}", unit="file"):
+        frames, rate = _inspect(path)
+        if rate != sample_rate and not resample:
+            raise PreparationError(
+                f"{path}: sample rate {rate} Hz, expected {sample_rate} Hz; "
+                "ask for that rate or set resample: True"
+            )
+        listed = path
+        if rate != sample_rate:
+            listed = copies / path.parent.relative_to(path.parents[3])
+            listed = listed / f"{path.stem}.flac"
+            others.append((path, listed.relative_to(copies)))
+            frames = _resampled_frames(frames, rate, sample_rate)
+        rows.append(
+            {
+                "ID": path.stem,
+                "duration": frames / sample_rate,
+                "wav": str(listed),
+                "spk_id": path.parent.parent.name,
+                "wrd": words[path.parent, path.stem],
+            }
+        )
+    try:
+        save_folder.mkdir(parents=True, exist_ok=True)
+        _write_copies(others, copies, sample_rate)
+        _write_csv(csv_path, rows)
+        record = {"source": source, "made": _made(csv_path, copies)}
+        _write_aside(record_path, json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise PreparationError(
+            f"{save_folder}: cannot be written ({error})"
+        ) from error
+    logger.info("%s: %d utterances prepared", csv_path, len(rows))
+    return str(csv_path)
+
+
+def _listed(folders):
+    """YAML's `train: dev` means the same as `train: [dev]`."""
+    return [folders] if isinstance(folders, str) else list(folders)
+
+
+def _split_folder(data_folder, split):
+    """The folder of a split, or an error with the splits that there are."""
+    folder = data_folder / split
+    if folder.is_dir():
+        return folder
+    there = sorted(p.name for p in data_folder.iterdir() if p.is_dir())
+    raise PreparationError(
+        f"{folder}: no such split; {data_folder} has "
+        + (", ".join(there) or "no folders")
+    )
+
+
+def _find(folders):
+    """All audio and all transcripts of the folders, sorted."""
+    audio, transcripts = [], []
+    for folder in folders:
+        found = []
+        for parent, _, names in os.walk(folder, followlinks=True):
+            paths = [Path(parent, n) for n in names if n[0] != "."]
+            found += [p for p in paths if p.suffix.lower() in AUDIO]
+            transcripts += [p for p in paths if p.name.endswith(TRANSCRIPT)]
+        if not found:
+            raise PreparationError(
+                f"{folder}: no audio; expected SPEAKER/CHAPTER/*.flac or *.wav"
+            )
+        for path in found:
+            if len(path.relative_to(folder).parts) != 3:
+                raise PreparationError(
+                    f"{path}: audio out of place; expected "
+                    f"{folder.name}/SPEAKER/CHAPTER/{path.name}"
+                )
+        audio += found
+    return sorted(audio), sorted(transcripts)
+
+
+def _read_transcripts(transcripts):
+    """(folder, id) -> words in upper case."""
+    words = {}
+    for path in transcripts:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PreparationError(f"{path}: unreadable ({error})") from error
+        for line in filter(str.strip, lines):
+            name, *rest = line.split()
+            if not rest:
+                raise PreparationError(f"{path}: empty transcript of {name}")
+            if (path.parent, name) in words:
+                raise PreparationError(f"{path}: duplicate id {name}")
+            words[path.parent, name] = " ".join(rest).upper()
+    return words
+
+
+def _check_pairs(audio, words):
+    """Each audio has its transcript, each transcript its audio, once."""
+    seen = {}
+    for path in audio:
+        if path.stem in seen:
+            raise PreparationError(
+                f"{path}: duplicate id {path.stem}, also {seen[path.stem]}"
+            )
+        seen[path.stem] = path
+        if (path.parent, path.stem) not in words:
+            raise PreparationError(
+                f"{path}: audio without transcript; expected a line "
+                f"'{path.stem} WORDS' in a *{TRANSCRIPT} beside it"
+            )
+    heard = {(path.parent, path.stem) for path in audio}
+    for folder, name in words:
+        if (folder, name) not in heard:
+            raise PreparationError(
+                f"{folder / name}: transcript without audio; expected "
+                f"{name}.flac or {name}.wav there"
+            )
+
+
+def _inspect(path):
+    """Number of samples and sample rate, from the header alone."""
+    try:
+        info = soundfile.info(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise PreparationError(f"{path}: unreadable ({error})") from error
+    if info.frames == 0:
+        raise PreparationError(f"{path}: empty audio (0 samples)")
+    if info.channels != 1:
+        raise PreparationError(
+            f"{path}: {info.channels} channels, expected 1 (mono)"
+        )
+    return info.frames, info.samplerate
+
+
+def _resampled_frames(frames, rate, sample_rate):
+    """Length that `resample_poly` gives."""
+    return -(-frames * sample_rate // rate)
+
+
+def _write_copies(others, copies, sample_rate):
+    """Resamples (path, place in copies) into a folder aside, then renames."""
+    aside = copies.with_name(copies.name + ".part")
+    for folder in (aside, copies):
+        shutil.rmtree(folder, ignore_errors=True)
+    if not others:
+        return
+    for path, place in tqdm(others, desc="resample", unit="file"):
+        try:
+            samples, rate = soundfile.read(path, dtype="float32")
+        except soundfile.SoundFileError as error:
+            raise PreparationError(f"{path}: unreadable ({error})") from error
+        common = gcd(sample_rate, rate)
+        samples = resample_poly(samples, sample_rate // common, rate // common)
+        (aside / place).parent.mkdir(parents=True, exist_ok=True)
+        file = io.BytesIO()  # written by Python, a full disk is an error
+        soundfile.write(
+            file, samples.clip(-1, 1), sample_rate, "PCM_16", format="FLAC"
+        )
+        (aside / place).write_bytes(file.getvalue())
+    os.replace(aside, copies)
+
+
+def _write_csv(csv_path, rows):
+    aside = csv_path.with_name(csv_path.name + ".part")
+    with open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(aside, csv_path)
+
+
+def _write_aside(path, text):
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _is_fresh(record_path, source, csv_path, copies):
+    """Whether the record is of these sources and of the files that lie here."""
+    try:
+        record = json.loads(record_path.read_text(encoding="utf-8"))
+        made = _made(csv_path, copies)
+    except (OSError, ValueError):
+        return False
+    return record == {"source": source, "made": made}
+
+
+def _made(csv_path, copies):
+    """Fingerprint of what a preparation wrote."""
+    written = sorted(p for p in copies.rglob("*") if p.is_file())
+    return _fingerprint(written, [csv_path])
+
+
+def _fingerprint(by_stat, by_content, *options):
+    """Hash of paths, sizes and times, of whole contents, and of options."""
+    digest = hashlib.sha256(repr([str(o) for o in options]).encode())
+    try:
+        for path in by_stat:
+            stat = path.stat()
+            line = f"{path} {stat.st_size} {stat.st_mtime_ns}\n"
+            digest.update(os.fsencode(line))
+        for path in by_content:
+            digest.update(os.fsencode(f"{path}\n"))
+            digest.update(path.read_bytes())
+    except OSError as error:  # for instance a link to nowhere
+        raise PreparationError(
+            f"{error.filename}: unreadable ({error.strerror})"
+        ) from error
+    return digest.hexdigest()

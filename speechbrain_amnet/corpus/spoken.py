@@ -1,0 +1,252 @@
+"""The built-in corpus: sentences of the grammar, spoken by many voices.
+
+Everything about an utterance follows from (seed, split, index), so it does
+not depend on what was made before it.
+"""
+
+import io
+import json
+import logging
+import math
+import os
+import shutil
+import zlib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_amnet.corpus.grammar import sample_sentence
+from speechbrain_amnet.corpus.voices import SAMPLE_RATE, make_speakers, utter
+
+logger = logging.getLogger(__name__)
+
+SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
+MARKER = "corpus.json"  # written last: the corpus is whole
+SIGN = ".amnet-corpus"  # written first: the folder is ours
+FORMAT = 1  # of the corpus: a new number makes all of them again
+VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
+
+
+class CorpusError(ValueError):
+    """The corpus cannot be made as asked; the message says why."""
+
+
+def make_spoken_corpus(
+    out_folder: str,
+    minutes: float = 60,
+    seed: int = 0,
+    speakers: int = 48,
+) -> Path:
+    """Speaks a corpus in LibriSpeech layout, unless it is already there.
+
+    The splits are `train`, `dev` and `test`; no speaker and no sentence is
+    in two of them. Beside the audio of each, `SPLIT/commands.jsonl` holds for
+    each utterance id, text, intent, slots and speech_end: the end of the last
+    word, in seconds. The same arguments, versions (and kind of processor)
+    give the same bytes.
+
+    Arguments
+    ---------
+    out_folder : str
+        The corpus. A half-made one, or one made with other settings, is made
+        again; a folder of somebody else is refused.
+    minutes : float
+        Minutes of audio, all splits together.
+    seed : int
+        Another seed gives other speakers and sentences.
+    speakers : int
+        Number of pseudo-speakers, at least 3: an eighth of them for each of
+        `dev` and `test`.
+
+    Returns
+    -------
+    out_folder : Path
+        The corpus, with `corpus.json` telling what it holds.
+
+    Raises
+    ------
+    CorpusError
+        If an argument makes no sense, `out_folder` is not ours to replace, or
+        the synthesiser is not installed.
+    """
+    if not 0 < minutes < math.inf:
+        raise CorpusError(f"minutes: expected more than 0, got {minutes}")
+    if speakers < 3:
+        raise CorpusError(f"speakers: expected at least 3, got {speakers}")
+    out_folder = Path(out_folder).resolve()
+    if out_folder.exists() and not _is_ours(out_folder):
+        raise CorpusError(
+            f"{out_folder}: exists and is no corpus of ours; "
+            "name another folder or remove it"
+        )
+    voice = _load_voice()
+    settings = {
+        "format": FORMAT,
+        "minutes": minutes,
+        "seed": seed,
+        "speakers": speakers,
+        "versions": {name: metadata.version(name) for name in VERSIONS},
+    }
+    if _is_whole(out_folder, settings):
+        logger.info("%s: already there, nothing to do", out_folder)
+        return out_folder
+
+    aside = out_folder.with_name(out_folder.name + ".part")
+    old = out_folder.with_name(out_folder.name + ".old")
+    try:
+        _remove_ours(aside)
+        _remove_ours(old)
+        aside.mkdir(parents=True)
+        (aside / SIGN).touch()
+        counts = _speak(aside, voice, minutes, seed, speakers)
+        contents = {"settings": settings, "splits": counts, **_size(aside)}
+        part = aside / (MARKER + ".part")
+        part.write_text(json.dumps(contents, indent=2) + "\n")
+        os.replace(part, aside / MARKER)
+        if out_folder.exists():
+            os.replace(out_folder, old)
+        os.replace(aside, out_folder)
+        _remove_ours(old)
+    except OSError as error:
+        raise CorpusError(f"{out_folder}: cannot be made ({error})") from error
+    return out_folder
+
+
+def _load_voice():
+    """The synthesiser: an optional dependency."""
+    try:
+        from hibari import Hibari
+    except ImportError as error:
+        raise CorpusError(
+            "the built-in corpus needs hibari-tts: "
+            "pip install speechbrain_amnet[demo]"
+        ) from error
+    return Hibari(threads=1)
+
+
+# Folders ------------------------------------------------------------------
+
+
+def _is_ours(folder):
+    """Whether nothing of value is lost if the folder is replaced."""
+    if not folder.is_dir():
+        return False
+    return (folder / SIGN).is_file() or not any(folder.iterdir())
+
+
+def _remove_ours(folder):
+    """Removes what an interrupted run left aside."""
+    if not folder.exists():
+        return
+    if not _is_ours(folder):
+        raise CorpusError(f"{folder}: in the way and not ours; remove it")
+    shutil.rmtree(folder)
+
+
+def _is_whole(folder, settings):
+    """Whether the corpus is finished, as asked for, and still complete."""
+    try:
+        contents = json.loads((folder / MARKER).read_text())
+    except (OSError, ValueError):
+        return False
+    if contents.get("settings") != settings:
+        return False
+    return {**contents, **_size(folder)} == contents
+
+
+def _size(folder):
+    """Number and bytes of the files under the split folders."""
+    files = [p for s in SPLITS for p in (folder / s).rglob("*") if p.is_file()]
+    return {"files": len(files), "bytes": sum(p.stat().st_size for p in files)}
+
+
+# Speech -------------------------------------------------------------------
+
+
+def _speak(folder, voice, minutes, seed, speakers):
+    """Fills the folder; gives counts for each split."""
+    counts = {}
+    people = _split_speakers(make_speakers(seed, speakers))
+    seconds = {split: 60 * minutes * share for split, share in SPLITS.items()}
+    with tqdm(
+        total=round(sum(seconds.values())),
+        desc="corpus",
+        bar_format="{l_bar}{bar}| {n:.0f}/{total} s [{elapsed}<{remaining}]",
+    ) as bar:
+        for number, split in enumerate(SPLITS):
+            spoken, index, transcripts, commands = 0.0, 0, {}, []
+            while spoken < seconds[split]:
+                rng = np.random.default_rng([seed, number, index])
+                speaker = people[split][index % len(people[split])]
+                sentence = _sentence_of(split, rng)
+                audio, end = utter(voice, sentence.phrases, speaker, rng)
+
+                chapter = folder / split / str(speaker.number) / "1"
+                name = f"{speaker.number}-1-{index:04d}"
+                chapter.mkdir(parents=True, exist_ok=True)
+                (chapter / f"{name}.flac").write_bytes(_flac(audio))
+                transcripts.setdefault(speaker.number, []).append(
+                    f"{name} {sentence.text}"
+                )
+                commands.append(
+                    {
+                        "id": name,
+                        "text": sentence.text,
+                        "intent": sentence.intent,
+                        "slots": sentence.slots,
+                        "speech_end": round(end, 3),
+                    }
+                )
+                spoken += len(audio) / SAMPLE_RATE
+                index += 1
+                bar.update(min(len(audio) / SAMPLE_RATE, bar.total - bar.n))
+            for person, lines in transcripts.items():
+                path = folder / split / f"{person}/1/{person}-1.trans.txt"
+                path.write_text("\n".join(lines) + "\n")
+            (folder / split / "commands.jsonl").write_text(
+                "".join(json.dumps(command) + "\n" for command in commands)
+            )
+            counts[split] = {
+                "utterances": index,
+                "minutes": round(spoken / 60, 2),
+                "speakers": len(transcripts),
+            }
+    return counts
+
+
+def _flac(audio):
+    """The bytes of a file; written by Python, a full disk is an error."""
+    file = io.BytesIO()
+    soundfile.write(file, audio, SAMPLE_RATE, "PCM_16", format="FLAC")
+    return file.getvalue()
+
+
+def _split_speakers(speakers):
+    """Split -> its speakers: an eighth for each of dev and test."""
+    held_out = max(1, len(speakers) // 8)
+    return {
+        "test": speakers[:held_out],
+        "dev": speakers[held_out : 2 * held_out],
+        "train": speakers[2 * held_out :],
+    }
+
+
+def _sentence_of(split, rng):
+    """Draws until a sentence belongs to the split, as its hash says."""
+    while True:
+        sentence = sample_sentence(rng)
+        if _split_of(sentence.text) == split:
+            return sentence
+
+
+def _split_of(text):
+    """The one split that may hold a sentence."""
+    place = zlib.crc32(text.encode()) % 1000 / 1000
+    for split, share in SPLITS.items():
+        if place < share:
+            return split
+        place -= share
+    return split

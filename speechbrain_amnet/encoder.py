@@ -1,0 +1,392 @@
+"""The amortized encoder: stacked branched LSTM layers behind one router.
+
+One routing decision per frame holds for the whole stack. The branches share
+their recurrent state, so a frame may go to any branch whatever came before.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from .arbitrator import FixedRouting, Router, Routing
+from .device import Device, frame_mask
+from .recurrence import chosen_lstm, mixed_lstm
+from .weights import WeightForm
+
+
+class BranchedLayer(nn.Module):
+    """One LSTM layer with the weights of every branch.
+
+    Arguments
+    ---------
+    input_size : int
+        Features of a frame.
+    hidden_size : int
+        Size of the state.
+    branches : sequence of callables
+        For each branch what makes a `WeightForm` from (rows, columns).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        branches: Sequence[Callable[[int, int], WeightForm]],
+    ):
+        super().__init__()
+        gates = 4 * hidden_size
+        self.input = nn.ModuleList(form(gates, input_size) for form in branches)
+        self.recurrent = nn.ModuleList(
+            form(gates, hidden_size) for form in branches
+        )
+        self.bias = nn.ParameterList(torch.zeros(gates) for _ in branches)
+        with torch.no_grad():
+            for bias in self.bias:
+                # Remember by default (Jozefowicz et al., 2015). Gate order:
+                # cell, input, forget, output.
+                bias[2 * hidden_size : 3 * hidden_size] = 1
+
+    def flops(self, branch: int) -> int:
+        """FLOPs of a frame on one branch."""
+        return self.input[branch].flops + self.recurrent[branch].flops
+
+    def project(self, x: torch.Tensor, branch: int) -> torch.Tensor:
+        """The branch's input to the gates, ``[..., 4 * hidden_size]``."""
+        *rest, last = reversed(self.input[branch].factors())
+        for factor in rest:
+            x = nn.functional.linear(x, factor)
+        return nn.functional.linear(x, last, self.bias[branch])
+
+    def start_from(self, source: int, target: int) -> None:
+        """Give one branch the closest weights to another's."""
+        with torch.no_grad():
+            for forms in (self.input, self.recurrent):
+                matrix = forms[source].factors()
+                matrix = (
+                    matrix[0] if len(matrix) == 1 else matrix[0] @ matrix[1]
+                )
+                forms[target].copy_from(matrix)
+            self.bias[target].copy_(self.bias[source])
+
+
+@dataclass
+class EncoderContext:
+    """What streaming carries from chunk to chunk.
+
+    state : for each layer its hidden and cell state, ``[batch, size]``.
+    backlog : seconds that the next frame will find, ``[batch]``. A live run
+        overwrites it with what its clock says.
+    first : how many frames came before.
+    routing : the decisions on the latest chunk.
+    """
+
+    state: list[tuple[torch.Tensor, torch.Tensor]]
+    backlog: torch.Tensor
+    first: int = 0
+    routing: Routing | None = field(default=None, repr=False)
+
+
+class AmortizedEncoder(nn.Module):
+    """Stacked LSTM layers with branches of differing cost for each frame.
+
+    In training every branch is computed and their states are mixed by the
+    router's probabilities; in evaluation only the chosen branch is computed.
+    Both give the same numbers when the probabilities are one-hot.
+
+    Source: Amortized Neural Networks for Low-Latency Speech Recognition,
+    Interspeech 2021, https://arxiv.org/abs/2108.01553
+
+    Arguments
+    ---------
+    input_size : int
+        Features of a frame.
+    hidden_size : int
+        Size of the state.
+    layers : int
+        How many are stacked.
+    branches : list of callables
+        For each branch its weight form, the most expensive first, such as
+        ``!name:speechbrain_amnet.LowRank {rank: 32}``. One branch or more.
+    router : Router, optional
+        What chooses among the branches. May be left out for one branch.
+    target_device : Device, optional
+        The device that the backlog is reckoned for; twice too slow for the
+        dense encoder if not given.
+    frame_duration : float
+        Seconds from frame to frame.
+    dropout : float
+        Between layers and after the last.
+
+    Raises
+    ------
+    ValueError
+        If there is no branch, the branches are not ordered by cost, or the
+        router chooses among another number of them.
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speechbrain_amnet import Arbitrator, Dense, LowRank
+    >>> encoder = AmortizedEncoder(
+    ...     input_size=20,
+    ...     hidden_size=16,
+    ...     layers=2,
+    ...     branches=[Dense, partial(LowRank, rank=2)],
+    ...     router=Arbitrator(20, branches=2),
+    ... ).eval()
+    >>> encoded, routing = encoder(torch.randn(3, 9, 20))
+    >>> encoded.shape, routing.shares.shape
+    (torch.Size([3, 9, 16]), torch.Size([3, 9, 2]))
+    >>> context = encoder.make_streaming_context(batch=3)
+    >>> encoder.forward_streaming(torch.randn(3, 2, 20), context).shape
+    torch.Size([3, 2, 16])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        branches: Sequence[Callable[[int, int], WeightForm]],
+        router: Router | None = None,
+        target_device: Device | None = None,
+        frame_duration: float = 0.04,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if not branches:
+            raise ValueError(
+                "AmortizedEncoder: branches must list at least one weight "
+                "form, got none."
+            )
+        if router is None:
+            if len(branches) > 1:
+                raise ValueError(
+                    "AmortizedEncoder: router must be given for "
+                    f"{len(branches)} branches."
+                )
+            router = FixedRouting(branches=1)
+        if router.branches != len(branches):
+            raise ValueError(
+                f"AmortizedEncoder: router chooses among {router.branches} "
+                f"branches, but branches lists {len(branches)}."
+            )
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.target_device = target_device or Device(load=2.0)
+        self.frame_duration = frame_duration
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            BranchedLayer(
+                hidden_size if n else input_size, hidden_size, branches
+            )
+            for n in range(layers)
+        )
+        self.router = router
+        # Whether the branches are mixed yet; a float, as checkpoint averaging
+        # divides whatever it finds.
+        self.register_buffer("routed", torch.zeros(()))
+        costs = self.branch_flops
+        if any(a < b for a, b in zip(costs, costs[1:], strict=False)):
+            raise ValueError(
+                "AmortizedEncoder: branches must be ordered by cost, the most "
+                f"expensive first, got {costs} FLOPs a frame."
+            )
+
+    @property
+    def branch_flops(self) -> list[int]:
+        """FLOPs of a frame on each branch, the router's included."""
+        return [
+            self.router.flops + sum(layer.flops(k) for layer in self.layers)
+            for k in range(self.router.branches)
+        ]
+
+    @property
+    def dense_flops(self) -> int:
+        """FLOPs of a frame on a dense encoder of this size, unrouted.
+
+        What the device's load and the compute saved refer to.
+        """
+        size = self.hidden_size
+        return sum(
+            8 * size * ((size if n else self.input_size) + size)
+            for n in range(len(self.layers))
+        )
+
+    def _branch_costs(self, like: torch.Tensor):
+        flops = torch.tensor(
+            self.branch_flops, dtype=torch.float32, device=like.device
+        )
+        time = self.target_device.seconds(
+            flops, self.dense_flops, self.frame_duration
+        )
+        return time, flops
+
+    def start_routing(self, copy: bool = True) -> None:
+        """Note that the branches are mixed from now on.
+
+        Arguments
+        ---------
+        copy : bool
+            Give every branch the weights closest to the first branch's, which
+            has learnt alone so far: low-rank branches then start from its
+            truncated singular value decomposition.
+        """
+        self.routed.fill_(1)
+        if copy:
+            for layer in self.layers:
+                for k in range(1, self.router.branches):
+                    layer.start_from(0, k)
+
+    def route(
+        self,
+        x: torch.Tensor,
+        hard: bool,
+        branch: int | None = None,
+        context: EncoderContext | None = None,
+    ) -> tuple[Routing, torch.Tensor]:
+        """Decide on every frame; see `Router.route`."""
+        router = self.router
+        if branch is not None:
+            router = FixedRouting(router.branches, branch)
+        time, flops = self._branch_costs(x)
+        return router.route(
+            x,
+            time,
+            flops,
+            self.frame_duration,
+            hard,
+            backlog=context.backlog if context else None,
+            first=context.first if context else 0,
+        )
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        hard: bool | None = None,
+        branch: int | None = None,
+    ) -> tuple[torch.Tensor, Routing]:
+        """Encode a batch.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            ``[batch, frames, input_size]``
+        lengths : torch.Tensor, optional
+            Relative lengths, ``[batch]``. Frames beyond them are encoded as
+            zeros.
+        hard : bool, optional
+            Compute the chosen branch only (no gradient). By default in
+            evaluation, not in training.
+        branch : int, optional
+            Compute this branch alone, whatever the router says.
+
+        Returns
+        -------
+        encoded : torch.Tensor
+            ``[batch, frames, hidden_size]``
+        routing : Routing
+        """
+        self._check(x)
+        if lengths is not None:
+            mask = frame_mask(lengths.to(x.device), x.shape[1]).unsqueeze(-1)
+            x = x.masked_fill(~mask, 0.0)
+        if hard is None:
+            hard = not self.training
+        if hard:
+            encoded, routing, _, _ = self._run_hard(x, branch)
+        else:
+            encoded, routing = self._run_soft(x, branch)
+        if lengths is not None:
+            encoded = encoded.masked_fill(~mask, 0.0)
+        return encoded, routing
+
+    def _check(self, x: torch.Tensor) -> None:
+        if x.dim() != 3 or x.shape[-1] != self.input_size or not x.shape[1]:
+            raise ValueError(
+                "AmortizedEncoder: expected features [batch, frames, "
+                f"{self.input_size}] with at least one frame, got "
+                f"{list(x.shape)}."
+            )
+
+    def _run_soft(self, x, branch):
+        routing, _ = self.route(x, hard=False, branch=branch)
+        x = x.transpose(0, 1)
+        if branch is None and len(routing.branch_time) > 1:
+            present = range(self.router.branches)
+            # [batch, frames, K] -> [frames, K, batch, 1]
+            shares = routing.shares.permute(1, 2, 0).unsqueeze(-1).contiguous()
+        else:
+            present, shares = [branch or 0], None
+        for layer in self.layers:
+            zeros = (
+                self.layers[0].bias[0].new_zeros(x.shape[1], self.hidden_size)
+            )
+            x, _ = mixed_lstm(
+                [layer.project(x, k) for k in present],
+                [layer.recurrent[k].factors() for k in present],
+                shares,
+                (zeros, zeros),
+            )
+            x = self.dropout(x)
+        return x.transpose(0, 1), routing
+
+    @torch.no_grad()
+    def _run_hard(self, x, branch=None, context=None):
+        routing, backlog = self.route(x, True, branch, context)
+        x = x.transpose(0, 1)
+        choice = routing.choice.t()
+        state = []
+        for n, layer in enumerate(self.layers):
+            inputs = x.new_empty(*choice.shape, 4 * self.hidden_size)
+            for k in choice.unique().tolist():
+                frames = choice == k
+                inputs[frames] = layer.project(x[frames], k).to(inputs)
+            if context:
+                before = context.state[n]
+            else:
+                zeros = x.new_zeros(x.shape[1], self.hidden_size)
+                before = (zeros, zeros)
+            x, after = chosen_lstm(
+                inputs,
+                [form.factors() for form in layer.recurrent],
+                choice,
+                before,
+            )
+            state.append(after)
+        return x.transpose(0, 1), routing, state, backlog
+
+    def make_streaming_context(self, batch: int = 1) -> EncoderContext:
+        """A fresh context for `forward_streaming`."""
+        zeros = (
+            self.layers[0].bias[0].detach().new_zeros(batch, self.hidden_size)
+        )
+        return EncoderContext(
+            [(zeros, zeros) for _ in self.layers], zeros.new_zeros(batch)
+        )
+
+    def forward_streaming(
+        self, x: torch.Tensor, context: EncoderContext
+    ) -> torch.Tensor:
+        """Encode the next frames of a stream, any number of them.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            ``[batch, frames, input_size]``
+        context : EncoderContext
+            Changed in place; its `routing` then tells the decisions.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, frames, hidden_size]``
+        """
+        self._check(x)
+        encoded, context.routing, context.state, context.backlog = (
+            self._run_hard(x, context=context)
+        )
+        context.first += x.shape[1]
+        return encoded

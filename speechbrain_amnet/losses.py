@@ -1,0 +1,153 @@
+"""What the routing costs: average compute, idle time, backlog at the end.
+
+    L_cost = mean_t tau[t] / d                              average compute
+    L_idle = mean_t sum_k p[t,k] * faster(k) * slack(b[t])  unused time
+    L_end  = b[T] / d                                       backlog at the end
+
+The last two are the backlog-aware part, L_amr. A term is per utterance, its
+mean over the batch is what counts; all are in frame durations or shares, of
+the order of 1, so a weight says how many nats of an utterance's transducer
+loss one unit is worth.
+"""
+
+import torch
+from torch import nn
+
+from .arbitrator import Routing
+from .device import frame_mean, last_frame
+
+
+class BacklogAwareLoss(nn.Module):
+    """Weighted sum of compute, idle time and backlog at the end.
+
+    Source: Amortized Neural Networks for Low-Latency Speech Recognition,
+    Interspeech 2021, https://arxiv.org/abs/2108.01553. The article names the
+    penalty for the fast branch without backlog; the formulas are this
+    project's.
+
+    Arguments
+    ---------
+    frame_duration : float
+        Seconds.
+    cost_weight : float
+        Of the average compute; 0 switches it off.
+    idle_weight : float
+        Of time that a faster branch leaves unused; 0 switches it off.
+    end_weight : float
+        Of the backlog that the last frame finds; 0 switches it off.
+    significant_backlog : float
+        Seconds from which on a backlog is a good reason for a fast branch.
+    saved_target : float, optional
+        The share of compute to save against the dense encoder. Instead of
+        holding `cost_weight`, each step of training moves it by
+        `target_rate` times what is missing.
+    target_rate : float
+        See `saved_target`.
+
+    Raises
+    ------
+    ValueError
+        For a negative weight or a target outside of 0 to 1.
+
+    Example
+    -------
+    >>> routing = Routing(
+    ...     shares=torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]),
+    ...     backlog=torch.tensor([[0.0, 0.04]]),
+    ...     time=torch.tensor([[0.08, 0.01]]),
+    ...     flops=torch.tensor([[8.0, 1.0]]),
+    ...     branch_time=torch.tensor([0.08, 0.01]),
+    ... )
+    >>> loss = BacklogAwareLoss(frame_duration=0.04)
+    >>> parts = loss(routing, torch.ones(1), dense_flops=8.0)
+    >>> {name: round(part.item(), 3) for name, part in parts.items()}
+    {'cost': 1.125, 'idle': 0.0, 'end': 1.0, 'saved': 0.438, 'total': 5.25}
+    """
+
+    def __init__(
+        self,
+        frame_duration: float,
+        cost_weight: float = 2.0,
+        idle_weight: float = 3.0,
+        end_weight: float = 3.0,
+        significant_backlog: float = 0.04,
+        saved_target: float | None = None,
+        target_rate: float = 0.05,
+    ):
+        super().__init__()
+        for name, value in (
+            ("cost_weight", cost_weight),
+            ("idle_weight", idle_weight),
+            ("end_weight", end_weight),
+        ):
+            if value < 0:
+                raise ValueError(
+                    f"BacklogAwareLoss: {name} must be 0 or more, got {value}."
+                )
+        if saved_target is not None and not 0 <= saved_target < 1:
+            raise ValueError(
+                "BacklogAwareLoss: saved_target must be 0 or more and below "
+                f"1, got {saved_target}."
+            )
+        if not (significant_backlog > 0 and frame_duration > 0):
+            raise ValueError(
+                "BacklogAwareLoss: significant_backlog and frame_duration "
+                f"must be above 0, got {significant_backlog} and "
+                f"{frame_duration}."
+            )
+        self.frame_duration = frame_duration
+        self.idle_weight, self.end_weight = idle_weight, end_weight
+        self.significant_backlog = significant_backlog
+        self.saved_target, self.target_rate = saved_target, target_rate
+        # A buffer, so that an adapted weight is in the checkpoint.
+        self.register_buffer("cost_weight", torch.tensor(float(cost_weight)))
+
+    def forward(
+        self, routing: Routing, lengths: torch.Tensor, dense_flops: float
+    ) -> dict[str, torch.Tensor]:
+        """The parts and their weighted sum.
+
+        Arguments
+        ---------
+        routing : Routing
+            What the encoder returned.
+        lengths : torch.Tensor
+            Relative lengths, ``[batch]``.
+        dense_flops : float
+            Cost of a frame on the dense encoder.
+
+        Returns
+        -------
+        dict
+            Scalars `cost`, `idle`, `end`, `saved` (the share of compute) and
+            `total`.
+        """
+        slow, fast = routing.branch_time[0], routing.branch_time[-1]
+        faster = (slow - routing.branch_time) / (slow - fast).clamp(min=1e-12)
+        slack = (1 - routing.backlog / self.significant_backlog).clamp(min=0)
+        idle = (routing.shares * faster).sum(-1) * slack
+        parts = {
+            "cost": frame_mean(routing.time, lengths).mean()
+            / self.frame_duration,
+            "idle": frame_mean(idle, lengths).mean(),
+            "end": last_frame(routing.backlog, lengths).mean()
+            / self.frame_duration,
+            "saved": 1
+            - frame_mean(routing.flops, lengths).mean() / dense_flops,
+        }
+        parts["total"] = (
+            self.cost_weight.clone() * parts["cost"]
+            + self.idle_weight * parts["idle"]
+            + self.end_weight * parts["end"]
+        )
+        return parts
+
+    @torch.no_grad()
+    def adapt(self, saved: torch.Tensor) -> None:
+        """Move the weight of the compute towards the target, if there is one.
+
+        Call it once for each step of training, with the step's `saved`.
+        """
+        if self.saved_target is not None:
+            missing = self.saved_target - float(saved)
+            self.cost_weight.add_(self.target_rate * missing).clamp_(min=0)

@@ -1,0 +1,333 @@
+"""Transducer: the loss is right; the search depends on one utterance only."""
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from speechbrain_amnet.transducer import (
+    GreedySearch,
+    Joint,
+    Predictor,
+    TransducerLoss,
+)
+
+VOCABULARY = 7
+
+
+@pytest.fixture
+def search():
+    """Random weights under which blanks and tokens are both frequent."""
+    torch.manual_seed(0)
+    predictor = Predictor(VOCABULARY, embedding=8, hidden=12, layers=2)
+    joint = Joint(5, 12, hidden=16, vocabulary=VOCABULARY)
+    with torch.no_grad():
+        for weight in [*predictor.parameters(), *joint.parameters()]:
+            weight.mul_(3)
+        joint.output.bias[0] += 3
+    return GreedySearch(predictor, joint, max_symbols=3)
+
+
+@pytest.fixture
+def utterances():
+    torch.manual_seed(1)
+    return [2 * torch.randn(frames, 5) for frames in (40, 1, 17, 33, 8)]
+
+
+def padded(utterances, value=100.0):
+    batch = torch.nn.utils.rnn.pad_sequence(
+        utterances, batch_first=True, padding_value=value
+    )
+    frames = torch.tensor([len(u) for u in utterances])
+    return batch, frames
+
+
+def test_predictor_steps_equal_forward():
+    torch.manual_seed(0)
+    predictor = Predictor(VOCABULARY, hidden=16, layers=2)
+    tokens = torch.tensor([[3, 1, 4, 1], [2, 6, 5, 0]])
+    state = predictor.initial_state(batch=2)
+    steps = []
+    for token in torch.nn.functional.pad(tokens, (1, 0)).unbind(1):
+        predicted, state = predictor.step(token, state)
+        steps.append(predicted)
+    torch.testing.assert_close(torch.stack(steps, 1), predictor(tokens))
+
+
+def test_select_rows_takes_the_new_state_where_the_mask_holds():
+    predictor = Predictor(VOCABULARY, hidden=4)
+    old = predictor.initial_state(batch=3)
+    new = tuple(s + 1 for s in old)
+    mask = torch.tensor([True, False, True])
+    for state in predictor.select_rows(mask, new, old):
+        assert state[0, :, 0].tolist() == [1, 0, 1]
+
+
+def test_joint_is_additive():
+    torch.manual_seed(0)
+    joint = Joint(5, 4, hidden=6, vocabulary=VOCABULARY)
+    encoded, predicted = torch.randn(2, 3, 5), torch.randn(2, 4, 4)
+    logits = joint(encoded, predicted)
+    assert logits.shape == (2, 3, 4, VOCABULARY)
+    total = (
+        encoded[1, 2] @ joint.encoder_projection.weight.T
+        + joint.encoder_projection.bias
+        + predicted[1, 3] @ joint.predictor_projection.weight.T
+    )
+    torch.testing.assert_close(logits[1, 2, 3], joint.output(total.tanh()))
+
+
+def test_dropout_drops_in_training_only():
+    torch.manual_seed(0)
+    predictor = Predictor(VOCABULARY, dropout=0.5)
+    joint = Joint(5, 256, hidden=64, vocabulary=VOCABULARY, dropout=0.5)
+    tokens, encoded = torch.tensor([[1, 2]]), torch.randn(1, 3, 5)
+
+    def run():
+        return joint(encoded, predictor(tokens))
+
+    assert not torch.equal(run(), run())
+    predictor.eval(), joint.eval()
+    assert torch.equal(run(), run())
+
+
+def enumerated_loss(logits, tokens):
+    """Minus log of the sum over every alignment, one by one, in double."""
+    scores = logits.double().log_softmax(-1)
+    frames, count = len(scores), len(tokens)
+    paths = []
+    # The last move is the blank that leaves the last frame.
+    for places in combinations(range(frames - 1 + count), count):
+        frame = token = 0
+        path = 0
+        for move in range(frames - 1 + count):
+            if move in places:
+                path = path + scores[frame, token, tokens[token]]
+                token += 1
+            else:
+                path = path + scores[frame, token, 0]
+                frame += 1
+        paths.append(path + scores[frame, token, 0])
+    return -torch.stack(paths).logsumexp(0)
+
+
+def test_loss_and_gradient_equal_the_sum_over_alignments():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, 4, VOCABULARY, requires_grad=True)
+    tokens = torch.tensor([[3, 1, 4], [2, 2, 0], [6, 0, 0]])
+    frames, counts = [4, 3, 1], [3, 2, 1]
+    lengths = torch.tensor(frames) / 4, torch.tensor(counts) / 3
+    expected = torch.stack(
+        [
+            enumerated_loss(logits[row, :t], tokens[row, :u].tolist())
+            for row, (t, u) in enumerate(zip(frames, counts, strict=True))
+        ]
+    )
+    loss = TransducerLoss(reduction="none")(logits, tokens, *lengths)
+    torch.testing.assert_close(loss, expected.float())
+    mean = TransducerLoss()(logits, tokens, *lengths)
+    torch.testing.assert_close(mean, expected.mean().float())
+    torch.testing.assert_close(
+        torch.autograd.grad(mean, logits)[0],
+        torch.autograd.grad(expected.mean(), logits)[0],
+    )
+
+
+def test_loss_does_not_read_the_padding():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 4, VOCABULARY)
+    tokens = torch.tensor([[3, 1, 0], [2, 0, 0]])
+    lengths = torch.tensor([0.8, 0.4]), torch.tensor([2 / 3, 1 / 3])
+    loss = TransducerLoss(reduction="none")
+    before = loss(logits, tokens, *lengths)
+    logits[:, 4:], logits[1, 2:], logits[:, :, 3:] = torch.nan, 9, torch.nan
+    tokens[:, 2], tokens[1, 1] = -1, 99
+    assert torch.equal(loss(logits, tokens, *lengths), before)
+    torch.testing.assert_close(
+        loss(logits[1:, :2, :2], tokens[1:, :1], *torch.ones(2, 1)), before[1:]
+    )
+
+
+def test_gradient_is_finite_under_autocast():
+    torch.manual_seed(0)
+    predictor = Predictor(VOCABULARY, hidden=16)
+    joint = Joint(5, 16, hidden=32, vocabulary=VOCABULARY)
+    encoded = torch.randn(2, 9, 5)
+    tokens = torch.tensor([[3, 1, 4], [2, 6, 0]])
+    lengths = torch.ones(2), torch.tensor([1, 2 / 3])
+
+    def loss():
+        logits = joint(encoded, predictor(tokens))
+        return logits, TransducerLoss()(logits, tokens, *lengths)
+
+    exact = loss()[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, value = loss()
+    assert logits.dtype == torch.bfloat16 and value.dtype == torch.float32
+    torch.testing.assert_close(value, exact, rtol=0.01, atol=0)
+    value.backward()
+    for weight in [*predictor.parameters(), *joint.parameters()]:
+        assert weight.grad.isfinite().all() and weight.grad.any()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_broken_logits_give_a_nan_loss(value):
+    logits = torch.zeros(1, 3, 2, VOCABULARY)
+    logits[0, 1, 0, 3] = value
+    ones = torch.ones(1)
+    assert TransducerLoss()(logits, torch.tensor([[2]]), ones, ones).isnan()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tokens": torch.tensor([[1, 2, 3]])}, "logits must be"),
+        ({"frame_lengths": torch.tensor([1.2])}, "lengths of the frames"),
+        ({"frame_lengths": torch.tensor([torch.nan])}, "of the frames"),
+        ({"frame_lengths": torch.ones(2)}, r"must be \[batch\]"),
+        ({"token_lengths": torch.zeros(1)}, "lengths of the tokens"),
+        ({"tokens": torch.tensor([[1, 0]])}, "token 0 in row 0"),
+        ({"tokens": torch.tensor([[1, 7]])}, "token 7 in row 0"),
+        ({"tokens": torch.zeros(1, 0)}, "logits must be"),
+    ],
+)
+def test_bad_input_of_the_loss_is_refused(change, says):
+    fine = {
+        "logits": torch.zeros(1, 4, 3, VOCABULARY),
+        "tokens": torch.tensor([[1, 2]]),
+        "frame_lengths": torch.ones(1),
+        "token_lengths": torch.ones(1),
+    }
+    TransducerLoss()(**fine)
+    with pytest.raises(ValueError, match=says) as error:
+        TransducerLoss()(**{**fine, **change})
+    assert "\n" not in str(error.value)
+
+
+class Echo(Predictor):
+    """Predicts with nothing but the last token, as a one-hot vector."""
+
+    def step(self, token, state):
+        return torch.nn.functional.one_hot(token, VOCABULARY).float(), state
+
+
+class OnceEach(Joint):
+    """A frame's strongest token, unless it was the last one; else blank."""
+
+    def __init__(self):
+        super().__init__(1, 1, 1, 1)
+
+    def project_encoder(self, encoded):
+        return encoded
+
+    def project_predictor(self, predicted):
+        return predicted
+
+    def join(self, encoded, predicted):
+        logits = encoded - 10 * predicted
+        logits[:, 0] = 0.5
+        return logits
+
+
+def test_search_on_a_joint_made_by_hand():
+    frames = torch.zeros(2, 5, VOCABULARY)
+    frames[0, 0, 3] = frames[0, 1, 3] = 1  # the same once more: not again
+    frames[0, 3, 4], frames[0, 4, 3] = 1, 1
+    frames[1, 1, 6], frames[1, 1, 2] = 2, 1  # two tokens in turns, bounded
+    frames[1, 4, 5] = 1  # behind the length
+    search = GreedySearch(Echo(VOCABULARY), OnceEach(), max_symbols=4)
+    tokens, places = search(frames, torch.tensor([1.0, 0.8]), with_frames=True)
+    assert tokens == [[3, 4, 3], [6, 2, 6, 2]]
+    assert places == [[0, 3, 4], [1, 1, 1, 1]]
+
+
+def test_a_frame_gives_at_most_max_symbols(search, utterances):
+    with torch.no_grad():
+        search.joint.output.bias[0] = -1e3  # never blank
+    batch, frames = padded(utterances)
+    tokens, places = search(batch, frames / 40, with_frames=True)
+    for n, row, where in zip(frames, tokens, places, strict=True):
+        assert len(row) == 3 * n
+        assert where == [frame for frame in range(n) for _ in range(3)]
+
+
+def test_search_depends_on_one_utterance_only(search, utterances):
+    alone = [search(u[None], torch.ones(1))[0] for u in utterances]
+    found = sum(map(len, alone)) / sum(map(len, utterances))
+    assert 0.3 < found < 2  # blanks and tokens are both frequent
+    assert len({token for row in alone for token in row}) > 3
+    for size in (2, 3, 5):
+        for start in range(0, 5, size):
+            part = utterances[start : start + size]
+            batch, frames = padded([*part, torch.zeros(50, 5)])
+            tokens = search(batch, frames / 50)
+            assert tokens[:-1] == alone[start : start + size]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+def test_streaming_equals_batch(search, utterances, size):
+    batch, frames = padded(utterances)
+    whole, where = search(batch, frames / 40, with_frames=True)
+    context = search.make_streaming_context(batch=5)
+    tokens, places = [[] for _ in range(5)], [[] for _ in range(5)]
+    for start in range(0, 40, size):
+        chunk = batch[:, start : start + size]
+        own = (frames - start).clamp(0, chunk.shape[1])
+        new = search.forward_streaming(chunk, context, own)
+        for row in range(5):
+            tokens[row] += new[row]
+            places[row] += context.token_frames[row]
+    assert tokens == whole
+    assert places == where
+    assert context.frames.tolist() == frames.tolist()
+
+
+def test_search_follows_the_training_view(search, utterances):
+    """Its tokens are the best choices of the whole joint, place by place."""
+    tokens, places = search(utterances[0][None], torch.ones(1), True)
+    with torch.no_grad():
+        predicted = search.predictor(torch.tensor(tokens))
+        best = search.joint(utterances[0][None], predicted).argmax(-1)[0]
+    read = 0
+    for frame in range(40):
+        for _ in range(3):
+            if best[frame, read] == 0:
+                break
+            assert best[frame, read] == tokens[0][read]
+            assert places[0][read] == frame
+            read += 1
+    assert read == len(tokens[0])
+
+
+def test_an_empty_chunk_gives_nothing(search):
+    context = search.make_streaming_context(batch=2)
+    assert search.forward_streaming(torch.zeros(2, 0, 5), context) == [[], []]
+
+
+def test_search_leaves_training_mode_and_gradients_alone(search, utterances):
+    expected = search(utterances[0][None], torch.ones(1))
+    search.predictor.dropout.p = search.joint.dropout.p = 0.9
+    search.predictor.train(), search.joint.train()
+    encoded = utterances[0][None].requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert search(encoded, torch.ones(1)) == expected
+        context = search.make_streaming_context()
+    assert context.predicted.dtype == torch.float32  # not autocast's
+    assert search.predictor.training and search.joint.dropout.training
+    assert not context.predicted.requires_grad
+
+
+def test_bad_input_of_the_search_is_refused(search):
+    with pytest.raises(ValueError, match="max_symbols"):
+        GreedySearch(search.predictor, search.joint, max_symbols=0)
+    with pytest.raises(ValueError, match="lengths of the frames"):
+        search(torch.zeros(2, 4, 5), torch.tensor([1.0, 0.0]))
+    context = search.make_streaming_context(batch=2)
+    with pytest.raises(ValueError, match="batch size"):
+        search.forward_streaming(torch.zeros(3, 4, 5), context)
+    with pytest.raises(ValueError, match="0 to 4"):
+        search.forward_streaming(
+            torch.zeros(2, 4, 5), context, torch.tensor([5, 4])
+        )
+    with pytest.raises(ValueError, match="NaN"):
+        search.forward_streaming(torch.full((2, 4, 5), torch.nan), context)
