@@ -46,15 +46,10 @@ class _MixedLSTM(torch.autograd.Function):
         # Output and cell state lie side by side, to be mixed in one go.
         both = new(branches, time, batch, 2, size)
         mixed = new(time, batch, 2, size)
-        # tanh(x) = 2 sigmoid(2x) - 1: PyTorch's vectorised tanh costs four
-        # times its sigmoid on a CPU. The factor 2 inside goes into the
-        # weights and the inputs, once for all frames.
-        double = inputs[0].new_ones(width)
-        double[:size] = 2
-        x_t = [(x * double).unbind(0) for x in inputs]
-        last = [(factor[0] * double[:, None]).t() for factor in factors]
         # All views of a frame are made in one call: inside the loop they
         # would cost as much as the arithmetic.
+        x_t = [x.unbind(0) for x in inputs]
+        last = [factor[0].t() for factor in factors]
         gates_t = gates.unbind(1)
         gate_kt = [gate.unbind(0) for gate in gates]
         g_t, i_t, f_t, o_t = (x.unbind(1) for x in gates.split(size, -1))
@@ -68,7 +63,7 @@ class _MixedLSTM(torch.autograd.Function):
             ]
         h, c = state_h, state_c
         for t in range(time):
-            i, o, cell, out = i_t[t], o_t[t], cell_t[t], out_t[t]
+            g, cell, out = g_t[t], cell_t[t], out_t[t]
             for k in range(branches):
                 torch.addmm(
                     x_t[k][t],
@@ -76,10 +71,14 @@ class _MixedLSTM(torch.autograd.Function):
                     last[k],
                     out=gate_kt[k][t],
                 )
+            # tanh(x) = 2 sigmoid(2x) - 1: PyTorch's vectorised tanh costs
+            # four times its sigmoid on a CPU.
+            g.mul_(2)
             gates_t[t].sigmoid_()
-            torch.mul(f_t[t], c, out=cell)
-            cell.addcmul_(i, g_t[t], value=2).sub_(i)
-            torch.mul(cell, 2, out=out).sigmoid_().mul_(2).sub_(1).mul_(o)
+            g.mul_(2).sub_(1)
+            torch.mul(f_t[t], c, out=cell).addcmul_(i_t[t], g)
+            torch.mul(cell, 2, out=out).sigmoid_().mul_(2).sub_(1)
+            out.mul_(o_t[t])
             h, c = h_t[t], c_t[t]
             if weights is None:
                 mixed_t[t].copy_(both_kt[0][t])
@@ -87,7 +86,6 @@ class _MixedLSTM(torch.autograd.Function):
                 torch.mul(both_kt[0][t], shares_kt[0][t], out=mixed_t[t])
                 for k in range(1, branches):
                     mixed_t[t].addcmul_(both_kt[k][t], shares_kt[k][t])
-        gates[..., :size].mul_(2).sub_(1)
         hidden = mixed[:, :, 0].contiguous()
         ctx.save_for_backward(
             state_h, state_c, weights, gates, both, mixed, *flat
@@ -110,23 +108,24 @@ class _MixedLSTM(torch.autograd.Function):
         before_c = torch.cat([state_c[None], mixed[:-1, :, 1]])
         g, i, f, o = gates.split(size, -1)
         out, cell = both.unbind(-2)
-        tanh = (cell * 2).sigmoid_().mul_(2).sub_(1)
+        tanh = cell.tanh()
         # Slope of each gate's pre-activation, all frames at once; the loop
         # multiplies it in place by the gradient that arrives.
         slope = torch.empty_like(gates)
         dg, di, df, do = slope.split(size, -1)
-        torch.mul(g, g, out=dg).neg_().add_(1).mul_(i)
-        torch.sub(1, i, out=di).mul_(i).mul_(g)
-        torch.sub(1, f, out=df).mul_(f).mul_(before_c)
-        torch.sub(1, o, out=do).mul_(o).mul_(tanh)
+        past_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
+        past_tanh = torch.ops.aten.tanh_backward.grad_input
+        past_tanh(i, g, grad_input=dg)
+        past_sigmoid(g, i, grad_input=di)
+        past_sigmoid(before_c.expand_as(f), f, grad_input=df)
+        past_sigmoid(tanh, o, grad_input=do)
         del before_c
-        into_cell = (tanh * tanh).neg_().add_(1).mul_(o)
+        into_cell = past_tanh(o, tanh, grad_input=tanh)
         mixing = weights is not None and ctx.needs_input_grad[2]
         if weights is not None:
             share = weights.transpose(0, 1)
             do.mul_(share)
             into_cell.mul_(share)
-        del tanh
         all_dh = torch.empty_like(grad_hidden)
         all_dc = torch.empty_like(grad_hidden)
         dh_t, dc_t = all_dh.unbind(0), all_dc.unbind(0)
