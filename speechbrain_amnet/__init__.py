@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 # Name -> module. Imported when asked for: PyTorch takes seconds to load.
 _HOMES = {
+    "AmortizedASR": "inference",
     "AmortizedEncoder": "encoder",
     "Arbitrator": "arbitrator",
     "BacklogAwareLoss": "losses",
@@ -22,6 +23,7 @@ _HOMES = {
     "LowRank": "weights",
     "Predictor": "transducer",
     "RandomRouting": "arbitrator",
+    "SafeCheckpointer": "checkpoints",
     "Schedule": "schedules",
     "StreamingFeatures": "features",
     "TransducerLoss": "transducer",

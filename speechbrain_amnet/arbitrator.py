@@ -356,8 +356,9 @@ class EnergyRouting(Router):
         """The shares themselves, one-hot, ``[batch, frames, K]``."""
         energy = features.float().mean(-1)
         if self.training:
-            # Padding is left out: a batch repeats its fill value exactly.
-            now = torch.quantile(energy.detach().flatten(), 1 - self.share)
+            # The encoder hands padding over as zeros.
+            real = energy.detach()[(features != 0).any(-1)]
+            now = torch.quantile(real, 1 - self.share)
             keep = self.momentum if self.seen else 0.0
             self.threshold.mul_(keep).add_(now, alpha=1 - keep)
             self.seen.add_(1)

@@ -14,6 +14,34 @@ from typing import Any
 import speechbrain_amnet
 
 _SNIPPETS = {
+    "AmortizedASR": """
+features: !new:speechbrain_amnet.StreamingFeatures
+encoder: !new:speechbrain_amnet.AmortizedEncoder
+    input_size: 320
+    hidden_size: 128
+    layers: 2
+    branches:
+        - !name:speechbrain_amnet.Dense
+predictor: !new:speechbrain_amnet.Predictor {vocabulary: 30, hidden: 128}
+joint: !new:speechbrain_amnet.Joint
+    encoder_size: 128
+    predictor_size: 128
+    hidden: 128
+    vocabulary: 30
+asr: !new:speechbrain_amnet.AmortizedASR  # from_hparams(FOLDER) does this
+    modules:
+        features: !ref <features>
+        encoder: !ref <encoder>
+        predictor: !ref <predictor>
+        joint: !ref <joint>
+    hparams:
+        tokenizer: !new:sentencepiece.SentencePieceProcessor
+        search: !new:speechbrain_amnet.GreedySearch
+            predictor: !ref <predictor>
+            joint: !ref <joint>
+    run_opts: {device: cpu}
+    freeze_params: true
+""",
     "AmortizedEncoder": """
 encoder: !new:speechbrain_amnet.AmortizedEncoder
     input_size: 320  # 4 stacked vectors of 80 mel bands
@@ -112,6 +140,14 @@ predictor: !new:speechbrain_amnet.Predictor
 router: !new:speechbrain_amnet.RandomRouting
     shares: [0.4, 0.6]
     seed: 0
+""",
+    "SafeCheckpointer": """
+checkpointer: !new:speechbrain_amnet.SafeCheckpointer
+    checkpoints_dir: results/save
+    recoverables: null  # name: object, of all that a resumed training needs
+    custom_load_hooks: null
+    custom_save_hooks: null
+    allow_partial_load: False
 """,
     "Schedule": """
 temperature: !new:speechbrain_amnet.Schedule

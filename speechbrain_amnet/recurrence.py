@@ -96,85 +96,91 @@ class _MixedLSTM(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_hidden, grad_last):
-        state_h, state_c, weights, gates, both, mixed, *flat = ctx.saved_tensors
-        counts = ctx.counts
-        branches, time, batch, width = gates.shape
-        size = width // 4
-        factors, start = [], 0
-        for count in counts:
-            factors.append(flat[start : start + count])
-            start += count
+        # Autocast is off in here, whether the caller's is on or not.
+        with torch.autocast(grad_hidden.device.type, enabled=False):
+            return _backward(ctx, grad_hidden, grad_last)
 
-        before_c = torch.cat([state_c[None], mixed[:-1, :, 1]])
-        g, i, f, o = gates.split(size, -1)
-        out, cell = both.unbind(-2)
-        tanh = cell.tanh()
-        # Slope of each gate's pre-activation, all frames at once; the loop
-        # multiplies it in place by the gradient that arrives.
-        slope = torch.empty_like(gates)
-        dg, di, df, do = slope.split(size, -1)
-        past_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
-        past_tanh = torch.ops.aten.tanh_backward.grad_input
-        past_tanh(i, g, grad_input=dg)
-        past_sigmoid(g, i, grad_input=di)
-        past_sigmoid(before_c.expand_as(f), f, grad_input=df)
-        past_sigmoid(tanh, o, grad_input=do)
-        del before_c
-        into_cell = past_tanh(o, tanh, grad_input=tanh)
-        mixing = weights is not None and ctx.needs_input_grad[2]
-        if weights is not None:
-            share = weights.transpose(0, 1)
-            do.mul_(share)
-            into_cell.mul_(share)
-        all_dh = torch.empty_like(grad_hidden)
-        all_dc = torch.empty_like(grad_hidden)
-        dh_t, dc_t = all_dh.unbind(0), all_dc.unbind(0)
-        arriving_t = grad_hidden.unbind(0)
-        into_t, do_t = into_cell.unbind(1), do.unbind(1)
-        slope_kt = [one.unbind(0) for one in slope]
-        f_kt = [one.unbind(0) for one in f]
-        three_t = slope.unflatten(-1, (4, size))[..., :3, :].unbind(1)
-        shares_t = None if weights is None else weights.unbind(0)
-        dh_next = torch.zeros_like(state_h)
-        dc_t[-1].copy_(grad_last)
-        dc_first = torch.empty_like(state_c)
-        for t in reversed(range(time)):
-            dh, dc = torch.add(arriving_t[t], dh_next, out=dh_t[t]), dc_t[t]
-            dc_k = dc[None] if shares_t is None else dc * shares_t[t]
-            dc_k = torch.addcmul(dc_k, dh, into_t[t])
-            three_t[t].mul_(dc_k.unsqueeze(-2))
-            do_t[t].mul_(dh)
-            dc_before = dc_t[t - 1] if t else dc_first
-            dc_k = dc_k.unbind(0)
-            torch.mul(f_kt[0][t], dc_k[0], out=dc_before)
-            for k in range(branches):
-                if k:
-                    dc_before.addcmul_(f_kt[k][t], dc_k[k])
-                back = slope_kt[k][t]
-                for factor in factors[k][:-1]:
-                    back = torch.mm(back, factor)
-                if k:
-                    dh_next.addmm_(back, factors[k][-1])
-                else:
-                    torch.mm(back, factors[k][-1], out=dh_next)
 
-        grad_weights = None
-        if mixing:
-            torch.mul(out, all_dh, out=into_cell).addcmul_(cell, all_dc)
-            grad_weights = into_cell.sum(-1).permute(1, 0, 2).unsqueeze(-1)
-        del into_cell
-        before_h = torch.cat([state_h[None], mixed[:-1, :, 0]])
-        grads = []
+def _backward(ctx, grad_hidden, grad_last):
+    state_h, state_c, weights, gates, both, mixed, *flat = ctx.saved_tensors
+    counts = ctx.counts
+    branches, time, batch, width = gates.shape
+    size = width // 4
+    factors, start = [], 0
+    for count in counts:
+        factors.append(flat[start : start + count])
+        start += count
+
+    before_c = torch.cat([state_c[None], mixed[:-1, :, 1]])
+    g, i, f, o = gates.split(size, -1)
+    out, cell = both.unbind(-2)
+    tanh = cell.tanh()
+    # Slope of each gate's pre-activation, all frames at once; the loop
+    # multiplies it in place by the gradient that arrives.
+    slope = torch.empty_like(gates)
+    dg, di, df, do = slope.split(size, -1)
+    past_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
+    past_tanh = torch.ops.aten.tanh_backward.grad_input
+    past_tanh(i, g, grad_input=dg)
+    past_sigmoid(g, i, grad_input=di)
+    past_sigmoid(before_c.expand_as(f), f, grad_input=df)
+    past_sigmoid(tanh, o, grad_input=do)
+    del before_c
+    into_cell = past_tanh(o, tanh, grad_input=tanh)
+    mixing = weights is not None and ctx.needs_input_grad[2]
+    if weights is not None:
+        share = weights.transpose(0, 1)
+        do.mul_(share)
+        into_cell.mul_(share)
+    all_dh = torch.empty_like(grad_hidden)
+    all_dc = torch.empty_like(grad_hidden)
+    dh_t, dc_t = all_dh.unbind(0), all_dc.unbind(0)
+    arriving_t = grad_hidden.unbind(0)
+    into_t, do_t = into_cell.unbind(1), do.unbind(1)
+    slope_kt = [one.unbind(0) for one in slope]
+    f_kt = [one.unbind(0) for one in f]
+    three_t = slope.unflatten(-1, (4, size))[..., :3, :].unbind(1)
+    shares_t = None if weights is None else weights.unbind(0)
+    dh_next = torch.zeros_like(state_h)
+    dc_t[-1].copy_(grad_last)
+    dc_first = torch.empty_like(state_c)
+    for t in reversed(range(time)):
+        dh, dc = torch.add(arriving_t[t], dh_next, out=dh_t[t]), dc_t[t]
+        dc_k = dc[None] if shares_t is None else dc * shares_t[t]
+        dc_k = torch.addcmul(dc_k, dh, into_t[t])
+        three_t[t].mul_(dc_k.unsqueeze(-2))
+        do_t[t].mul_(dh)
+        dc_before = dc_t[t - 1] if t else dc_first
+        dc_k = dc_k.unbind(0)
+        torch.mul(f_kt[0][t], dc_k[0], out=dc_before)
         for k in range(branches):
-            back = slope[k].reshape(-1, width)
-            fronts = [before_h.reshape(-1, size)]
-            for factor in reversed(factors[k][1:]):
-                fronts.append(fronts[-1] @ factor.t())
-            for factor, front in zip(factors[k], reversed(fronts), strict=True):
-                grads.append(back.t() @ front)
-                if len(factors[k]) > 1:
-                    back = back @ factor
-        return (dh_next, dc_first, grad_weights, None, *slope.unbind(0), *grads)
+            if k:
+                dc_before.addcmul_(f_kt[k][t], dc_k[k])
+            back = slope_kt[k][t]
+            for factor in factors[k][:-1]:
+                back = torch.mm(back, factor)
+            if k:
+                dh_next.addmm_(back, factors[k][-1])
+            else:
+                torch.mm(back, factors[k][-1], out=dh_next)
+
+    grad_weights = None
+    if mixing:
+        torch.mul(out, all_dh, out=into_cell).addcmul_(cell, all_dc)
+        grad_weights = into_cell.sum(-1).permute(1, 0, 2).unsqueeze(-1)
+    del into_cell
+    before_h = torch.cat([state_h[None], mixed[:-1, :, 0]])
+    grads = []
+    for k in range(branches):
+        back = slope[k].reshape(-1, width)
+        fronts = [before_h.reshape(-1, size)]
+        for factor in reversed(factors[k][1:]):
+            fronts.append(fronts[-1] @ factor.t())
+        for factor, front in zip(factors[k], reversed(fronts), strict=True):
+            grads.append(back.t() @ front)
+            if len(factors[k]) > 1:
+                back = back @ factor
+    return (dh_next, dc_first, grad_weights, None, *slope.unbind(0), *grads)
 
 
 def mixed_lstm(
@@ -292,20 +298,23 @@ def chosen_lstm(
     """
     h, c = state
     hidden = []
-    # Most frames of a batch disagree, most frames of a stream cannot.
-    branches = [sorted(set(row)) for row in choice.tolist()]
-    for t, present in enumerate(branches):
-        if len(present) == 1:
-            factors = recurrent[present[0]]
-            gates = torch.addmm(inputs[t], _product(h, factors), factors[0].t())
-        else:
-            gates = inputs[t].clone()
-            for k in present:
-                rows = (choice[t] == k).nonzero().squeeze(1)
-                factors = recurrent[k]
-                gates[rows] += _product(h[rows], factors) @ factors[0].t()
-        h, c = lstm_cell(gates, c)
-        hidden.append(h)
+    with torch.autocast(inputs.device.type, enabled=False):
+        # Most frames of a batch disagree, most frames of a stream cannot.
+        branches = [sorted(set(row)) for row in choice.tolist()]
+        for t, present in enumerate(branches):
+            if len(present) == 1:
+                factors = recurrent[present[0]]
+                gates = torch.addmm(
+                    inputs[t], _product(h, factors), factors[0].t()
+                )
+            else:
+                gates = inputs[t].clone()
+                for k in present:
+                    rows = (choice[t] == k).nonzero().squeeze(1)
+                    factors = recurrent[k]
+                    gates[rows] += _product(h[rows], factors) @ factors[0].t()
+            h, c = lstm_cell(gates, c)
+            hidden.append(h)
     if not hidden:
         return inputs.new_empty(0, *h.shape), state
     return torch.stack(hidden), (h, c)

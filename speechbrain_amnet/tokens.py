@@ -18,9 +18,12 @@ def train_tokenizer(
     texts: Iterable[str],
     path: str | Path,
     model_type: str = "char",
-    size: int = 1000,
+    size: int = 30,
 ) -> sentencepiece.SentencePieceProcessor:
-    """Make a sentencepiece model from the training transcripts.
+    """Make a sentencepiece model of exactly `size` tokens.
+
+    Where the transcripts do not fill it, the rest are spare tokens that decode
+    to nothing, so that the size of a recogniser does not depend on its data.
 
     Arguments
     ---------
@@ -31,51 +34,88 @@ def train_tokenizer(
     model_type : str
         "char", "bpe" or "unigram".
     size : int
-        Tokens at most, blank and unknown included.
+        Tokens, blank and unknown included.
 
     Returns
     -------
     sentencepiece.SentencePieceProcessor
 
+    Raises
+    ------
+    ValueError
+        If the transcripts have more characters than there are tokens, or a
+        model that is there has another size.
+
     Example
     -------
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> tokenizer = train_tokenizer(["TEN TENTS"], folder.name + "/t.model")
+    >>> path = folder.name + "/tokenizer.model"
+    >>> tokenizer = train_tokenizer(["TEN TENTS"], path, size=10)
     >>> tokenizer.decode(tokenizer.encode("NET"))
     'NET'
-    >>> tokenizer.id_to_piece(0)
-    '<blank>'
+    >>> tokenizer.id_to_piece(0), tokenizer.get_piece_size()
+    ('<blank>', 10)
     """
     path = Path(path)
     if not path.exists():
-        model = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type=model_type,
-            vocab_size=size,
-            hard_vocab_limit=False,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            pad_id=BLANK,
-            pad_piece="<blank>",
-            unk_id=UNKNOWN,
-            bos_id=-1,
-            eos_id=-1,
-            minloglevel=2,
-            # Else a large corpus is thinned out at random.
-            num_threads=1,
-        )
+        texts = list(texts)
+        if not any(text.strip() for text in texts):
+            raise ValueError(
+                f"tokens: no transcript to make {path} from; check that the "
+                "training data is not empty."
+            )
+        needed = len(set("".join(texts)) - {" "}) + 3
+        if needed > size:
+            raise ValueError(
+                f"tokens: the transcripts need at least {needed} (their "
+                f"characters, the word's beginning, blank and unknown), got "
+                f"{size}."
+            )
+        model = _train(texts, model_type, size, spare=0)
+        found = sentencepiece.SentencePieceProcessor(model_proto=model)
+        spare = size - found.get_piece_size()
+        if spare:
+            model = _train(texts, model_type, size, spare)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + ".part")
-        aside.write_bytes(model.getvalue())
+        aside.write_bytes(model)
         os.replace(aside, path)
-    return load_tokenizer(path)
+    tokenizer = load_tokenizer(path)
+    if tokenizer.get_piece_size() != size:
+        raise ValueError(
+            f"tokens: {path} has {tokenizer.get_piece_size()}, expected "
+            f"{size}; remove it or set tokens to its size."
+        )
+    return tokenizer
+
+
+def _train(texts, model_type, size, spare):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type=model_type,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        pad_id=BLANK,
+        pad_piece="<blank>",
+        unk_id=UNKNOWN,
+        bos_id=-1,
+        eos_id=-1,
+        control_symbols=[f"<spare{n}>" for n in range(spare)],
+        minloglevel=2,
+        num_threads=1,
+    )
+    return model.getvalue()
 
 
 def load_tokenizer(
     path: str | Path,
 ) -> sentencepiece.SentencePieceProcessor:
     """Load a sentencepiece model, for YAML and for inference."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"tokens: no model at {path}.")
     return sentencepiece.SentencePieceProcessor(model_file=str(path))

@@ -10,6 +10,7 @@ evaluated.
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -20,13 +21,16 @@ from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
+from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
-from speechbrain_amnet.device import frame_mask
+from speechbrain_amnet.device import frame_mask, last_frame
+from speechbrain_amnet.evaluation import evaluate, table
 from speechbrain_amnet.hparams import (
     load_hparams,
     parse_arguments,
     resolve_hparams,
 )
+from speechbrain_amnet.inference import export_model, load
 from speechbrain_amnet.tokens import BLANK, train_tokenizer
 
 logger = logging.getLogger("train")
@@ -112,13 +116,12 @@ class Recogniser(sb.Brain):
         mask = frame_mask(lengths, routing.shares.shape[1])
         shares = routing.shares.detach().float()[mask]
         entropy = -(shares * shares.clamp(min=1e-12).log()).sum(-1)
-        now = {name: float(value) for name, value in parts.items()}
+        now = {name: value.item() for name, value in parts.items()}
         now["entropy"] = entropy.mean().item()
         for k, share in enumerate(shares.mean(0).tolist()):
             now[f"branch_{k}"] = share
-        end = routing.branch_time.new_tensor(0.0)
-        end = routing.backlog.gather(1, mask.sum(1, keepdim=True) - 1).mean()
-        now["backlog_ms"] = 1000 * end.item()
+        waits = last_frame(routing.backlog + routing.time, lengths)
+        now["latency_ms"] = 1000 * waits.mean().item()
         size = len(lengths)
         for name, value in now.items():
             self.sums[name] = self.sums.get(name, 0.0) + size * value
@@ -267,9 +270,8 @@ def make_data(hparams):
 
 def make_loaders(sets, hparams):
     """Batches of similar length for training, fixed ones for dev."""
-    lengths = [float(row["duration"]) for row in sets["train"].data.values()]
-    by_id = sets["train"].data_ids
-    lengths = [float(sets["train"].data[i]["duration"]) for i in by_id]
+    rows, ids = sets["train"].data, sets["train"].data_ids
+    lengths = [float(rows[i]["duration"]) for i in ids]
     sampler = DynamicBatchSampler(
         sets["train"],
         max_batch_length=max(hparams["batch_seconds"], max(lengths)),
@@ -296,23 +298,18 @@ def fit_statistics(features, train):
             features.fit_statistics(train[i]["sig"] for i in range(len(train)))
 
 
-def main(argv):
-    """Prepare, train, average, write the model, evaluate."""
+def make_brain(argv):
+    """Everything that a training needs, from the command line."""
     path, run_opts, overrides = parse_arguments(argv)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
-    run_on_main(
-        sb.create_experiment_directory,
-        kwargs={"experiment_directory": hparams["output_folder"]},
-    )
-    resolved = resolve_hparams(path, overrides)
     folder = Path(hparams["output_folder"])
+    run_on_main(sb.create_experiment_directory, args=(folder,))
     if if_main_process():
+        resolved = resolve_hparams(path, overrides)
         (folder / "hyperparams.yaml").write_text(resolved)
-
     sets = make_data(hparams)
-    sampler, train_kwargs, valid_kwargs = make_loaders(sets, hparams)
     fit_statistics(hparams["features"], sets["train"])
     brain = Recogniser(
         modules=hparams["modules"],
@@ -321,11 +318,19 @@ def main(argv):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    brain.train_sampler = sampler
     # Branches that a step does not use get no gradient.
     brain.find_unused_parameters = True
     if if_main_process():
         brain.tensorboard = hparams["tensorboard"]()
+    return brain, hparams, sets
+
+
+def main(argv):
+    """Prepare, train, average, write the model, evaluate."""
+    brain, hparams, sets = make_brain(argv)
+    brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
+        sets, hparams
+    )
     brain.fit(
         hparams["epoch_counter"],
         sets["train"],
@@ -335,7 +340,37 @@ def main(argv):
     )
     count = brain.average()
     logger.info("The weights are the mean of %d checkpoints.", count)
+    if if_main_process():
+        folder, save_folder = (
+            Path(hparams[f"{name}_folder"]) for name in ("output", "save")
+        )
+        export_model(
+            (folder / "hyperparams.yaml").read_text(),
+            hparams["modules"],
+            save_folder / "tokenizer.model",
+            folder / "model",
+        )
+        asr = load(folder, run_opts={"device": str(brain.device)})
+        manifests = save_folder / "manifests"
+        results = [
+            evaluate(
+                asr,
+                manifests / f"{name}.csv",
+                split,
+                folder,
+                soft=True,
+                progress=not brain.noprogressbar,
+            )
+            for name, split in (("valid", "dev"), ("test", "test"))
+        ]
+        print(table(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
+            raise
+        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)

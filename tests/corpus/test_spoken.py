@@ -85,7 +85,7 @@ def test_an_utterance_does_not_depend_on_those_before_it(tmp_path, spy):
 
 
 def test_splits_share_no_speaker_and_no_sentence(tmp_path, spy):
-    corpus = make_spoken_corpus(tmp_path / "a", minutes=10)
+    corpus = make_spoken_corpus(tmp_path / "a", minutes=4)
     for key in (lambda c: c["id"].split("-")[0], lambda c: c["text"]):
         train, dev, test = (
             {key(c) for c in commands(corpus, split)}
@@ -96,11 +96,11 @@ def test_splits_share_no_speaker_and_no_sentence(tmp_path, spy):
 
 
 def test_minutes_and_shares(tmp_path, spy):
-    corpus = make_spoken_corpus(tmp_path / "a", minutes=10)
+    corpus = make_spoken_corpus(tmp_path / "a", minutes=4)
     splits = json.loads((corpus / "corpus.json").read_text())["splits"]
     minutes = {split: told["minutes"] for split, told in splits.items()}
     for split, share in {"train": 0.85, "dev": 0.07, "test": 0.08}.items():
-        assert minutes[split] == pytest.approx(10 * share, abs=0.1)
+        assert minutes[split] == pytest.approx(4 * share, abs=0.1)
 
 
 def test_no_two_speakers_are_alike():

@@ -1,0 +1,544 @@
+"""A trained folder as a SpeechBrain pretrained model, whole or streaming.
+
+`export_model` writes the folder at the end of a training, `load` and
+`AmortizedASR.from_hparams` read it. Streaming and batch give the same words
+and the same routing.
+"""
+
+import io
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sentencepiece import SentencePieceProcessor
+from speechbrain.inference.interfaces import Pretrained
+
+from . import __version__
+from .arbitrator import Routing
+from .device import Device
+from .encoder import EncoderContext
+from .features import FeaturesContext
+from .hparams import _compose, _serialize, _walk
+from .transducer import SearchContext
+
+MODULES = ("features", "encoder", "predictor", "joint")
+# What of a training's hparams the model's own file says about it.
+ABOUT = ("experiment", "data", "seed", "epochs")
+
+
+class TextStream:
+    """Joins token pieces to words, as they come.
+
+    What it returns, joined, is the text of all tokens with one blank between
+    words and none at the ends.
+
+    Arguments
+    ---------
+    tokenizer : sentencepiece.SentencePieceProcessor
+        Whose pieces begin words with "▁".
+    """
+
+    def __init__(self, tokenizer: SentencePieceProcessor):
+        self.tokenizer = tokenizer
+        self.gap = ""  # what stands before the next letter
+        self.pending = False
+
+    def add(self, tokens: Sequence[int]) -> str:
+        """The text that these tokens add."""
+        new = ""
+        for token in tokens:
+            piece = self.tokenizer.id_to_piece(token)
+            if self.tokenizer.is_control(token):
+                piece = ""
+            elif self.tokenizer.is_unknown(token):
+                piece = "▁⁇▁"  # as sentencepiece writes it
+            for letter in piece:
+                if letter in "▁ ":
+                    self.pending = True
+                else:
+                    new += self.gap * self.pending + letter
+                    self.gap, self.pending = " ", False
+        return new
+
+
+@dataclass
+class ASRStreamingContext:
+    """What a stream, or a batch of streams in step, carries along.
+
+    fea_extractor_context : samples that a coming frame still needs.
+    encoder_context : states and backlog; its `routing` tells the decisions on
+        the latest chunk, None if that completed no frame.
+    decoder_context : the search; its `token_frames` tell the frames of the
+        latest tokens.
+    tokenizer_context : for each stream, how its text ends.
+    """
+
+    fea_extractor_context: FeaturesContext
+    encoder_context: EncoderContext
+    decoder_context: SearchContext
+    tokenizer_context: list[TextStream]
+
+
+class AmortizedASR(Pretrained):
+    """A ready-to-use streaming recogniser with an amortized encoder.
+
+    Used as any pretrained model of SpeechBrain: `transcribe_file` and
+    `transcribe_batch` for whole recordings as in `EncoderDecoderASR`,
+    `make_streaming_context` and `transcribe_chunk` for streams as in
+    `StreamingASR`, but with chunks of any size.
+
+    Arguments
+    ---------
+    modules : dict
+        features, encoder, predictor and joint.
+    hparams : dict
+        tokenizer (sentencepiece) and search; `audio_normalizer` where audio
+        is not 16 kHz.
+    run_opts : dict
+        Such as ``{"device": "cuda"}``.
+    freeze_params : bool
+        Whether parameters get no gradient.
+
+    Example
+    -------
+    >>> asr = AmortizedASR.from_hparams("OUTPUT_FOLDER/model")  # doctest: +SKIP
+    >>> asr.transcribe_file("some.wav")  # doctest: +SKIP
+    'GO FORWARD TEN METERS'
+    >>> for words in asr.transcribe_stream("some.wav"):  # doctest: +SKIP
+    ...     print(words, end="", flush=True)
+    GO FORWARD TEN METERS
+    """
+
+    HPARAMS_NEEDED = ["tokenizer", "search"]
+    MODULES_NEEDED = list(MODULES)
+
+    def load_audio(
+        self, path: str | Path, savedir: str | None = None
+    ) -> torch.Tensor:
+        """Read a recording, as mono audio of the model's sample rate.
+
+        Arguments
+        ---------
+        path : str or Path
+            Audio of any sample rate and number of channels.
+        savedir : str, optional
+            Where SpeechBrain keeps a copy of what it downloads.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[samples]``
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no audio, empty, or has NaN or infinity.
+        """
+        if "://" not in str(path) and not Path(path).is_file():
+            raise FileNotFoundError(f"no such audio file: {path}")
+        try:
+            wav = super().load_audio(str(path), savedir)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: unreadable audio ({error})") from error
+        if not wav.numel():
+            raise ValueError(f"{path}: empty audio (0 samples)")
+        if not wav.isfinite().all():
+            raise ValueError(f"{path}: the audio has NaN or infinity")
+        return wav
+
+    def encode_batch(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Routing]:
+        """Encode whole recordings, with hard routing.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            ``[batch, samples]``, at the model's sample rate.
+        wav_lens : torch.Tensor
+            Relative lengths, ``[batch]``.
+
+        Returns
+        -------
+        encoded : torch.Tensor
+            ``[batch, frames, hidden_size]``
+        lengths : torch.Tensor
+            Relative lengths of the frames, ``[batch]``.
+        routing : Routing
+        """
+        wavs, wav_lens = wavs.float().to(self.device), wav_lens.to(self.device)
+        with torch.no_grad():
+            features, lengths = self.mods.features(wavs, wav_lens)
+            encoded, routing = self.mods.encoder(features, lengths, hard=True)
+        return encoded, lengths, routing
+
+    def transcribe_batch(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> tuple[list[str], list[list[int]]]:
+        """Transcribe whole recordings.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            ``[batch, samples]``, at the model's sample rate.
+        wav_lens : torch.Tensor
+            Relative lengths, ``[batch]``.
+
+        Returns
+        -------
+        words : list of str
+        tokens : list of list of int
+        """
+        encoded, lengths, _ = self.encode_batch(wavs, wav_lens)
+        tokens = self.hparams.search(encoded, lengths)
+        return [self.text(row) for row in tokens], tokens
+
+    def transcribe_file(self, path: str | Path, **options) -> str:
+        """Transcribe a recording; the options are `load_audio`'s."""
+        wav = self.load_audio(path, **options)
+        words, _ = self.transcribe_batch(wav[None], torch.ones(1))
+        return words[0]
+
+    def forward(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> tuple[list[str], list[list[int]]]:
+        """The same as `transcribe_batch`."""
+        return self.transcribe_batch(wavs, wav_lens)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The words of a recording's tokens."""
+        return TextStream(self.hparams.tokenizer).add(tokens)
+
+    def make_streaming_context(self, batch: int = 1) -> ASRStreamingContext:
+        """A fresh context, for one stream or several in step."""
+        return ASRStreamingContext(
+            self.mods.features.make_streaming_context(),
+            self.mods.encoder.make_streaming_context(batch),
+            self.hparams.search.make_streaming_context(batch),
+            [TextStream(self.hparams.tokenizer) for _ in range(batch)],
+        )
+
+    @torch.no_grad()
+    def encode_chunk(
+        self,
+        context: ASRStreamingContext,
+        chunk: torch.Tensor,
+        final: bool = False,
+    ) -> torch.Tensor:
+        """Encode the frames that a chunk of audio completes.
+
+        Arguments
+        ---------
+        context : ASRStreamingContext
+            Changed in place.
+        chunk : torch.Tensor
+            The next samples, ``[batch, samples]``; any number of them.
+        final : bool
+            Whether the streams end with this chunk, which may be empty.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, frames, hidden_size]``; there may be no frame.
+        """
+        encoder_context = context.encoder_context
+        features = self.mods.features.forward_streaming(
+            chunk.float().to(self.device), context.fea_extractor_context, final
+        )
+        if features.shape[1]:
+            return self.mods.encoder.forward_streaming(
+                features, encoder_context
+            )
+        if final and not encoder_context.first:
+            raise ValueError("the stream has ended without any audio")
+        encoder_context.routing = None
+        return features.new_zeros(
+            len(features), 0, self.mods.encoder.hidden_size
+        )
+
+    def decode_chunk(
+        self, context: ASRStreamingContext, x: torch.Tensor
+    ) -> tuple[list[str], list[list[int]]]:
+        """Search what `encode_chunk` gave: new text and tokens of each row."""
+        tokens = self.hparams.search.forward_streaming(
+            x, context.decoder_context
+        )
+        texts = context.tokenizer_context
+        return [t.add(row) for t, row in zip(texts, tokens)], tokens
+
+    def transcribe_chunk(
+        self,
+        context: ASRStreamingContext,
+        chunk: torch.Tensor,
+        final: bool = False,
+    ) -> list[str]:
+        """Transcribe the next chunk of each stream.
+
+        Arguments
+        ---------
+        context : ASRStreamingContext
+            From `make_streaming_context`; changed in place.
+        chunk : torch.Tensor
+            The next samples, ``[batch, samples]``; any number of them.
+        final : bool
+            Whether the streams end with this chunk, which may be empty.
+
+        Returns
+        -------
+        list of str
+            The new text of each stream, often none. All of a stream's joined
+            are what `transcribe_batch` gives.
+        """
+        words, _ = self.decode_chunk(
+            context, self.encode_chunk(context, chunk, final)
+        )
+        return words
+
+    def transcribe_stream(
+        self,
+        source: str | Path | Iterable[torch.Tensor],
+        chunk_ms: float = 40.0,
+        context: ASRStreamingContext | None = None,
+    ) -> Iterator[str]:
+        """Transcribe one stream.
+
+        Arguments
+        ---------
+        source : str, Path or iterable of torch.Tensor
+            A recording, or chunks ``[samples]`` of any size at the model's
+            sample rate.
+        chunk_ms : float
+            The size of the chunks that a recording is cut to.
+        context : ASRStreamingContext, optional
+            A fresh one, to look into between the chunks.
+
+        Yields
+        ------
+        str
+            The new text of each chunk, and of the end; often empty.
+        """
+        if isinstance(source, str | Path):
+            source = self.chunks(self.load_audio(source), chunk_ms)
+        context = context or self.make_streaming_context()
+        for chunk in source:
+            yield self.transcribe_chunk(context, chunk.reshape(1, -1))[0]
+        yield self.transcribe_chunk(context, torch.zeros(1, 0), final=True)[0]
+
+    def chunks(self, wav: torch.Tensor, chunk_ms: float) -> Sequence:
+        """Cut ``[samples]`` into chunks of so many milliseconds."""
+        size = round(self.mods.features.sample_rate * chunk_ms / 1000)
+        if size < 1:
+            raise ValueError(
+                f"a chunk must have at least one sample, got {chunk_ms} ms"
+            )
+        return wav.split(size)
+
+
+def load(
+    folder: str | Path, device_load: float | None = None, **options
+) -> AmortizedASR:
+    """Load a trained model.
+
+    Arguments
+    ---------
+    folder : str or Path
+        What a training wrote: its output folder, or the folder `model` in it,
+        wherever that is now.
+    device_load : float, optional
+        Reckon the backlog for a device on which a dense frame takes this many
+        frame durations, instead of the device of the training.
+    **options
+        For `AmortizedASR.from_hparams`, as ``run_opts={"device": "cpu"}``.
+
+    Returns
+    -------
+    AmortizedASR
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no model, or a part of it is missing.
+    ValueError
+        If a file is not what it should be.
+    """
+    asr = AmortizedASR.from_hparams(str(find_model(folder)), **options)
+    if device_load is not None:
+        asr.mods.encoder.target_device = Device(load=device_load)
+    return asr
+
+
+def find_model(folder: str | Path) -> Path:
+    """The folder that `from_hparams` reads, see `load`."""
+    folder = Path(folder)
+    for place in (folder / "model", folder):
+        names = ("hyperparams.yaml", "tokenizer.ckpt")
+        if all((place / name).is_file() for name in names):
+            return place
+    raise FileNotFoundError(
+        f"{folder}: no model; expected the output folder of a finished "
+        "training, or the folder `model` in it"
+    )
+
+
+def export_model(
+    hparams: str,
+    modules: Mapping[str, torch.nn.Module],
+    tokenizer: str | Path,
+    folder: str | Path,
+) -> Path:
+    """Write a trained model as SpeechBrain's `from_hparams` reads it.
+
+    The folder may be moved anywhere. It is written aside, loaded once to
+    see that it is whole, and then takes its place.
+
+    Arguments
+    ---------
+    hparams : str
+        The training's whole hparams text, with keys features, encoder,
+        predictor, joint and search; see `resolve_hparams`.
+    modules : mapping
+        The trained features, encoder, predictor and joint; others are left
+        out.
+    tokenizer : str or Path
+        The sentencepiece model.
+    folder : str or Path
+        Replaced if it exists.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If a key or a module is missing.
+    """
+    missing = [name for name in MODULES if name not in modules]
+    if missing:
+        raise ValueError(f"export_model: no module {', '.join(missing)}")
+    folder = Path(folder)
+    aside = folder.with_name(folder.name + ".part")
+    old = folder.with_name(folder.name + ".old")
+    for path in (aside, old):
+        shutil.rmtree(path, ignore_errors=True)
+    aside.mkdir(parents=True)
+    text = inference_hparams(hparams, modules["features"].sample_rate)
+    (aside / "hyperparams.yaml").write_text(text, encoding="utf-8")
+    (aside / "tokenizer.ckpt").write_bytes(Path(tokenizer).read_bytes())
+    for name in MODULES:
+        weights = {k: v.cpu() for k, v in modules[name].state_dict().items()}
+        file = io.BytesIO()  # written by Python, a full disk is an OSError
+        torch.save(weights, file)
+        (aside / f"{name}.ckpt").write_bytes(file.getvalue())
+    load(aside, run_opts={"device": "cpu"})
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(aside, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def inference_hparams(text: str, sample_rate: int) -> str:
+    """What inference needs of a training's hparams, as a file of its own.
+
+    Arguments
+    ---------
+    text : str
+        The training's hparams.
+    sample_rate : int
+        Of the audio, in Hz.
+
+    Returns
+    -------
+    str
+        The nodes of the model, all that they refer to, and what SpeechBrain's
+        `from_hparams` wants.
+    """
+    root = _compose(text, "the training's hparams")
+    nodes = {str(key.value): value for key, value in root.value}
+    kept: set[str] = set()
+    needed = [*MODULES, "search", *(key for key in ABOUT if key in nodes)]
+    while needed:
+        name = needed.pop()
+        if name in kept:
+            continue
+        if name not in nodes:
+            raise ValueError(
+                f"the training's hparams have no key '{name}', which the "
+                "model's inference needs"
+            )
+        kept.add(name)
+        for where, node in _walk(nodes[name], name):
+            if str(node.tag).startswith("!include:"):
+                raise ValueError(
+                    f"{where} includes a file; write it out, so that the "
+                    "model can be moved"
+                )
+            if str(node.tag) in ("!ref", "!copy"):
+                inside = re.findall(r"<([^<>]+)>", node.value)
+                needed += [re.split(r"[.\[]", ref)[0] for ref in inside]
+    root.value = [pair for pair in root.value if str(pair[0].value) in kept]
+    loadables = (*MODULES, "tokenizer")
+    lines = [
+        f"# Inference, exported by speechbrain_amnet {__version__}:",
+        "# speechbrain_amnet.AmortizedASR.from_hparams(THIS_FOLDER)",
+        _serialize(root).rstrip(),
+        "tokenizer: !new:sentencepiece.SentencePieceProcessor",
+        "audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer",
+        f"  sample_rate: {sample_rate}",
+        "modules:",
+        *(f"  {name}: !ref <{name}>" for name in MODULES),
+        "pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer",
+        "  loadables:",
+        *(f"    {name}: !ref <{name}>" for name in loadables),
+        "  custom_hooks:",
+        *(
+            f"    {name}: !name:speechbrain_amnet.inference.load_weights"
+            for name in loadables
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def load_weights(
+    target: torch.nn.Module | SentencePieceProcessor, path: str | Path
+) -> None:
+    """Load a file into a module or tokenizer; every name must fit.
+
+    SpeechBrain's own hook only warns when names differ.
+
+    Arguments
+    ---------
+    target : torch.nn.Module or sentencepiece.SentencePieceProcessor
+        Changed in place.
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it does not hold what the target needs.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        if isinstance(target, SentencePieceProcessor):
+            target.load(str(path))
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            target.load_state_dict(state)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: not the weights of {type(target).__name__} ({why})"
+        ) from error

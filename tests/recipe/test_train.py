@@ -1,0 +1,235 @@
+"""The recipe as a user runs it: whole, killed, on two processes, and wrong."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
+TINY = {
+    "epochs": 2,
+    "batch_seconds": 3,
+    "buckets": 2,
+    "average_checkpoints": 2,
+    "hidden_size": 32,  # the rank of amnet.yaml must fit
+    "layers": 2,
+    "predictor_size": 8,
+    "joint_size": 8,
+    "num_workers": 0,
+}
+
+
+def command(hparams, data, out, *options, **values):
+    """The command line of a tiny training."""
+    values = {**TINY, "data_folder": data, "output_folder": out, **values}
+    return [
+        str(TRAIN),
+        str(ROOT / "hparams" / hparams),
+        "--noprogressbar",
+        *(f"--{key}={value}" for key, value in values.items()),
+        *options,
+    ]
+
+
+def run(arguments, launcher=(), cwd=None, timeout=240):
+    """Run it as a user does; gives the finished process."""
+    return subprocess.run(
+        [sys.executable, *launcher, *arguments],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def weights(folder):
+    """Every module's tensors in the newest checkpoint of an epoch's end."""
+    newest = max(
+        (folder / "save").glob("CKPT*"),
+        key=lambda c: (c / "CKPT.yaml").read_text().count("epoch: 2"),
+    )
+    return {
+        file.stem: torch.load(file)
+        for file in sorted(newest.glob("*.ckpt"))
+        if file.stem in ("encoder", "predictor", "joint", "ctc_head")
+    }
+
+
+def assert_same(a, b):
+    """The same tensors, bit for bit."""
+    assert a.keys() == b.keys() and a
+    for module in a:
+        for name, value in a[module].items():
+            assert torch.equal(value, b[module][name]), (module, name)
+
+
+@pytest.fixture(scope="session")
+def whole(tones, tmp_path_factory):
+    """A training from beginning to end."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = run(command("amnet.yaml", tones, out), cwd=out.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def test_log_shows_what_matters(whole):
+    log = (whole / "train_log.txt").read_text().splitlines()
+    assert len(log) == 2
+    for name in (
+        "train transducer",
+        "train ctc",
+        "train cost",
+        "train idle",
+        "train end",
+        "valid entropy",
+        "valid branch_0",
+        "valid branch_1",
+        "valid saved",
+        "valid latency_ms",
+        "valid wer",
+        "temperature",
+        "routing_weight",
+    ):
+        assert f"{name}: " in log[-1], name
+    assert list((whole / "tensorboard").glob("events*"))
+
+
+def test_killed_training_ends_with_the_same_weights(whole, tones, tmp_path):
+    out = tmp_path / "out"
+    arguments = command(
+        "amnet.yaml",
+        tones,
+        out,
+        "--ckpt_interval_minutes=0",
+        "--ckpt_interval_steps=2",
+    )
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # Kill it in the second epoch: after a checkpoint that is not an end.
+    end = time.monotonic() + 120
+    try:
+        while time.monotonic() < end and not in_second_epoch(out):
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len((out / "train_log.txt").read_text().splitlines()) == 1
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(weights(whole), weights(out))
+
+
+def in_second_epoch(out):
+    """Whether a checkpoint within epoch 2 is complete."""
+    for checkpoint in (out / "save").glob("CKPT*"):
+        try:
+            meta = (checkpoint / "CKPT.yaml").read_text()
+            counter = (checkpoint / "epoch_counter.ckpt").read_text()
+        except OSError:
+            continue
+        if "intra" in meta and counter.strip() == "2":
+            return True
+    return False
+
+
+def test_another_seed_gives_other_weights(whole, tones, tmp_path):
+    out = tmp_path / "out"
+    done = run(command("amnet.yaml", tones, out, seed=2, epochs=1))
+    assert done.returncode == 0, done.stderr[-3000:]
+    first = torch.load(next((out / "save").glob("CKPT*")) / "encoder.ckpt")
+    other = weights(whole)["encoder"]
+    assert any(not torch.equal(first[n], other[n]) for n in first)
+
+
+def gradients(tones, out, processes):
+    """Loss and gradients of the first step of a fixed batch of four."""
+    script = ROOT / "tests" / "recipe" / "first_step.py"
+    launcher = ()
+    if processes > 1:
+        launcher = (
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={processes}",
+        )
+    options = ["--distributed_backend=gloo"] if processes > 1 else []
+    _, *arguments = command("amnet.yaml", tones, out, *options, augment=False)
+    done = run([str(script), *arguments], launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(out / "first_step.pt")
+
+
+def test_two_processes_agree_with_one(tones, tmp_path):
+    one = gradients(tones, tmp_path / "one", 1)
+    two = gradients(tones, tmp_path / "two", 2)
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+    assert one["gradients"].keys() == two["gradients"].keys()
+    for name, value in one["gradients"].items():
+        torch.testing.assert_close(
+            value, two["gradients"][name], rtol=1e-3, atol=1e-5, msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    "hparams, hidden_size", [("full.yaml", 8), ("small.yaml", 96)]
+)
+def test_baselines_train(hparams, hidden_size, tones, tmp_path):
+    values = {"epochs": 1, "hidden_size": hidden_size}
+    done = run(command(hparams, tones, tmp_path / "out", **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def one_line(done):
+    """The error that a user sees."""
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_missing_folder(tmp_path):
+    done = run(command("amnet.yaml", tmp_path / "no", tmp_path / "out"))
+    assert str(tmp_path / "no") in one_line(done)
+
+
+def test_missing_split(tones, tmp_path):
+    done = run(
+        command("amnet.yaml", tones, tmp_path / "out", train_splits="[x]")
+    )
+    assert "train" in one_line(done) and "dev" in one_line(done)
+
+
+def test_loss_that_is_not_a_number(tones, tmp_path):
+    done = run(
+        command("amnet.yaml", tones, tmp_path / "out", learning_rate=1e30)
+    )
+    assert "loss" in one_line(done) and "learning_rate" in one_line(done)
+
+
+def test_full_disk(tones, tmp_path):
+    """A limit on the size of a file stands in for the disk."""
+    arguments = command("amnet.yaml", tones, tmp_path / "out", epochs=1)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_FSIZE, (20000, 20000)
+        ),
+    )
+    assert "is the disk full?" in one_line(done)
+    assert not list((tmp_path / "out" / "save").glob("CKPT*"))

@@ -1,0 +1,52 @@
+"""Every table in the repository's Markdown files is that of its results.
+
+`amnet table FOLDER... --markdown FILE --name NAME` brings one up to date.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from speechbrain_amnet.report import table
+
+ROOT = Path(__file__).resolve().parents[2]
+SKIPPED = {"build", "dist", "node_modules", "site-packages"}
+
+
+def markdown_files(root):
+    for file in sorted(root.rglob("*.md")):
+        parts = file.relative_to(root).parts
+        if any(part.startswith(".") or part in SKIPPED for part in parts):
+            continue
+        if file.resolve() == file:  # not again through the link to recipes/
+            yield file
+
+
+TABLES = [
+    pytest.param(file, place, id=f"{file.relative_to(ROOT)}:{place.name}")
+    for file in markdown_files(ROOT)
+    for place in table.find_tables(file.read_text(encoding="utf-8"), file)
+]
+
+
+@pytest.mark.parametrize("file, place", TABLES)
+def test_table_is_up_to_date(file, place):
+    assert place.sources, (
+        f"{file}: write `<!-- table: {place.name} from FOLDER -->`, so that "
+        "the table can be compared with its results"
+    )
+    folders = [ROOT / source for source in place.sources]
+    text = table.markdown_text(table.summarise(table.read_results(folders)))
+    assert not table.update_markdown(file, text, place.name, check=True), (
+        f"table {place.name} in {file} is stale; run: amnet table "
+        f"{' '.join(place.sources)} --markdown {file.relative_to(ROOT)} "
+        f"--name {place.name}"
+    )
+
+
+def test_markdown_files_are_found(tmp_path):
+    for name in ("README.md", "docs/a.md", ".venv/b.md", "build/c.md", "d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = [f.relative_to(tmp_path) for f in markdown_files(tmp_path)]
+    assert [f.as_posix() for f in found] == ["README.md", "docs/a.md"]

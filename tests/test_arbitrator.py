@@ -1,0 +1,213 @@
+"""Routers: who reads what, how often a branch is drawn, what follows."""
+
+import pytest
+import torch
+
+from speechbrain_amnet import (
+    Arbitrator,
+    EnergyRouting,
+    FixedRouting,
+    RandomRouting,
+)
+from speechbrain_amnet.arbitrator import Router
+
+FRAME = 0.04  # seconds
+TIMES, FLOPS = torch.tensor([0.09, 0.02]), torch.tensor([900.0, 200.0])
+
+
+def route(router, features, hard=True, **known):
+    times = TIMES[: router.branches]
+    flops = FLOPS[: router.branches]
+    return router.route(features, times, flops, FRAME, hard, **known)
+
+
+def undecided(router=None):
+    """An arbitrator whose choices depend on the frame and on the backlog."""
+    torch.manual_seed(3)
+    router = router or Arbitrator(5, branches=2)
+    with torch.no_grad():
+        router.backlog.weight.mul_(3)
+    return router
+
+
+def test_a_route_is_what_follows_from_its_shares():
+    routing, after = route(undecided(), torch.randn(3, 20, 5), hard=False)
+    sums = routing.shares.sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert routing.shares.min() > 0
+    torch.testing.assert_close(routing.time, routing.shares @ TIMES)
+    torch.testing.assert_close(routing.flops, routing.shares @ FLOPS)
+    backlog = torch.zeros(3)
+    for t in range(20):
+        torch.testing.assert_close(routing.backlog[:, t], backlog)
+        backlog = (backlog + routing.time[:, t] - FRAME).clamp(min=0)
+    torch.testing.assert_close(after, backlog)
+
+
+def test_a_hard_route_takes_the_likeliest_branch():
+    features = torch.randn(3, 1, 5)
+    router = undecided()
+    soft, _ = route(router, features, hard=False)
+    hard, _ = route(router, features, hard=True)
+    assert set(hard.shares.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(hard.choice, soft.choice)
+
+
+def test_the_backlog_is_read_and_left_out_without():
+    features = torch.randn(1, 1, 5).expand(4, 1, 5)
+    backlog = torch.tensor([0.0, 0.02, 0.1, 1.0])
+    for use_backlog in (True, False):
+        router = undecided(Arbitrator(5, use_backlog=use_backlog))
+        routing, _ = route(router, features, hard=False, backlog=backlog)
+        differ = len(routing.shares[:, 0, 0].unique())
+        assert differ == (4 if use_backlog else 1)
+        # It is followed all the same.
+        assert torch.equal(routing.backlog[:, 0], backlog)
+        routing.shares[:, 0, 0].sum().backward()
+        assert (router.backlog.weight.grad is None) is not use_backlog
+
+
+def test_the_backlog_is_read_in_frame_durations():
+    router = undecided()
+    prepared = router.prepare(torch.randn(2, 1, 5))
+    shares = router.decide(prepared[:, 0], torch.tensor([0.0, 2.5]))
+    hidden = prepared[:, 0].clone()
+    hidden[1] += router.backlog.weight[:, 0] * torch.tensor(3.5).log()
+    torch.testing.assert_close(shares, router.out(hidden.tanh()).softmax(-1))
+
+
+def test_the_gradient_of_a_late_backlog_reaches_early_shares():
+    features = torch.randn(1, 10, 5, requires_grad=True)
+    routing, _ = route(undecided(), features, hard=False)
+    assert routing.backlog[0, 9] > 0
+    routing.backlog[0, 9].backward()
+    reached = features.grad[0].abs().sum(-1) > 0
+    assert reached.tolist() == [True] * 9 + [False]
+
+
+def test_a_decision_s_gradient_reaches_those_that_made_its_backlog():
+    features = torch.randn(1, 10, 5, requires_grad=True)
+    routing, _ = route(undecided(), features, hard=False)
+    routing.shares[0, 9, 0].backward()
+    assert (features.grad[0].abs().sum(-1) > 0).all()
+
+
+def test_temperature_sharpens_up_to_a_split_of_9999_to_1():
+    router, features = undecided(), torch.randn(2, 50, 5)
+    largest = []
+    for temperature in (1.0, 10.0, 1e6):
+        router.temperature.fill_(temperature)
+        prepared = router.prepare(features)
+        shares = router.decide(prepared.flatten(0, 1), torch.zeros(100))
+        largest.append(shares.max(-1).values)
+    assert (largest[0] < largest[1]).all() and (largest[1] <= largest[2]).all()
+    assert largest[2].min() > 0.9999
+    assert "temperature" in router.state_dict()
+
+
+@pytest.mark.parametrize("hidden, branches", [(16, 2), (8, 3)])
+def test_flops_of_the_arbitrator(hidden, branches):
+    with_it = Arbitrator(20, branches, hidden)
+    without = Arbitrator(20, branches, hidden, use_backlog=False)
+    assert with_it.flops == 2 * (20 * hidden + hidden + hidden * branches)
+    assert with_it.flops - without.flops == 2 * hidden
+
+
+def test_starts_undecided():
+    shares = Arbitrator(320, 2).decide(torch.randn(1000, 16), torch.zeros(1000))
+    assert abs(shares[:, 0].mean().item() - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("branch", [0, 1, 2])
+def test_fixed_routing(branch):
+    shares = FixedRouting(3, branch).prepare(torch.randn(2, 4, 5))
+    assert shares.argmax(-1).unique().tolist() == [branch]
+    assert torch.equal(shares.sum(-1), torch.ones(2, 4))
+    assert FixedRouting(3, branch).flops == 0
+
+
+@pytest.mark.parametrize(
+    "shares", [[1.0], [0.5, 0.5], [0.1, 0.9], [0.2, 0.5, 0.3], [0.0, 1.0]]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_random_routing_keeps_its_rate(shares, training):
+    router = RandomRouting(shares).train(training)
+    drawn = router.prepare(torch.zeros(1, 20000, 4))[0]
+    assert torch.equal(drawn.sum(-1), torch.ones(20000))
+    expected = torch.tensor(shares)
+    torch.testing.assert_close(drawn.mean(0), expected, atol=0.015, rtol=0)
+    # A frame's draw tells nothing of the next one's.
+    pairs = (drawn[1:].unsqueeze(-1) * drawn[:-1].unsqueeze(-2)).mean(0)
+    independent = expected[:, None] * expected
+    torch.testing.assert_close(pairs, independent, atol=0.015, rtol=0)
+
+
+def test_random_routing_is_fixed_after_training():
+    router = RandomRouting([0.5, 0.5], seed=1).eval()
+    whole = router.prepare(torch.randn(3, 50, 4))
+    assert torch.equal(whole[0], whole[2])
+    assert torch.equal(whole[:1], router.prepare(torch.randn(1, 50, 4)))
+    parts = [
+        router.prepare(torch.randn(1, 10, 4), first=10 * n) for n in range(5)
+    ]
+    assert torch.equal(whole[:1], torch.cat(parts, 1))
+    other = RandomRouting([0.5, 0.5], seed=2).eval()
+    assert not torch.equal(whole, other.prepare(torch.randn(3, 50, 4)))
+
+
+def test_random_routing_draws_anew_in_training():
+    router, features = RandomRouting([0.5, 0.5]), torch.randn(2, 50, 4)
+    first, second = router.prepare(features), router.prepare(features)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+    torch.manual_seed(5)
+    first = router.prepare(features)
+    torch.manual_seed(5)
+    assert torch.equal(first, router.prepare(features))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_energy_routing_follows_its_share_in_training(share):
+    router = EnergyRouting(share, momentum=0.9)
+    for _ in range(200):
+        router.prepare(3 + 2 * torch.randn(8, 50, 1))
+    threshold = router.threshold.clone()
+    routed = router.eval().prepare(3 + 2 * torch.randn(1, 10000, 1))
+    assert abs(routed[..., 0].mean().item() - share) < 0.03
+    assert torch.equal(router.threshold, threshold)
+    assert "threshold" in router.state_dict()
+
+
+def test_energy_routing_sends_loud_frames_to_the_first_branch():
+    router = EnergyRouting(0.5, branches=3).eval()
+    router.threshold.fill_(2.0)
+    levels = torch.tensor([1.0, 3.0, -5.0, 2.5])
+    shares = router.prepare(levels.reshape(1, 4, 1).expand(1, 4, 6))
+    assert shares.argmax(-1)[0].tolist() == [2, 0, 2, 0]
+
+
+def test_energy_routing_learns_nothing_from_padding():
+    """Padding reaches the router as zeros."""
+    speech = 1 + torch.rand(4, 20, 6)
+    plain, padded = EnergyRouting(0.5), EnergyRouting(0.5)
+    plain.prepare(speech)
+    padded.prepare(torch.nn.functional.pad(speech, (0, 0, 0, 30)))
+    torch.testing.assert_close(padded.threshold, plain.threshold)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Router(0), "Router: branches must be 1 or more, got 0"),
+        (lambda: Arbitrator(5, branches=0), "Arbitrator: .* got 0"),
+        (lambda: FixedRouting(2, 2), "must be 0 to 1, got 2"),
+        (lambda: FixedRouting(2, -1), "must be 0 to 1, got -1"),
+        (lambda: RandomRouting([0.5, 0.6]), r"sum to 1, got \[0.5, 0.6\]"),
+        (lambda: RandomRouting([1.5, -0.5]), r"got \[1.5, -0.5\]"),
+        (lambda: RandomRouting([]), "RandomRouting: .* got 0"),
+        (lambda: EnergyRouting(1.2), "share must be 0 to 1, got 1.2"),
+    ],
+)
+def test_what_cannot_be_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

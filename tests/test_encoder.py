@@ -1,0 +1,328 @@
+"""The encoder: soft is hard is streamed; nothing looks ahead."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from speechbrain_amnet import (
+    AmortizedEncoder,
+    Arbitrator,
+    Dense,
+    Device,
+    FixedRouting,
+    LowRank,
+    RandomRouting,
+)
+from speechbrain_amnet.encoder import BranchedLayer
+
+INPUT, HIDDEN, LAYERS = 10, 8, 2
+BRANCHES = [Dense, partial(LowRank, rank=4), partial(LowRank, rank=1)]
+CLOSE = {"atol": 1e-5, "rtol": 0}
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return request.param
+
+
+def build(branches=2, router=None, **others):
+    torch.manual_seed(0)
+    if router is None:
+        router = Arbitrator(INPUT, branches)
+        with torch.no_grad():  # Frame and backlog both have a say.
+            router.frame.weight.mul_(3)
+            router.backlog.weight.mul_(3)
+    return AmortizedEncoder(
+        INPUT, HIDDEN, LAYERS, BRANCHES[:branches], router, **others
+    )
+
+
+def one_hot(encoder):
+    """Probabilities of exactly 0 and 1, the backlog still read."""
+    encoder.router.temperature.fill_(1e6)
+    return encoder
+
+
+@pytest.mark.parametrize("branches", [1, 2, 3])
+def test_soft_equals_hard_when_one_hot(branches, device):
+    encoder = one_hot(build(branches)).to(device).eval()
+    x = torch.randn(4, 30, INPUT, device=device)
+    soft, soft_routing = encoder(x, hard=False)
+    hard, hard_routing = encoder(x)
+    torch.testing.assert_close(soft, hard, **CLOSE)
+    for one, other in zip(soft_routing, hard_routing):
+        torch.testing.assert_close(one, other)
+    assert len(hard_routing.choice.unique()) == branches
+    assert soft.requires_grad and not hard.requires_grad
+
+
+@pytest.mark.parametrize("branch", [0, 1, 2])
+def test_one_branch_alone_is_fixed_routing(branch):
+    fixed = build(3, FixedRouting(3, branch))
+    x = torch.randn(2, 12, INPUT)
+    expected, routing = fixed(x, hard=False)
+    for hard in (False, True):
+        encoded, other = fixed(x, hard=hard, branch=branch)
+        torch.testing.assert_close(encoded, expected, **CLOSE)
+        assert torch.equal(other.choice, routing.choice)
+        torch.testing.assert_close(fixed(x, hard=hard)[0], expected, **CLOSE)
+
+
+def test_training_is_soft_and_evaluation_hard():
+    encoder, x = build(), torch.randn(2, 12, INPUT)
+    assert encoder(x)[0].requires_grad
+    assert 0 < encoder(x)[1].shares.min() < 0.5
+    assert not encoder.eval()(x)[0].requires_grad
+    assert set(encoder(x)[1].shares.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_only_the_branch_asked_for_is_computed(hard):
+    encoder, x = build(3), torch.randn(2, 12, INPUT)
+    clean, _ = encoder(x, hard=hard, branch=1)
+    for layer in encoder.layers:
+        for k in (0, 2):
+            for module in (layer.input[k], layer.recurrent[k]):
+                for parameter in module.parameters():
+                    torch.nn.init.constant_(parameter, torch.nan)
+            torch.nn.init.constant_(layer.bias[k], torch.nan)
+    encoded, _ = encoder(x, hard=hard, branch=1)
+    assert torch.equal(encoded, clean)
+    if not hard:
+        encoded.sum().backward()
+        assert encoder.layers[0].bias[1].grad.isfinite().all()
+        assert encoder.layers[0].bias[0].grad is None
+
+
+@pytest.mark.parametrize(
+    "router", [None, RandomRouting([0.5, 0.5])], ids=["arbitrator", "random"]
+)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_streaming_equals_batch(router, batch, seed, device):
+    encoder = build(2, router).to(device).eval()
+    x = torch.randn(batch, 40, INPUT, device=device)
+    expected, routing = encoder(x)
+    generator = torch.Generator().manual_seed(seed)
+    context = encoder.make_streaming_context(batch)
+    encoded, routings = [], []
+    while context.first < 40:
+        size = torch.randint(1, 8, (), generator=generator).item()
+        chunk = x[:, context.first : context.first + size]
+        encoded.append(encoder.forward_streaming(chunk, context))
+        routings.append(context.routing)
+    torch.testing.assert_close(torch.cat(encoded, 1), expected, **CLOSE)
+    for name in ("shares", "backlog", "time"):
+        parts = torch.cat([getattr(one, name) for one in routings], 1)
+        torch.testing.assert_close(parts, getattr(routing, name), **CLOSE)
+    assert routing.backlog.max() > 0
+    last = routing.backlog[:, -1] + routing.time[:, -1] - 0.04
+    torch.testing.assert_close(context.backlog, last.clamp(min=0), **CLOSE)
+
+
+def test_a_live_run_may_say_the_backlog():
+    encoder, x = build().eval(), torch.randn(1, 1, INPUT)
+    context = encoder.make_streaming_context()
+    context.backlog.fill_(0.3)
+    encoder.forward_streaming(x, context)
+    assert context.routing.backlog.item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_neither_batch_nor_padding_matters(hard, device):
+    encoder = build().to(device).eval()
+    frames = [20, 1, 13, 7]
+    rows = [torch.randn(1, n, INPUT, device=device) for n in frames]
+    batch = torch.full((4, 20, INPUT), torch.nan, device=device)
+    for n, row in enumerate(rows):
+        batch[n, : row.shape[1]] = row[0]
+    lengths = torch.tensor(frames, device=device) / 20
+    encoded, routing = encoder(batch, lengths, hard=hard)
+    for n, row in enumerate(rows):
+        count = frames[n]
+        alone, own = encoder(row, hard=hard)
+        torch.testing.assert_close(encoded[n, :count], alone[0], **CLOSE)
+        assert not encoded[n, count:].any()
+        for name in ("shares", "backlog", "time"):
+            ours = getattr(routing, name)[n, :count]
+            torch.testing.assert_close(ours, getattr(own, name)[0], **CLOSE)
+
+
+def test_padding_has_no_gradient():
+    encoder = build()
+    x = torch.randn(2, 10, INPUT, requires_grad=True)
+    encoded, _ = encoder(x, torch.tensor([1.0, 0.6]))
+    encoded.sin().sum().backward()
+    reached = x.grad.abs().sum(-1) > 0
+    assert reached.sum(1).tolist() == [10, 6]
+    assert not reached[1, 6:].any()
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard", "fixed"])
+def test_a_frame_reaches_no_earlier_one(mode):
+    encoder = build(2, FixedRouting(2, 1) if mode == "fixed" else None).eval()
+    x = torch.randn(2, 15, INPUT)
+    other = x.clone()
+    other[0, 6] += 1
+    before, routing = encoder(x, hard=mode != "soft")
+    after, moved = encoder(other, hard=mode != "soft")
+    # Not for equality: a product's rounding depends on its rows.
+    differs = ((before - after).abs() > 1e-6).any(-1)
+    assert not differs[0, :6].any() and differs[0, 6:].all()
+    assert not differs[1].any()
+    if mode == "soft":
+        shares = ((routing.shares - moved.shares).abs() > 1e-6).any(-1)
+        assert not shares[0, :6].any() and shares[0, 6:].all()
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_autocast_stays_close_to_float32(hard):
+    encoder, x = build(), torch.randn(3, 25, INPUT)
+    plain, plain_routing = encoder(x, hard=hard, branch=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, _ = encoder(x, hard=hard, branch=0)
+        routed, routing = encoder(x, hard=hard)
+    torch.testing.assert_close(cast.float(), plain, atol=0.03, rtol=0)
+    assert routing.shares.dtype == routing.backlog.dtype == torch.float32
+    assert routed.isfinite().all() and routing.shares.isfinite().all()
+    if not hard:
+        exact, _ = encoder(x)
+        torch.testing.assert_close(routed.float(), exact, atol=0.03, rtol=0)
+
+
+def test_autocast_has_a_gradient():
+    encoder, x = build(), torch.randn(3, 25, INPUT)
+    grads = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            encoded, routing = encoder(x)
+            loss = encoded.float().square().sum() + routing.backlog.sum()
+        encoder.zero_grad()
+        loss.backward()
+        grads.append([p.grad for p in encoder.parameters()])
+    for exact, cast in zip(*grads):
+        assert cast.isfinite().all()
+        error = torch.linalg.norm(cast - exact) / torch.linalg.norm(exact)
+        assert error < 0.05
+
+
+def test_every_parameter_learns():
+    encoder = build(3)
+    encoded, _ = encoder(torch.randn(2, 12, INPUT))
+    encoded.sin().sum().backward()
+    idle = [n for n, p in encoder.named_parameters() if not p.grad.any()]
+    assert not idle
+
+
+def test_dropout_only_in_training():
+    encoder, x = build(dropout=0.5), torch.randn(2, 12, INPUT)
+    assert 0.3 < (encoder(x)[0] == 0).float().mean() < 0.7
+    assert (encoder.eval()(x, hard=False)[0] != 0).all()
+
+
+def test_the_forget_gate_starts_open():
+    layer = BranchedLayer(INPUT, HIDDEN, BRANCHES)
+    for bias in layer.bias:
+        assert bias.reshape(4, HIDDEN).mean(1).tolist() == [0, 0, 1, 0]
+
+
+def test_start_routing_gives_every_branch_the_first_one_s_weights():
+    encoder = build(3)
+    for layer in encoder.layers:
+        torch.nn.init.normal_(layer.bias[0])
+        # Of rank 3: a rank of 4 holds it all, one of 1 does not.
+        for form in (layer.input[0], layer.recurrent[0]):
+            form.copy_from(
+                torch.randn(form.rows, 3) @ torch.randn(3, form.columns)
+            )
+    x = torch.randn(2, 12, INPUT)
+    assert encoder.routed == 0
+    encoder.start_routing()
+    dense, full, thin = (encoder(x, branch=k, hard=False)[0] for k in range(3))
+    torch.testing.assert_close(full, dense, atol=1e-4, rtol=0)
+    assert (thin - dense).abs().max() > 1e-3
+    for layer in encoder.layers:
+        assert all(torch.equal(bias, layer.bias[0]) for bias in layer.bias)
+        u, s, v = torch.linalg.svd(layer.input[0].weight)
+        torch.testing.assert_close(
+            torch.mm(*layer.input[2].factors()), s[0] * u[:, :1] @ v[:1]
+        )
+    assert encoder.state_dict()["routed"] == 1
+
+
+def test_start_routing_may_leave_the_weights():
+    encoder = build()
+    before = [p.clone() for p in encoder.parameters()]
+    encoder.start_routing(copy=False)
+    assert encoder.routed == 1
+    assert all(map(torch.equal, before, encoder.parameters()))
+
+
+def test_costs_equal_those_by_hand():
+    encoder = AmortizedEncoder(
+        input_size=320,
+        hidden_size=256,
+        layers=3,
+        branches=[Dense, partial(LowRank, rank=32)],
+        router=Arbitrator(320, branches=2, hidden=16),
+    )
+    dense = 2 * 1024 * (320 + 5 * 256)
+    low = 2 * 32 * ((1024 + 320) + 5 * (1024 + 256))
+    router = 2 * 16 * (320 + 1 + 2)
+    assert encoder.dense_flops == dense == 3_276_800
+    assert encoder.branch_flops == [dense + router, low + router]
+    routing = encoder(torch.randn(1, 2, 320), branch=1)[1]
+    assert routing.flops.unique().tolist() == [low + router]
+
+
+@pytest.mark.parametrize(
+    "device, seconds",
+    [
+        (None, 0.08),
+        (Device(load=1.5), 0.06),
+        (Device(flops_per_second=1e3), 8 * HIDDEN * (INPUT + 3 * HIDDEN) / 1e3),
+    ],
+)
+def test_time_of_a_frame_is_that_of_the_target_device(device, seconds):
+    encoder = build(1, FixedRouting(1), target_device=device)
+    routing = encoder(torch.randn(2, 3, INPUT))[1]
+    torch.testing.assert_close(routing.time, torch.full((2, 3), seconds))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"branches": []}, "at least one weight form, got none"),
+        ({"branches": BRANCHES[:2], "router": None}, "given for 2 branches"),
+        (
+            {"branches": BRANCHES[1::-1], "router": FixedRouting(2)},
+            r"most expensive first, got \[\d+, \d+\] FLOPs",
+        ),
+        (
+            {"branches": BRANCHES[:2], "router": FixedRouting(3)},
+            "router chooses among 3 branches, but branches lists 2",
+        ),
+        (
+            {"branches": [partial(LowRank, rank=9)]},
+            "rank: expected 1 to 8 for a 32 x 8 matrix, got 9",
+        ),
+    ],
+    ids=["none", "no router", "order", "other router", "rank"],
+)
+def test_what_cannot_be_built_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AmortizedEncoder(INPUT, HIDDEN, LAYERS, **arguments)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 5, INPUT + 1), (2, 0, INPUT), (5, INPUT)]
+)
+def test_features_of_another_shape_are_named(shape):
+    encoder, x = build().eval(), torch.zeros(shape)
+    context = encoder.make_streaming_context(2)
+    for run in (encoder, partial(encoder.forward_streaming, context=context)):
+        with pytest.raises(ValueError, match=r"frames, 10\]") as error:
+            run(x)
+        assert f"got {list(shape)}" in str(error.value)

@@ -1,0 +1,400 @@
+"""Evaluation: the arithmetic of every figure, the files, the command."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_amnet import Device, cli, evaluation
+from speechbrain_amnet.arbitrator import Arbitrator
+from speechbrain_amnet.evaluation import evaluate, evaluate_folder, summarise
+from speechbrain_amnet.hparams import load_hparams, resolve_hparams
+from speechbrain_amnet.inference import export_model, load
+from speechbrain_amnet.report.table import read_results, read_utterances
+from speechbrain_amnet.tokens import train_tokenizer
+
+RATE = 16000
+AMNET = Path(__file__).resolve().parent.parent / "hparams" / "amnet.yaml"
+WORDS = ["STOP", "GO FORWARD TEN METERS", "TURN LEFT", "TURN RIGHT", "GO"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The output folder of a tiny network that chatters and switches."""
+    folder = tmp_path_factory.mktemp("run")
+    overrides = {
+        "data_folder": "nowhere",
+        "output_folder": str(folder),
+        "data": "noises",
+        "epochs": 7,
+        "seed": 3,
+        "hidden_size": 40,
+        "layers": 2,
+        "predictor_size": 16,
+        "joint_size": 16,
+    }
+    modules = load_hparams(AMNET, overrides)["modules"]
+    modules["features"].fit_statistics([0.1 * torch.randn(RATE)])
+    with torch.no_grad():
+        modules["encoder"].router.out.weight.mul_(10)
+        for name in ("encoder", "predictor", "joint"):
+            for weight in modules[name].parameters():
+                weight.mul_(4)
+        modules["joint"].output.bias[0] += 2
+    tokenizer = folder / "tokenizer.model"
+    train_tokenizer(WORDS, tokenizer)
+    text = resolve_hparams(AMNET, overrides)
+    export_model(text, modules, tokenizer, folder / "model")
+    return folder
+
+
+@pytest.fixture
+def asr(run):
+    return load(run, run_opts={"device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory):
+    """Data in LibriSpeech layout; the words end 0.3 s before the audio."""
+    folder = tmp_path_factory.mktemp("data") / "noises"
+    random = np.random.default_rng(0)
+    for split, count in (("test", 5), ("dev", 2)):
+        chapter = folder / split / "7" / "1"
+        chapter.mkdir(parents=True)
+        lines, commands = [], []
+        for n in range(count):
+            seconds = 1.5 - 0.21 * n
+            loud = np.repeat(random.random(16) ** 4, 1600)
+            wav = 0.3 * random.standard_normal(round(seconds * RATE))
+            wav *= loud[: len(wav)]
+            soundfile.write(chapter / f"7-1-{n}.flac", wav.clip(-1, 1), RATE)
+            lines.append(f"7-1-{n} {WORDS[n]}\n")
+            end = {"id": f"7-1-{n}", "speech_end": seconds - 0.3}
+            commands.append(json.dumps(end) + "\n")
+        (chapter / "7-1.trans.txt").write_text("".join(lines))
+        if split == "test":
+            (folder / split / "commands.jsonl").write_text("".join(commands))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(run, noises, tmp_path_factory):
+    """An evaluation of both splits, and where it was written."""
+    out = tmp_path_factory.mktemp("out")
+    real = evaluation.measure_stream
+    measured = []
+
+    def once(asr, wavs):  # it starts a process, which takes seconds
+        measured.append(measured[0] if measured else real(asr, wavs))
+        return measured[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "measure_stream", once)
+        results = evaluate_folder(
+            run, noises, ["test", "dev"], out=out, soft=True, progress=False
+        )
+    return results, out
+
+
+KEYS = {
+    "experiment",
+    "data",
+    "split",
+    "seed",
+    "wer",
+    "wer_interval",
+    "words",
+    "errors",
+    "mflops_per_frame",
+    "compute_saved",
+    "latency_ms",
+    "last_word_ms",
+    "branch_shares",
+    "sharp_share",
+    "routing_entropy",
+    "soft_wer",
+    "real_time_factor",
+    "peak_memory_mb",
+    "device",
+    "dense_mflops_per_frame",
+    "parameters",
+    "megabytes",
+    "epochs",
+    "command",
+    "date",
+    "versions",
+}
+
+
+def test_results_are_whole_and_written(measured, run, asr):
+    (test, dev), out = measured
+    assert json.loads((out / "results.json").read_text()) == test
+    assert json.loads((out / "results_dev.json").read_text()) == dev
+    assert not list(out.glob("*.part"))
+    assert set(test) == KEYS == set(dev)
+    assert [test[k] for k in ("experiment", "data", "split", "seed")] == [
+        "amnet",
+        "noises",
+        "test",
+        3,
+    ]
+    assert dev["split"] == "dev" and test["epochs"] == 7
+    assert test["words"] == sum(len(words.split()) for words in WORDS)
+    assert test["device"]["load"] == 2
+    assert 0 < test["real_time_factor"] < 5
+    assert 0 < test["peak_memory_mb"] < 500
+    assert test["soft_wer"] > 0
+    assert dev["last_word_ms"] is None
+    wait = test["latency_ms"]["mean"] + 300
+    assert test["last_word_ms"]["mean"] == pytest.approx(wait, abs=1)
+    files = (run / "model").glob("*.ckpt")
+    size = sum(file.stat().st_size for file in files)
+    assert test["megabytes"] == pytest.approx(size / 1e6, abs=1e-5)
+    assert test["parameters"] == sum(p.numel() for p in asr.parameters())
+
+
+def test_files_agree_with_the_results(measured, asr):
+    (results, _), out = measured
+    with open(out / "utterances_test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = (out / "frames_test.jsonl").read_text().splitlines()
+    frames = [json.loads(line) for line in lines]
+    assert [r["id"] for r in rows] == [f"7-1-{n}" for n in range(5)]
+    assert [r["reference"] for r in rows] == WORDS
+    assert len({r["hypothesis"] for r in rows}) > 2
+
+    errors = sum(int(r[k]) for r in rows for k in evaluation.KINDS)
+    assert errors == sum(results["errors"].values())
+    assert results["wer"] == pytest.approx(100 * errors / results["words"])
+    counts = np.array([int(r["frames"]) for r in rows])
+    mflops = np.array([float(r["mflops_per_frame"]) for r in rows])
+    assert results["mflops_per_frame"] == pytest.approx(
+        (counts * mflops).sum() / counts.sum(), abs=1e-5
+    )
+    for row, line in zip(rows, frames):
+        assert line["id"] == row["id"] and Path(line["wav"]).is_file()
+        wav = asr.load_audio(line["wav"])[None]
+        words, tokens = asr(wav, torch.ones(1))
+        assert row["hypothesis"] == words[0], "alone as in its batch"
+        assert "".join(p for p, _ in line["tokens"]) == "".join(
+            asr.hparams.tokenizer.id_to_piece(t) for t in tokens[0]
+        )
+        routing = asr.encode_batch(wav, torch.ones(1))[2]
+        choice = routing.choice[0].tolist()
+        assert line["branch"] == "".join(map(str, choice))
+        assert len(choice) == int(row["frames"])
+        assert np.allclose(
+            line["backlog_ms"], 1000 * routing.backlog[0], atol=0.06
+        )
+        wait = 1000 * (routing.backlog + routing.time)[0, -1].item()
+        assert float(row["latency_ms"]) == pytest.approx(wait, abs=0.01)
+        assert float(row["share_1"]) == pytest.approx(np.mean(choice), abs=1e-5)
+        assert line["frame_ms"] == 40
+
+
+def test_the_report_reads_them(measured):
+    (results, _), out = measured
+    (found,) = read_results([out])
+    assert found["wer"] == results["wer"]
+    assert read_utterances(found) is not None
+
+
+def test_no_figure_depends_on_the_batch(measured, asr, monkeypatch):
+    (results, _), out = measured
+    monkeypatch.setattr(evaluation, "measure_stream", lambda asr, wavs: {})
+    manifest = out / "manifests" / "test.csv"
+    again = evaluate(
+        asr, manifest, batch_size=1, soft=True, progress=False, bootstrap=10
+    )
+    for key in ("wer", "errors", "soft_wer", "branch_shares", "sharp_share"):
+        assert again[key] == results[key], key
+    for key in ("mflops_per_frame", "compute_saved", "routing_entropy"):
+        assert again[key] == pytest.approx(results[key], rel=1e-4), key
+    assert again["latency_ms"] == pytest.approx(results["latency_ms"], abs=0.1)
+
+
+def utterance(branch, seconds_of, **changes):
+    """What `measure_batch` says, of a routing made by hand."""
+    branch = np.array(branch)
+    time = np.array(seconds_of)[branch]
+    backlog = [0.0]
+    for t in time[:-1]:
+        backlog.append(max(0.0, backlog[-1] + t - 0.04))
+    return {
+        "id": "x",
+        "words": 4,
+        "substitutions": 0,
+        "deletions": 0,
+        "insertions": 0,
+        "seconds": 0.04 * len(branch),
+        "branch": branch,
+        "backlog": np.array(backlog),
+        "flops": np.array([1000.0, 250.0])[branch],
+        "highest": np.ones(len(branch)),
+        "entropy": np.zeros(len(branch)),
+        "latency": backlog[-1] + time[-1],
+        "floor": time[-1],
+        **changes,
+    }
+
+
+@pytest.fixture
+def model():
+    """The few numbers of a model that the arithmetic needs."""
+    encoder = SimpleNamespace(
+        target_device=Device(load=2.0),
+        frame_duration=0.04,
+        dense_flops=1000,
+        router=Arbitrator(4, branches=2),
+    )
+    return SimpleNamespace(mods=SimpleNamespace(encoder=encoder))
+
+
+def test_arithmetic_on_a_routing_made_by_hand(model):
+    utterances = [
+        utterance(
+            [0, 0, 1, 1],  # backlog 0, 40, 80, 60 ms; then 20 ms of its own
+            (0.08, 0.02),
+            id="b",
+            substitutions=1,
+            insertions=2,
+            speech_end=0.1,
+            highest=np.array([0.9999, 0.99989, 1, 1]),
+            entropy=np.array([0.4, 0, 0, 0]),
+        ),
+        utterance([1], (0.08, 0.02), id="a", deletions=1),
+    ]
+    found = summarise(utterances, model)
+    assert found["words"] == 8
+    assert found["errors"] == {
+        "substitutions": 1,
+        "deletions": 1,
+        "insertions": 2,
+    }
+    assert found["wer"] == 50
+    assert found["mflops_per_frame"] == pytest.approx(2750 / 5 / 1e6)
+    assert found["compute_saved"] == pytest.approx(0.45)
+    assert found["branch_shares"] == [0.4, 0.6]
+    assert found["sharp_share"] == 0.8
+    assert found["routing_entropy"] == pytest.approx(0.08)
+    assert found["soft_wer"] is None
+    assert found["device"] == {"load": 2.0, "flops_per_second": 12500}
+    assert found["latency_ms"] == pytest.approx(
+        {
+            "mean": 50,
+            "p50": 50,
+            "p90": 74,
+            "max": 80,
+            "floor": 20,
+            "above_floor": 30,
+        }
+    )
+    # Only one knows when its last word ended: 60 ms before its end.
+    assert found["last_word_ms"]["mean"] == pytest.approx(80 + 60)
+
+
+def test_the_interval_is_sane_and_repeats(model):
+    utterances = [
+        utterance([0], (0.08, 0.02), id=str(n), substitutions=n % 3)
+        for n in range(60)
+    ]
+    first = summarise(utterances, model)
+    low, high = first["wer_interval"]
+    assert 0 < low < first["wer"] == 25 < high < 50
+    assert 8 < high - low < 14  # 1.96 * 2 * 20.4 / sqrt(60) = 10.3
+    again = summarise(utterances[::-1], model)
+    assert again["wer_interval"] == first["wer_interval"]
+    same = [{**u, "substitutions": 1} for u in utterances]
+    assert summarise(same, model)["wer_interval"] == [25, 25]
+
+
+def test_soft_shares_are_those_behind_the_decisions(asr):
+    encoder = asr.mods.encoder
+    features = torch.randn(2, 30, 320)
+    _, routing = encoder(features, hard=True)
+    shares = evaluation.soft_shares(encoder, features, routing)
+    assert torch.allclose(shares.sum(-1), torch.ones(2, 30))
+    assert torch.equal(shares.argmax(-1), routing.choice)
+    prepared = encoder.router.prepare(features)
+    for t in (0, 7, 29):
+        one = encoder.router.decide(
+            prepared[:, t], routing.backlog[:, t] / encoder.frame_duration
+        )
+        assert torch.allclose(one, shares[:, t], atol=1e-6)
+
+
+def test_words_are_compared_in_upper_case(asr, noises, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "measure_stream", lambda asr, wavs: {})
+    wav = noises / "dev" / "7" / "1" / "7-1-0.flac"
+    said = asr.transcribe_file(wav).lower()
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"ID,duration,wav,spk_id,wrd\nx,1.5,{wav},7,{said}\n")
+    results = evaluate(asr, manifest, progress=False)
+    assert said != said.upper() and results["wer"] == 0
+    assert results["wer_interval"] == [0, 0]
+
+
+def test_silence_is_all_deletions(asr):
+    assert evaluation.count_errors("GO ON", "") == {
+        "words": 2,
+        "substitutions": 0,
+        "deletions": 2,
+        "insertions": 0,
+    }
+
+
+def test_bad_manifests_are_refused(asr, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such manifest"):
+        evaluate(asr, tmp_path / "no.csv")
+    (tmp_path / "m.csv").write_text("ID,duration,wav,wrd\n")
+    with pytest.raises(ValueError, match="no utterances"):
+        evaluate(asr, tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text("ID,duration,wav,wrd\nx,1,no.wav,GO\n")
+    with pytest.raises(FileNotFoundError, match="no such audio file: no.wav"):
+        evaluate(asr, tmp_path / "m.csv")
+
+
+def test_command_writes_beside_the_training(
+    run, noises, tmp_path, capsys, monkeypatch
+):
+    times = {"real_time_factor": 0.125, "peak_memory_mb": 12.0}
+    monkeypatch.setattr(evaluation, "measure_stream", lambda *a: times)
+    monkeypatch.setattr("sys.argv", ["/opt/bin/amnet", "evaluate", str(run)])
+    line = ["evaluate", str(run), "--data_folder", str(noises)]
+    assert cli.main([*line, "--split", "dev", "--split", "test"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    dev, test = (
+        json.loads((run / name).read_text())
+        for name in ("results_dev.json", "results.json")
+    )
+    assert shown[0].split() == ["noises", "dev", "noises", "test"]
+    (errors,) = (
+        line.split()[-2:] for line in shown if "word errors, %" in line
+    )
+    assert errors == [f"{dev['wer']:.2f}", f"{test['wer']:.2f}"]
+    assert shown[-2].startswith("noises dev: ")
+    assert shown[-1].startswith(f"noises test: {test['wer']:.1f} % word errors")
+    assert test["command"] == f"amnet evaluate {run.name}"
+
+    # Other data, another device: not in place of the training's own.
+    before = (run / "results.json").read_bytes()
+    assert cli.main([*line, "--data", "others", "--load", "0.5"]) == 0
+    other = json.loads((run / "others/load-0.5/results.json").read_text())
+    assert other["device"]["load"] == 0.5 and other["data"] == "others"
+    assert other["latency_ms"]["mean"] < test["latency_ms"]["mean"]
+    assert (run / "results.json").read_bytes() == before
+
+    assert cli.main([*line, "--split", "eval"]) == 2
+    assert "no such split" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_streaming_that_fails_says_why(asr, monkeypatch):
+    failed = SimpleNamespace(returncode=1, stderr="at line 3\nValueError: x\n")
+    monkeypatch.setattr("subprocess.run", lambda *a, **k: failed)
+    with pytest.raises(RuntimeError, match="failed: ValueError: x$"):
+        evaluation.measure_stream(asr, ["some.wav"])

@@ -1,0 +1,352 @@
+"""A trained folder: written, moved, loaded; streaming equals batch."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speechbrain.inference.interfaces import Pretrained
+
+from speechbrain_amnet import AmortizedASR, cli
+from speechbrain_amnet.hparams import load_hparams, resolve_hparams
+from speechbrain_amnet.inference import (
+    TextStream,
+    export_model,
+    find_model,
+    load,
+    load_weights,
+)
+from speechbrain_amnet.tokens import train_tokenizer
+
+RATE = 16000
+TEXTS = ["GO FORWARD TEN METERS", "STOP", "TURN LEFT THEN RIGHT"]
+
+
+AMNET = Path(__file__).resolve().parent.parent / "hparams" / "amnet.yaml"
+SIZES = {
+    "hidden_size": 40,
+    "layers": 2,
+    "predictor_size": 16,
+    "joint_size": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The parts of a tiny network that chatters and switches branches."""
+    folder = tmp_path_factory.mktemp("run")
+    overrides = {
+        "data_folder": "nowhere",
+        "output_folder": str(folder),
+        **SIZES,
+    }
+    hparams = load_hparams(AMNET, overrides)
+    modules = hparams["modules"]
+    modules["features"].fit_statistics([0.1 * torch.randn(RATE)])
+    with torch.no_grad():
+        modules["encoder"].router.out.weight.mul_(10)
+        for name in ("encoder", "predictor", "joint"):
+            for weight in modules[name].parameters():
+                weight.mul_(4)
+        modules["joint"].output.bias[0] += 2
+    tokenizer = folder / "save" / "tokenizer.model"
+    train_tokenizer(TEXTS, tokenizer)
+    text = resolve_hparams(AMNET, overrides)
+    return text, modules, tokenizer
+
+
+@pytest.fixture(scope="module")
+def run(trained, tmp_path_factory):
+    """The output folder of its training."""
+    folder = tmp_path_factory.mktemp("finished")
+    export_model(*trained, folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asr(run):
+    return load(run, run_opts={"device": "cpu"})
+
+
+def speech(*seconds):
+    """Recordings whose loudness comes and goes: [batch, samples], lengths."""
+    random = torch.Generator().manual_seed(1)
+    samples = [round(s * RATE) for s in seconds]
+    wavs = torch.zeros(len(samples), max(samples))
+    for wav, n in zip(wavs, samples):
+        loud = torch.rand(1 + n // 1600, generator=random) ** 4
+        noise = torch.randn(n, generator=random)
+        wav[:n] = 0.3 * noise * loud.repeat_interleave(1600)[:n]
+    return wavs, torch.tensor(samples) / wavs.shape[1]
+
+
+def test_words_and_routing_do_not_depend_on_the_batch(asr):
+    wavs, lengths = speech(1.9, 0.63, 2.4)
+    words, tokens = asr.transcribe_batch(wavs, lengths)
+    routing = asr.encode_batch(wavs, lengths)[2]
+    assert len({*words}) == 3 and min(map(len, words)) > 3
+    assert 0.1 < routing.choice.float().mean() < 0.9
+    for i, wav in enumerate(wavs):
+        alone = wav[: round(len(wav) * lengths[i].item())][None]
+        assert asr(alone, torch.ones(1)) == ([words[i]], [tokens[i]])
+        one = asr.encode_batch(alone, torch.ones(1))[2]
+        frames = one.choice.shape[1]
+        assert torch.equal(one.choice[0], routing.choice[i, :frames])
+
+
+@pytest.mark.parametrize("sizes", [[640], [1], [100, 0, 3000], [10**6]])
+def test_streaming_equals_batch(asr, sizes):
+    seconds = 0.13 if sizes == [1] else 1.9
+    wavs, lengths = speech(seconds, seconds)
+    expected, _ = asr.transcribe_batch(wavs, lengths)
+    routing = asr.encode_batch(wavs, lengths)[2]
+    context = asr.make_streaming_context(batch=2)
+    found, choices, backlogs = ["", ""], [], []
+    start = 0
+    while start < wavs.shape[1]:
+        for size in sizes:
+            chunk = wavs[:, start : start + size]
+            start += size
+            final = start >= wavs.shape[1]
+            texts = asr.transcribe_chunk(context, chunk, final)
+            found = [a + b for a, b in zip(found, texts)]
+            now = context.encoder_context.routing
+            if now is not None:
+                choices.append(now.choice)
+                backlogs.append(now.backlog)
+            if final:
+                break
+    assert found == expected and all(expected)
+    assert torch.equal(torch.cat(choices, 1), routing.choice)
+    assert torch.allclose(torch.cat(backlogs, 1), routing.backlog, atol=1e-5)
+
+
+def test_a_file_in_streams_and_whole(asr, tmp_path):
+    wavs, _ = speech(1.5)
+    path = tmp_path / "some.wav"
+    soundfile.write(path, wavs[0].numpy(), RATE, subtype="FLOAT")
+    expected, _ = asr.transcribe_batch(wavs, torch.ones(1))
+    assert asr.transcribe_file(path) == expected[0]
+    assert "".join(asr.transcribe_stream(path, chunk_ms=70)) == expected[0]
+    pieces = list(asr.transcribe_stream(wavs[0].split(999)))
+    assert "".join(pieces) == expected[0]
+    assert sum(map(bool, pieces)) > 3, "words come before the end"
+
+
+def test_other_rates_and_channels_are_converted(asr, tmp_path):
+    path = tmp_path / "stereo.wav"
+    t = np.arange(44100) / 44100
+    tone = 0.1 * np.sin(2 * np.pi * 440 * t)
+    soundfile.write(path, np.stack([tone, 0 * tone], 1), 44100)
+    wav = asr.load_audio(path)
+    expected = 0.05 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    assert wav.shape == (RATE,)
+    assert np.abs(wav.numpy() - expected)[99:-99].max() < 1e-3
+
+
+def test_text_of_pieces(trained):
+    tokenizer = train_tokenizer([], trained[2])
+    size = tokenizer.get_piece_size()
+    spare = max(i for i in range(size) if tokenizer.is_control(i))
+    ids = [
+        *tokenizer.encode("STOP TEN"),
+        tokenizer.piece_to_id("▁"),
+        tokenizer.unk_id(),
+        spare,
+        *tokenizer.encode("GO"),
+        tokenizer.piece_to_id("▁"),
+    ]
+    whole = TextStream(tokenizer).add(ids)
+    assert whole == " ".join(tokenizer.decode(ids).split()) == "STOP TEN ⁇ GO"
+    stream = TextStream(tokenizer)
+    assert "".join(stream.add([i]) for i in ids) == whole
+
+
+def test_a_moved_folder_loads_without_network(run, asr, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    shutil.copytree(run / "model", tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for moved in (
+        AmortizedASR.from_hparams("elsewhere", run_opts={"device": "cpu"}),
+        load("elsewhere", run_opts={"device": "cpu"}),
+    ):
+        assert isinstance(moved, Pretrained)
+        wavs, lengths = speech(1.0)
+        assert moved(wavs, lengths) == asr(wavs, lengths)
+    text = (run / "model" / "hyperparams.yaml").read_text()
+    assert "experiment: amnet" in text
+    for other in ("nowhere", str(run), "optimizer", "ctc_head", "seed_every"):
+        assert other not in text, other
+    assert sorted(p.name for p in run.iterdir()) == ["model"]
+
+
+def test_every_weight_is_loaded(trained, asr):
+    _, modules, _ = trained
+    for name in AmortizedASR.MODULES_NEEDED:
+        state = asr.mods[name].state_dict()
+        for key, value in modules[name].state_dict().items():
+            assert torch.equal(state[key], value), key
+    assert not asr.mods.encoder.training
+    assert not any(p.requires_grad for p in asr.parameters())
+
+
+def test_export_replaces_only_by_what_loads(trained, run, tmp_path):
+    text, modules, tokenizer = trained
+    folder = tmp_path / "model"
+    export_model(text, modules, tokenizer, folder)
+    (folder / "mine.txt").write_text("of an earlier export")
+    before = (folder / "hyperparams.yaml").read_text()
+    with pytest.raises(ValueError, match="no key 'search'"):
+        export_model(
+            text.replace("\nsearch:", "\nsearcher:"),
+            modules,
+            tokenizer,
+            folder,
+        )
+    with pytest.raises(ValueError, match="not the weights of SentencePiece"):
+        export_model(text, modules, run / "model" / "joint.ckpt", folder)
+    with pytest.raises(ValueError, match="no module joint"):
+        some = {k: v for k, v in modules.items() if k != "joint"}
+        export_model(text, some, tokenizer, folder)
+    assert (folder / "hyperparams.yaml").read_text() == before
+    export_model(text, modules, tokenizer, folder)
+    assert not (folder / "mine.txt").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_references_are_followed(trained, tmp_path):
+    text, modules, tokenizer = trained
+    old, new = "\nlayers: 2\n", "\nlayers: !ref <halves[low]> * 2\n"
+    assert old in text
+    text = text.replace(old, new)
+    text += "halves: {low: !ref <a_number>}\na_number: 1\n"
+    export_model(text, modules, tokenizer, tmp_path / "model")
+    kept = (tmp_path / "model" / "hyperparams.yaml").read_text()
+    assert "a_number: 1" in kept and "learning_rate" not in kept
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a file of weights", None], ids=str
+)
+def test_broken_weights_are_named(run, tmp_path, content):
+    shutil.copytree(run / "model", tmp_path / "model")
+    file = tmp_path / "model" / "encoder.ckpt"
+    if content is None:  # those of another module
+        content = (run / "model" / "joint.ckpt").read_bytes()
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="encoder.ckpt: not the weights of"):
+        load(tmp_path)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="encoder.ckpt"):
+        load(tmp_path)
+
+
+def test_a_missing_name_is_not_passed_over(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    torch.save({"weight": module.weight}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match="Missing key.*bias"):
+        load_weights(module, tmp_path / "x.ckpt")
+
+
+def test_no_model_there(tmp_path):
+    (tmp_path / "hyperparams.yaml").write_text("seed: 1\n")  # in training
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(FileNotFoundError, match="no model; expected"):
+            find_model(folder)
+
+
+def test_bad_audio_is_refused_in_one_line(asr, tmp_path):
+    def refuses(match, error=ValueError):
+        with pytest.raises(error, match=match) as refused:
+            asr.transcribe_file(path)
+        assert "\n" not in str(refused.value)
+        assert path.name in str(refused.value)
+
+    path = tmp_path / "folder" / "missing.wav"
+    refuses("no such audio file", FileNotFoundError)
+    path = tmp_path / "text.wav"
+    path.write_text("these are words")
+    refuses("unreadable audio")
+    path = tmp_path / "empty.wav"
+    soundfile.write(path, np.zeros(0), RATE)
+    refuses("empty audio")
+    path = tmp_path / "nan.wav"
+    soundfile.write(path, np.array([0, np.nan]), RATE, subtype="FLOAT")
+    refuses("NaN or infinity")
+
+
+def test_bad_streams_are_refused(asr):
+    with pytest.raises(ValueError, match="without any audio"):
+        list(asr.transcribe_stream([]))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        list(asr.transcribe_stream([torch.full((700,), torch.nan)]))
+    context = asr.make_streaming_context()
+    asr.transcribe_chunk(context, torch.zeros(1, 700), final=True)
+    with pytest.raises(ValueError, match="has ended"):
+        asr.transcribe_chunk(context, torch.zeros(1, 700))
+    with pytest.raises(ValueError, match="at least one sample"):
+        asr.chunks(torch.zeros(9), 0)
+
+
+def test_a_slower_device_is_reckoned_with(run, asr):
+    wavs, lengths = speech(1.0)
+    slow = load(run, device_load=4.0, run_opts={"device": "cpu"})
+    for model, load_ in ((asr, 2.0), (slow, 4.0)):
+        encoder = model.mods.encoder
+        routing = model.encode_batch(wavs, lengths)[2]
+        dense = 0.04 * load_ * encoder.branch_flops[0] / encoder.dense_flops
+        assert routing.time.max().item() == pytest.approx(dense, rel=1e-5)
+
+
+# amnet transcribe
+
+
+def test_command_prints_the_words(run, asr, tmp_path, capsys):
+    wavs, _ = speech(1.5)
+    path = tmp_path / "some.wav"
+    soundfile.write(path, wavs[0].numpy(), RATE, subtype="FLOAT")
+    expected = asr.transcribe_file(path)
+    assert cli.main(["transcribe", str(run), str(path)]) == 0
+    words, result = capsys.readouterr().out.splitlines()
+    assert words == expected
+    routing = asr.encode_batch(wavs, torch.ones(1))[2]
+    saved = 1 - routing.flops.mean() / asr.mods.encoder.dense_flops
+    wait = 1000 * (routing.backlog + routing.time)[0, -1]
+    assert result.startswith("1.5 s of audio in ")
+    assert f" {100 * saved:.0f} % of the dense" in result
+    assert f" {wait:.0f} ms after the last sample" in result
+    assert "takes 2 frame durations" in result
+
+    command = ["transcribe", str(run), str(path), "--frames"]
+    assert cli.main([*command, "--chunk-ms", "90", "--load", "2"]) == 0
+    *lines, again = capsys.readouterr().out.splitlines()
+    assert again.partition("duration;")[2] == result.partition("duration;")[2]
+    assert len(lines) == routing.choice.shape[1]
+    for n, line in enumerate(lines):
+        fields = line.split()
+        assert float(fields[0]) == pytest.approx(0.04 * n)
+        assert int(fields[3]) == routing.choice[0, n]
+        backlog = 1000 * routing.backlog[0, n].item()
+        assert float(fields[5]) == pytest.approx(backlog, abs=0.51)
+    text = "".join(line.partition(" ms  ")[2] for line in lines)
+    assert text == expected
+
+
+def test_command_ends_with_one_line(run, tmp_path, capsys):
+    assert cli.main(["transcribe", str(run), str(tmp_path / "no.wav")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("amnet: error: no such audio file")
+
+
+def test_real_speech_streams(asr, an4):
+    paths = sorted((an4 / "test").rglob("*.flac"))[:2]
+    for path in paths:
+        whole = asr.transcribe_file(path)
+        assert whole
+        assert "".join(asr.transcribe_stream(path, chunk_ms=33)) == whole

@@ -1,0 +1,93 @@
+"""Tokens: transcripts come back, blank and unknown are where they must be."""
+
+import os
+
+import pytest
+
+from speechbrain_amnet.tokens import (
+    BLANK,
+    UNKNOWN,
+    load_tokenizer,
+    train_tokenizer,
+)
+
+TEXTS = ["TEN TENTS", "NO TEA THEN", "THE STONE'S TONE", "TEN NOTES TEN"] * 5
+# 11 are needed; letters cannot fill 30, word pieces cannot fill 200.
+TYPES = [("char", 11), ("char", 30), ("bpe", 20), ("bpe", 200), ("unigram", 20)]
+
+
+@pytest.mark.parametrize("model_type, size", TYPES)
+def test_transcripts_come_back(tmp_path, model_type, size):
+    tokenizer = train_tokenizer(TEXTS, tmp_path / "m", model_type, size)
+    for text in [*TEXTS, "NET STONES"]:
+        tokens = tokenizer.encode(text)
+        assert tokenizer.decode(tokens) == text
+        assert BLANK not in tokens and UNKNOWN not in tokens
+    assert tokenizer.get_piece_size() == size
+
+
+@pytest.mark.parametrize("model_type, size", TYPES)
+def test_blank_and_unknown_are_0_and_1(tmp_path, model_type, size):
+    tokenizer = train_tokenizer(TEXTS, tmp_path / "m", model_type, size)
+    assert tokenizer.id_to_piece(BLANK) == "<blank>"
+    assert tokenizer.unk_id() == UNKNOWN == 1
+    assert tokenizer.bos_id() == tokenizer.eos_id() == -1
+    assert UNKNOWN in tokenizer.encode("TÉN")
+
+
+def test_letters_have_one_token_each(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, tmp_path / "m")
+    assert len(tokenizer.encode("NO TEA")) == len(" NO TEA")
+
+
+@pytest.mark.parametrize("model_type, size", [("char", 30), ("bpe", 200)])
+def test_spare_tokens_decode_to_nothing(tmp_path, model_type, size):
+    tokenizer = train_tokenizer(TEXTS, tmp_path / "m", model_type, size)
+    spare = [n for n in range(size) if "<spare" in tokenizer.id_to_piece(n)]
+    assert spare
+    text = tokenizer.encode("TEN TONES")
+    assert tokenizer.decode([*spare, *text, *spare]) == "TEN TONES"
+
+
+def test_a_rare_letter_is_kept_and_nothing_is_normalized(tmp_path):
+    rare = ["TEN"] * 5000 + ["ÉT ﬁ"]
+    tokenizer = train_tokenizer(rare, tmp_path / "m")
+    assert tokenizer.decode(tokenizer.encode("ÉT ﬁ")) == "ÉT ﬁ"
+
+
+def test_a_model_that_is_there_is_loaded(tmp_path):
+    path = tmp_path / "new folder" / "m"
+    train_tokenizer(TEXTS, path)
+    written = path.read_bytes()
+    assert os.listdir(path.parent) == ["m"]
+    again = train_tokenizer(["OTHER LETTERS"], str(path))
+    assert path.read_bytes() == written
+    assert again.decode(load_tokenizer(path).encode("TEN")) == "TEN"
+
+
+def test_the_same_texts_give_the_same_model(tmp_path):
+    for name in "ab":
+        train_tokenizer(iter(TEXTS), tmp_path / name, "bpe", 20)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_model_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.model"):
+        load_tokenizer(tmp_path / "none.model")
+
+
+def test_a_training_without_texts_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no transcript"):
+        train_tokenizer([], tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_tokens_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 11 .* got 10"):
+        train_tokenizer(TEXTS, tmp_path / "m", size=10)
+
+
+def test_a_model_of_another_size_is_refused(tmp_path):
+    train_tokenizer(TEXTS, tmp_path / "m", size=20)
+    with pytest.raises(ValueError, match="has 20, expected 30"):
+        train_tokenizer(TEXTS, tmp_path / "m", size=30)
