@@ -30,6 +30,7 @@ COMMANDS = (
     "speechbrain_amnet.cli:add_evaluate",
     "speechbrain_amnet.cli:add_table",
     "speechbrain_amnet.cli:add_plot",
+    "speechbrain_amnet.demo:add_demo",
 )
 
 

@@ -32,34 +32,25 @@ def add_demo(commands) -> None:
 def run_demo(arguments) -> None:
     """Makes the corpus, trains, and shows the table and the pictures."""
     from .corpus.spoken import make_spoken_corpus
-    from .report.plots import plot_run, plot_tradeoff
-    from .report.table import markdown_table, read_results
+    from .report.plots import plot_runs
+    from .report.table import markdown_text, read_results, summarise
 
     start = time.monotonic()
     out = Path(arguments.out)
     corpus = make_spoken_corpus(out / "corpus", arguments.minutes, seed=0)
     folders = {name: out / name / str(SEED) for name in RUNS}
     train(corpus, folders, arguments.epochs)
-
-    results = read_results(
-        [folder / "results.json" for folder in folders.values()]
-    )
-    print(markdown_table(results))
-    plot_tradeoff(results, out / "tradeoff.png")
-    for folder in folders.values():
-        plot_run(folder)
-    full, amnet = (
-        next(r for r in results if r["experiment"] == name) for name in RUNS
-    )
+    rows = summarise(read_results(folders.values()))
+    print(f"\n{markdown_text(rows)}\nPictures:")
+    for picture in plot_runs(folders.values()):
+        print(f"  {os.path.relpath(picture)}")
+    example = next((corpus / "test").rglob("*.flac"))
     print(
-        f"\nIn {(time.monotonic() - start) / 60:.0f} minutes: the amortized "
-        f"network makes {amnet['wer']:.1f} % word errors with "
-        f"{100 * amnet['compute_saved']:.0f} % less computation than the dense "
-        f"one ({full['wer']:.1f} %), and answers "
-        f"{amnet['latency_ms']['mean']:.0f} ms after the last sample instead "
-        f"of {full['latency_ms']['mean']:.0f} ms on a device twice too slow "
-        f"for the dense one. Pictures: {out}/tradeoff.png and {out}/amnet/"
-        f"{SEED}/; try: amnet transcribe {folders['amnet']} SOME.wav"
+        f"Hear it work: amnet transcribe --frames {folders['amnet']} "
+        f"{os.path.relpath(example)}\n"
+        f"The demo took {(time.monotonic() - start) / 60:.0f} minutes; the "
+        f"amortized network's word error rate is "
+        f"{next(r['wer'] for r in rows if r['experiment'] == 'amnet'):.1f} %."
     )
 
 

@@ -707,11 +707,11 @@ def on_device(load: float | None, flops_per_second: float) -> str:
     Example
     -------
     >>> on_device(2.0, 1.5e8)
-    'on a device that takes 2 frame durations for a dense frame'
+    'on a device where a dense frame takes 2 times its duration'
     """
     if load is None:
         return f"on a device of {flops_per_second / 1e6:.0f} MFLOP/s"
-    return f"on a device that takes {load:g} frame durations for a dense frame"
+    return f"on a device where a dense frame takes {load:g} times its duration"
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ def test_command_prints_the_words(run, asr, tmp_path, capsys):
     assert result.startswith("1.5 s of audio in ")
     assert f" {100 * saved:.0f} % of the dense" in result
     assert f" {wait:.0f} ms after the last sample" in result
-    assert "takes 2 frame durations" in result
+    assert "takes 2 times its duration" in result
 
     command = ["transcribe", str(run), str(path), "--frames"]
     assert cli.main([*command, "--chunk-ms", "90", "--load", "2"]) == 0

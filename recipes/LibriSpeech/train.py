@@ -55,30 +55,34 @@ class Recogniser(sb.Brain):
             features = features.reshape(len(wavs), -1, self.hparams.n_mels)
             features = self.hparams.drop_frequencies(features)
             features = self.hparams.drop_times(features).reshape(shape)
-        branch = 0 if train and not self.routed else None
+        branch = None if self.routed else 0
         encoded, routing = self.modules.encoder(
             features, lengths, branch=branch
         )
-        tokens, token_lengths = batch.tokens
-        logits = self.modules.joint(encoded, self.modules.predictor(tokens))
-        ctc = self.modules.ctc_head(encoded) if train else None
+        logits = ctc = None
+        if train:
+            ctc = self.modules.ctc_head(encoded)
+        if not (train and self.warming_up):
+            tokens, _ = batch.tokens
+            predicted = self.modules.predictor(tokens)
+            logits = self.modules.joint(encoded, predicted)
         return encoded, lengths, routing, logits, ctc
 
     def compute_objectives(self, outputs, batch, stage):
         """Transducer, CTC and routing losses; words and routing on dev."""
         encoded, lengths, routing, logits, ctc = outputs
-        tokens, token_lengths = batch.tokens
-        loss = self.hparams.transducer_loss(
-            logits, tokens, lengths, token_lengths
-        )
-        parts = {"transducer": loss}
+        parts, loss = {}, 0.0
         routing_parts = self.hparams.routing_loss(
             routing, lengths, self.hparams.encoder.dense_flops
         )
+        if logits is not None:
+            loss = parts["transducer"] = self.hparams.transducer_loss(
+                logits, batch.tokens.data, lengths, batch.tokens.lengths
+            )
         if stage == sb.Stage.TRAIN:
-            if self.hparams.ctc_weight:
-                parts["ctc"] = self.ctc_loss(ctc, batch, lengths)
-                loss = loss + self.hparams.ctc_weight * parts["ctc"]
+            parts["ctc"] = self.ctc_loss(ctc, batch, lengths)
+            weight = 1.0 if self.warming_up else self.hparams.ctc_weight
+            loss = loss + weight * parts["ctc"]
             if self.routed:
                 weight = self.hparams.routing_weight_schedule.value
                 loss = loss + weight * routing_parts["total"]
@@ -124,8 +128,8 @@ class Recogniser(sb.Brain):
         now["latency_ms"] = 1000 * waits.mean().item()
         size = len(lengths)
         for name, value in now.items():
-            self.sums[name] = self.sums.get(name, 0.0) + size * value
-        self.seen += size
+            total, seen = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + size * value, seen + size
 
     def keep_words(self, encoded, lengths, batch):
         """Search, and count the errors."""
@@ -137,6 +141,11 @@ class Recogniser(sb.Brain):
     def done(self):
         """Share of the training that is done."""
         return min(1.0, self.optimizer_step / self.total_steps)
+
+    @property
+    def warming_up(self):
+        """Whether the encoder learns from CTC alone yet."""
+        return self.done < self.hparams.ctc_warmup
 
     @property
     def routed(self):
@@ -163,13 +172,13 @@ class Recogniser(sb.Brain):
 
     def on_stage_start(self, stage, epoch):
         """Start the means anew."""
-        self.sums, self.seen = {}, 0
+        self.sums = {}
         if stage != sb.Stage.TRAIN:
             self.errors = sb.utils.metric_stats.ErrorRateStats()
 
     def on_stage_end(self, stage, stage_loss, epoch):
         """Log, and keep a checkpoint of every epoch."""
-        stats = {k: v / max(self.seen, 1) for k, v in self.sums.items()}
+        stats = {k: total / seen for k, (total, seen) in self.sums.items()}
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": stage_loss, **stats}
             return
