@@ -135,6 +135,7 @@ predictor: !new:speechbrain_amnet.Predictor
     layers: 1
     dropout: 0.1
     blank: 0
+    token_noise: 0.1
 """,
     "RandomRouting": """
 router: !new:speechbrain_amnet.RandomRouting

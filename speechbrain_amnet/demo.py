@@ -23,7 +23,7 @@ def add_demo(commands) -> None:
     )
     parser.add_argument("--out", default="demo", help="folder of the results")
     parser.add_argument(
-        "--minutes", type=float, default=20, help="speech to make (20)"
+        "--minutes", type=float, default=60, help="speech to make (60)"
     )
     parser.add_argument("--epochs", type=int, help="instead of the YAML's")
     parser.set_defaults(run=run_demo)

@@ -32,6 +32,10 @@ class Predictor(torch.nn.Module):
         output.
     blank : int
         Index of blank, which also stands for the start.
+    token_noise : float
+        Share of the tokens read in training that are replaced by random ones.
+        Without it a small corpus teaches the predictor its sentences by
+        heart: after one wrong token the search goes on with another sentence.
 
     Example
     -------
@@ -48,9 +52,15 @@ class Predictor(torch.nn.Module):
         layers: int = 1,
         dropout: float = 0.0,
         blank: int = 0,
+        token_noise: float = 0.0,
     ):
         super().__init__()
+        if not 0 <= token_noise <= 1:
+            raise ValueError(
+                f"Predictor: token_noise must be 0 to 1, got {token_noise}."
+            )
         self.blank = blank
+        self.token_noise = token_noise
         self.output_size = hidden
         self.embedding = torch.nn.Embedding(vocabulary, embedding)
         self.lstm = torch.nn.LSTM(
@@ -76,6 +86,10 @@ class Predictor(torch.nn.Module):
         predicted : torch.Tensor
             [batch, tokens + 1, hidden]; the first is before any token.
         """
+        if self.training and self.token_noise:
+            random = torch.randint_like(tokens, self.embedding.num_embeddings)
+            chosen = torch.rand(tokens.shape, device=tokens.device)
+            tokens = torch.where(chosen < self.token_noise, random, tokens)
         tokens = torch.nn.functional.pad(tokens, (1, 0), value=self.blank)
         return self._run(tokens, None)[0]
 

@@ -331,3 +331,18 @@ def test_bad_input_of_the_search_is_refused(search):
         )
     with pytest.raises(ValueError, match="NaN"):
         search.forward_streaming(torch.full((2, 4, 5), torch.nan), context)
+
+
+def test_token_noise_is_for_training_only():
+    predictor = Predictor(vocabulary=9, hidden=8, token_noise=0.5)
+    tokens = torch.randint(1, 9, (4, 30))
+    clean = predictor.eval()(tokens)
+    assert torch.equal(clean, predictor(tokens))
+    noisy = predictor.train()(tokens)
+    assert torch.equal(clean[:, 0], noisy[:, 0])
+    assert not torch.allclose(clean, noisy)
+
+
+def test_token_noise_outside_of_its_range():
+    with pytest.raises(ValueError, match="token_noise.*1.5"):
+        Predictor(vocabulary=9, token_noise=1.5)
