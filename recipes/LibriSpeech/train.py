@@ -190,13 +190,13 @@ class Recogniser(sb.Brain):
             "routing_weight": self.hparams.routing_weight_schedule.value,
             "cost_weight": float(self.hparams.routing_loss.cost_weight),
         }
-        if if_main_process():
-            for log in (self.hparams.train_logger, self.tensorboard):
-                log.log_stats(
-                    stats_meta=meta,
-                    train_stats=self.train_stats,
-                    valid_stats={"loss": stage_loss, **stats},
-                )
+        # These two run on the main process alone, but all must call them.
+        for log in (self.hparams.train_logger, self.tensorboard):
+            log.log_stats(
+                stats_meta=meta,
+                train_stats=self.train_stats,
+                valid_stats={"loss": stage_loss, **stats},
+            )
         self.checkpointer.save_and_keep_only(
             meta={"epoch": epoch, "wer": stats["wer"]},
             num_to_keep=self.hparams.average_checkpoints,
@@ -329,8 +329,7 @@ def make_brain(argv):
     )
     # Branches that a step does not use get no gradient.
     brain.find_unused_parameters = True
-    if if_main_process():
-        brain.tensorboard = hparams["tensorboard"]()
+    brain.tensorboard = hparams["tensorboard"]()
     return brain, hparams, sets
 
 
@@ -349,7 +348,11 @@ def main(argv):
     )
     count = brain.average()
     logger.info("The weights are the mean of %d checkpoints.", count)
-    if if_main_process():
+    main_process = if_main_process()
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    if main_process:
         folder, save_folder = (
             Path(hparams[f"{name}_folder"]) for name in ("output", "save")
         )

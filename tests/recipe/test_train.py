@@ -12,6 +12,12 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc_per_node=2",
+)
 TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
 TINY = {
     "epochs": 2,
@@ -158,14 +164,7 @@ def test_another_seed_gives_other_weights(whole, tones, tmp_path):
 def gradients(tones, out, processes):
     """Loss and gradients of the first step of a fixed batch of four."""
     script = ROOT / "tests" / "recipe" / "first_step.py"
-    launcher = ()
-    if processes > 1:
-        launcher = (
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc_per_node={processes}",
-        )
+    launcher = TORCHRUN if processes > 1 else ()
     options = ["--distributed_backend=gloo"] if processes > 1 else []
     _, *arguments = command("amnet.yaml", tones, out, *options, augment=False)
     done = run([str(script), *arguments], launcher)
@@ -182,6 +181,17 @@ def test_two_processes_agree_with_one(tones, tmp_path):
         torch.testing.assert_close(
             value, two["gradients"][name], rtol=1e-3, atol=1e-5, msg=name
         )
+
+
+def test_two_processes_train(tones, tmp_path):
+    out = tmp_path / "out"
+    done = run(
+        command("amnet.yaml", tones, out, "--distributed_backend=gloo"),
+        TORCHRUN,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (out / "results.json").exists()
+    assert len((out / "train_log.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

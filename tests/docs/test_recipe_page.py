@@ -1,0 +1,86 @@
+"""The recipe's page, the list of experiments, and hparams/librispeech.yaml."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechbrain_amnet.cli import build_parser
+from speechbrain_amnet.hparams import load_hparams, parse_arguments
+
+ROOT = Path(__file__).parents[2]
+HPARAMS = ROOT / "hparams"
+PAGE = (ROOT / "recipes" / "LibriSpeech" / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.M | re.S)
+NOWHERE = {"data_folder": "nowhere"}
+
+
+def commands():
+    """Each command of the page, as its words."""
+    text = "".join(block for language, block in BLOCKS if not language)
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines]
+
+
+def test_every_experiment_is_listed():
+    text = (HPARAMS / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\S+\.yaml)` \|", text, re.M)
+    assert sorted(listed) == sorted(p.name for p in HPARAMS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "words", [c for c in commands() if c[0] == "amnet"], ids=" ".join
+)
+def test_commands_are_understood(words):
+    assert build_parser().parse_args(words[1:]).run
+
+
+@pytest.mark.parametrize(
+    "words", [c for c in commands() if "train.py" in c], ids=" ".join
+)
+def test_trainings_load(words, monkeypatch):
+    """Each command's file is there and takes its options."""
+    monkeypatch.chdir(ROOT / "recipes" / "LibriSpeech")
+    options = words[words.index("train.py") + 1 :]
+    if options[0] == "mine.yaml":
+        return  # test_experiments_of_the_page_load
+    path, _, overrides = parse_arguments([*options, "--layers=1"])
+    assert load_hparams(path, overrides)["data_folder"]
+
+
+@pytest.mark.parametrize(
+    "text", [block for language, block in BLOCKS if language == "yaml"]
+)
+def test_experiments_of_the_page_load(text, tmp_path):
+    (tmp_path / "hparams").symlink_to(HPARAMS)
+    for file in HPARAMS.glob("*.yaml"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "own.yaml").write_text(text)
+    hparams = load_hparams(tmp_path / "own.yaml", {**NOWHERE, "layers": 1})
+    assert hparams["experiment"] in ("full_large", "mine")
+
+
+def test_librispeech_takes_a_step():
+    """As it is, but for the input: a second of random audio, in bf16."""
+    hparams = load_hparams(HPARAMS / "librispeech.yaml", NOWHERE)
+    assert len(hparams["encoder"].layers) == 5
+    assert hparams["encoder"].hidden_size == 1024
+    assert hparams["precision"] == "bf16"
+    frames, tokens = torch.randn(2, 8, 320), torch.randint(1, 1000, (2, 3))
+    hparams["encoder"].start_routing(copy=False)  # the SVD takes a while
+    ones = torch.ones(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded, routing = hparams["encoder"](frames, ones)
+        logits = hparams["joint"](encoded, hparams["predictor"](tokens))
+        loss = hparams["transducer_loss"](logits, tokens, ones, ones)
+        parts = hparams["routing_loss"](
+            routing, ones, hparams["encoder"].dense_flops
+        )
+    (loss + parts["total"]).backward()
+    assert logits.shape == (2, 8, 4, 1000)
+    for name in ("encoder", "predictor", "joint"):
+        for key, parameter in hparams[name].named_parameters():
+            assert parameter.grad.isfinite().all(), (name, key)
+            assert parameter.grad.abs().sum() > 0, (name, key)
