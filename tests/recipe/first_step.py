@@ -31,6 +31,7 @@ def main(argv):
     for module in brain.modules.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+    hparams["predictor"].token_noise = 0.0
     stage = sb.Stage.TRAIN
     brain.on_stage_start(stage, 1)
     mine = range(4)[rank * 4 // size : (rank + 1) * 4 // size]
