@@ -11,6 +11,7 @@ evaluated.
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -205,16 +206,9 @@ class Recogniser(sb.Brain):
 
     def average(self):
         """Load the mean of the last epochs' weights."""
-        checkpoints = self.checkpointer.find_checkpoints(
-            max_num_checkpoints=self.hparams.average_checkpoints,
-            ckpt_predicate=lambda c: "epoch" in c.meta,
-            importance_key=lambda c: c.meta["epoch"],
+        checkpoints = last_epochs(
+            self.checkpointer, self.hparams.average_checkpoints
         )
-        if not checkpoints:
-            raise ValueError(
-                f"There is no checkpoint in {self.hparams.save_folder}; "
-                "train at least one epoch."
-            )
         for name in self.hparams.modules:
             state = average_checkpoints(checkpoints, name)
             self.hparams.modules[name].load_state_dict(state)
@@ -243,6 +237,8 @@ def make_data(hparams):
         name: DynamicItemDataset.from_csv(manifests / f"{name}.csv")
         for name in splits
     }
+    if hparams["start_from"]:
+        run_on_main(copy_tokenizer, args=(hparams,))
     tokenizer_args = (
         [row["wrd"] for row in sets["train"].data.values()],
         Path(hparams["save_folder"]) / "tokenizer.model",
@@ -275,6 +271,45 @@ def make_data(hparams):
             f"{hparams['max_seconds']}."
         )
     return sets
+
+
+def copy_tokenizer(hparams):
+    """Take over the tokens of the training that this one starts from."""
+    source = Path(hparams["start_from"]) / "save" / "tokenizer.model"
+    target = Path(hparams["save_folder"]) / "tokenizer.model"
+    if not source.exists():
+        raise FileNotFoundError(
+            f"start_from: expected the output folder of a training, but there "
+            f"is no {source}."
+        )
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_suffix(".part")
+        shutil.copyfile(source, aside)
+        os.replace(aside, target)
+
+
+def start_from(folder, modules):
+    """Load the weights that another training ended with."""
+    checkpointer = sb.utils.checkpoints.Checkpointer(Path(folder) / "save")
+    checkpoints = last_epochs(checkpointer, 1000)
+    for name, module in modules.items():
+        module.load_state_dict(average_checkpoints(checkpoints, name))
+
+
+def last_epochs(checkpointer, count):
+    """The checkpoints of the ends of the last epochs."""
+    checkpoints = checkpointer.find_checkpoints(
+        max_num_checkpoints=count,
+        ckpt_predicate=lambda c: "epoch" in c.meta,
+        importance_key=lambda c: c.meta["epoch"],
+    )
+    if not checkpoints:
+        raise ValueError(
+            f"There is no checkpoint in {checkpointer.checkpoints_dir}; train "
+            "at least one epoch."
+        )
+    return checkpoints
 
 
 def make_loaders(sets, hparams):
@@ -319,6 +354,8 @@ def make_brain(argv):
         resolved = resolve_hparams(path, overrides)
         (folder / "hyperparams.yaml").write_text(resolved)
     sets = make_data(hparams)
+    if hparams["start_from"]:
+        start_from(hparams["start_from"], hparams["modules"])
     fit_statistics(hparams["features"], sets["train"])
     brain = Recogniser(
         modules=hparams["modules"],

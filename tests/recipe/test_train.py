@@ -152,6 +152,24 @@ def in_second_epoch(out):
     return False
 
 
+def test_start_from_another_training(whole, tones, tmp_path):
+    out = tmp_path / "out"
+    values = {"epochs": 1, "learning_rate": 0.0, "dense_warmup": 0.0}
+    done = run(command("amnet.yaml", tones, out, start_from=whole, **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, other = weights(whole)["encoder"], weights(out)["encoder"]
+    before = torch.stack(
+        [
+            torch.load(c / "encoder.ckpt")["layers.0.recurrent.0.weight"]
+            for c in (whole / "save").glob("CKPT*")
+        ]
+    )
+    assert first.keys() == other.keys()
+    torch.testing.assert_close(
+        other["layers.0.recurrent.0.weight"], before.mean(0)
+    )
+
+
 def test_another_seed_gives_other_weights(whole, tones, tmp_path):
     out = tmp_path / "out"
     done = run(command("amnet.yaml", tones, out, seed=2, epochs=1))
