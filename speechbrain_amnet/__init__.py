@@ -18,7 +18,7 @@ _HOMES = {
     "Device": "device",
     "EnergyRouting": "arbitrator",
     "FixedRouting": "arbitrator",
-    "GreedySearch": "transducer",
+    "GreedySearch": "search",
     "Joint": "transducer",
     "LowRank": "weights",
     "Predictor": "transducer",

@@ -25,12 +25,12 @@ import speechbrain
 import torch
 from tqdm import tqdm
 
-from . import __version__
+from . import __version__, files
 from .arbitrator import Routing
 from .corpus.prepare import prepare_librispeech
 from .device import frame_counts, timing
 from .inference import AmortizedASR, load
-from .report.table import bootstrap as bootstrap_interval
+from .report.summary import bootstrap as bootstrap_interval
 
 SHARP = 0.9999  # probability of a decision that is sharp
 STREAMED = 5  # utterances that time and memory are measured on
@@ -133,7 +133,7 @@ def evaluate(
     about = vars(asr.hparams)
     results = {
         "experiment": about.get("experiment"),
-        "data": data or about.get("data"),
+        "data": data or about.get("dataset"),
         "split": split,
         "seed": about.get("seed"),
         **summarise(utterances, asr, bootstrap, seed),
@@ -197,7 +197,7 @@ def evaluate_folder(
     data = data or Path(data_folder).resolve().name
     if out is None:
         out = Path(folder)
-        if data != getattr(asr.hparams, "data", data):
+        if data != getattr(asr.hparams, "dataset", data):
             out = out / data
         if device_load is not None:
             out = out / f"load-{device_load:g}"
@@ -571,7 +571,6 @@ def write(
     asr: AmortizedASR,
 ) -> None:
     """Write the results, utterances and frames, each aside and renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
     encoder = asr.mods.encoder
     table, frames = io.StringIO(), io.StringIO()
     lines = [
@@ -592,9 +591,9 @@ def write(
         }
         frames.write(json.dumps(record, ensure_ascii=False) + "\n")
     # The results last: who finds them, finds the rest.
-    _write_aside(folder / f"frames_{split}.jsonl", frames.getvalue())
-    _write_aside(folder / f"utterances_{split}.csv", table.getvalue())
-    _write_aside(
+    files.write(folder / f"frames_{split}.jsonl", frames.getvalue())
+    files.write(folder / f"utterances_{split}.csv", table.getvalue())
+    files.write(
         results_path(folder, split), json.dumps(results, indent=2) + "\n"
     )
 
@@ -622,12 +621,6 @@ def _utterance_row(u, dense_flops, branches):
         "floor_ms": round(1000 * u["floor"], 3),
         **{f"share_{k}": round(s, 6) for k, s in enumerate(shares.tolist())},
     }
-
-
-def _write_aside(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 # Telling -------------------------------------------------------------------

@@ -149,5 +149,10 @@ class BacklogAwareLoss(nn.Module):
         Call it once for each step of training, with the step's `saved`.
         """
         if self.saved_target is not None:
+            if torch.distributed.is_initialized():
+                # Else each process would follow its own batches.
+                saved = saved.detach().clone()
+                torch.distributed.all_reduce(saved)
+                saved /= torch.distributed.get_world_size()
             missing = self.saved_target - float(saved)
             self.cost_weight.add_(self.target_rate * missing).clamp_(min=0)

@@ -5,11 +5,12 @@ model that is made here.
 """
 
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
+
+from .files import write
 
 BLANK, UNKNOWN = 0, 1
 
@@ -77,10 +78,7 @@ def train_tokenizer(
         spare = size - found.get_piece_size()
         if spare:
             model = _train(texts, model_type, size, spare)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
-        aside.write_bytes(model)
-        os.replace(aside, path)
+        write(path, model)
     tokenizer = load_tokenizer(path)
     if tokenizer.get_piece_size() != size:
         raise ValueError(

@@ -13,9 +13,10 @@ import torch
 from speechbrain_amnet import Device, cli, evaluation
 from speechbrain_amnet.arbitrator import Arbitrator
 from speechbrain_amnet.evaluation import evaluate, evaluate_folder, summarise
+from speechbrain_amnet.export import export_model
 from speechbrain_amnet.hparams import load_hparams, resolve_hparams
-from speechbrain_amnet.inference import export_model, load
-from speechbrain_amnet.report.table import read_results, read_utterances
+from speechbrain_amnet.inference import load
+from speechbrain_amnet.report.results import read_results, read_utterances
 from speechbrain_amnet.tokens import train_tokenizer
 
 RATE = 16000
@@ -30,7 +31,7 @@ def run(tmp_path_factory):
     overrides = {
         "data_folder": "nowhere",
         "output_folder": str(folder),
-        "data": "noises",
+        "dataset": "noises",
         "epochs": 7,
         "seed": 3,
         "hidden_size": 40,

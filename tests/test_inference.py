@@ -11,10 +11,10 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 
 from speechbrain_amnet import AmortizedASR, cli
+from speechbrain_amnet.export import export_model
 from speechbrain_amnet.hparams import load_hparams, resolve_hparams
 from speechbrain_amnet.inference import (
     TextStream,
-    export_model,
     find_model,
     load,
     load_weights,

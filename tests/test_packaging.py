@@ -10,13 +10,13 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
-from speechbrain_amnet import cli
+from speechbrain_amnet.commands import cp
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel built from a copy of the checkout, without network."""
-    root = cli.RECIPES.parent.parent
+    root = cp.RECIPES.parent.parent
     work = tmp_path_factory.mktemp("wheel")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
@@ -37,12 +37,12 @@ def test_wheel_holds_recipes_and_hparams_as_files(wheel, root):
         held = {n: archive.read(n) for n in archive.namelist()}
     inside = "speechbrain_amnet/recipes/"
     recipes = [n.removeprefix(inside) for n in held if n.startswith(inside)]
-    assert sorted(recipes) == cli.shipped_files(root / "recipes")
+    assert sorted(recipes) == cp.shipped_files(root / "recipes")
     for file in (root / "hparams").glob("*.yaml"):
         name = f"{inside}LibriSpeech/hparams/{file.name}"
         assert held[name] == file.read_bytes()
-    for file in (root / "speechbrain_amnet").glob("*.py"):
-        assert f"speechbrain_amnet/{file.name}" in held
+    for file in (root / "speechbrain_amnet").rglob("*.py"):
+        assert file.relative_to(root).as_posix() in held
     assert any(name.endswith("licenses/LICENSE") for name in held)
 
 
@@ -60,7 +60,7 @@ def test_recipe_is_copied_out_of_an_installed_wheel(wheel, tmp_path):
         check=True,
     )
     listed = done.stdout.split()
-    assert listed == cli.shipped_files(site / "speechbrain_amnet" / "recipes")
+    assert listed == cp.shipped_files(site / "speechbrain_amnet" / "recipes")
     if listed:
         subprocess.run(
             [*command, "cp", "LibriSpeech", "mine"],
@@ -94,7 +94,7 @@ def test_tested_versions_are_in_the_allowed_ranges(root):
 def test_links_of_the_checkout(root):
     recipe = root / "recipes" / "LibriSpeech"
     assert (recipe / "hparams").resolve() == (root / "hparams").resolve()
-    assert cli.RECIPES.resolve() == (root / "recipes").resolve()
+    assert cp.RECIPES.resolve() == (root / "recipes").resolve()
 
 
 def test_licence_is_apache(root):

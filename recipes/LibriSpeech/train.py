@@ -26,12 +26,13 @@ from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.device import frame_mask, last_frame
 from speechbrain_amnet.evaluation import evaluate, table
+from speechbrain_amnet.export import export_model
 from speechbrain_amnet.hparams import (
     load_hparams,
     parse_arguments,
     resolve_hparams,
 )
-from speechbrain_amnet.inference import export_model, load
+from speechbrain_amnet.inference import load
 from speechbrain_amnet.tokens import BLANK, train_tokenizer
 
 logger = logging.getLogger("train")
@@ -158,14 +159,28 @@ class Recogniser(sb.Brain):
         super().on_fit_start()
         self.total_steps = self.hparams.epochs * len(self.train_sampler)
 
+    def init_optimizers(self):
+        """One optimizer; the router's learning rate is its own."""
+        router = list(self.hparams.encoder.router.parameters())
+        mine = {id(p) for p in router}
+        rest = [p for p in self.modules.parameters() if id(p) not in mine]
+        groups = [{"params": rest, "router": False}]
+        if router:
+            groups.append({"params": router, "router": True})
+        self.optimizer = self.opt_class(groups)
+        self.optimizers_dict = {"optimizer": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
     def on_fit_batch_start(self, batch, should_step):
         """Move everything that follows a schedule."""
         hparams, done = self.hparams, self.done
         rate = hparams.learning_rate * hparams.lr_schedule.update(done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         hparams.routing_weight_schedule.update(done)
         temperature = hparams.temperature_schedule.update(done)
+        for group in self.optimizer.param_groups:
+            # A step of the router moves the probabilities by as much as it is
+            # long times the temperature: undivided, decisions never settle.
+            group["lr"] = rate / temperature if group["router"] else rate
         if hasattr(hparams.encoder.router, "temperature"):
             hparams.encoder.router.temperature.fill_(temperature)
         if not self.routed and done >= hparams.dense_warmup:
@@ -336,10 +351,15 @@ def make_loaders(sets, hparams):
 
 
 def fit_statistics(features, train):
-    """Measure the features' mean and deviation on the training audio."""
-    if not features.fitted:
-        with train.output_keys_as(["sig"]):
-            features.fit_statistics(train[i]["sig"] for i in range(len(train)))
+    """Measure the features' mean and deviation on training audio."""
+    if features.fitted:
+        return
+    # Enough for a mean, and quick for a large corpus too.
+    step = max(1, len(train) // 1000)
+    with train.output_keys_as(["sig"]):
+        features.fit_statistics(
+            train[i]["sig"] for i in range(0, len(train), step)
+        )
 
 
 def make_brain(argv):

@@ -14,6 +14,8 @@ import soundfile
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from speechbrain_amnet.files import write
+
 logger = logging.getLogger(__name__)
 
 AUDIO = (".flac", ".wav")
@@ -140,7 +142,7 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
         _write_copies(others, copies, sample_rate)
         _write_csv(csv_path, rows)
         record = {"source": source, "made": _made(csv_path, copies)}
-        _write_aside(record_path, json.dumps(record, indent=2) + "\n")
+        write(record_path, json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise PreparationError(
             f"{save_folder}: cannot be written ({error})"
@@ -274,18 +276,11 @@ def _write_copies(others, copies, sample_rate):
 
 
 def _write_csv(csv_path, rows):
-    aside = csv_path.with_name(csv_path.name + ".part")
-    with open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(aside, csv_path)
-
-
-def _write_aside(path, text):
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write(csv_path, table.getvalue())
 
 
 def _is_fresh(record_path, source, csv_path, copies):

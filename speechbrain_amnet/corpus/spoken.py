@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
 MARKER = "corpus.json"  # written last: the corpus is whole
 SIGN = ".amnet-corpus"  # written first: the folder is ours
-FORMAT = 1  # of the corpus: a new number makes all of them again
+FORMAT = 2  # of the corpus: a new number makes all of them again
 VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
 
 
@@ -38,7 +38,7 @@ def make_spoken_corpus(
     out_folder: str,
     minutes: float = 60,
     seed: int = 0,
-    speakers: int = 48,
+    speakers: int = 96,
 ) -> Path:
     """Speaks a corpus in LibriSpeech layout, unless it is already there.
 

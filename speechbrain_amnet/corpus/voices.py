@@ -58,8 +58,8 @@ def make_speakers(seed: int, count: int) -> list[Speaker]:
     rng = np.random.default_rng([seed, count])
     strata = np.stack([rng.permutation(count) for _ in range(3)])
     place = (strata + rng.uniform(size=strata.shape)) / count
-    low = np.log([0.88, 0.94, 0.95])
-    high = np.log([1.15, 1.06, 1.1])
+    low = np.log([0.92, 0.97, 0.96])
+    high = np.log([1.1, 1.03, 1.08])
     ratios = np.exp(low[:, None] + place * (high - low)[:, None])
     # In people, low voices and long vocal tracts go together.
     ratios[1] *= ratios[0] ** 0.15

@@ -114,8 +114,10 @@ def test_streaming_equals_batch(page):
     torch.testing.assert_close(page["streamed"], whole, atol=1e-5, rtol=1e-5)
 
 
-def test_yaml_takes_overrides():
+def test_yaml_takes_overrides(tmp_path):
     """Overrides of SpeechBrain's command line work on it."""
     (yaml,) = blocks("yaml")
-    hparams = load_hyperpyyaml(yaml, {"epochs": 3})
+    hparams = load_hyperpyyaml(
+        yaml, {"epochs": 3, "save_folder": str(tmp_path)}
+    )
     assert hparams["epoch_counter"].limit == 3

@@ -4,6 +4,8 @@ import csv
 import json
 import wave
 
+import matplotlib.colors
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -174,3 +176,47 @@ def train_log(tmp_path):
         )
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+@pytest.fixture
+def errors():
+    """Word errors of each experiment's seeds, in each utterance."""
+    return {
+        "full": [(0, 1, 2, 0, 1), (1, 1, 1, 0, 0)],
+        "amnet": [(1, 1, 3, 0, 1)],
+    }
+
+
+@pytest.fixture
+def published(runs, errors):
+    """`full` with two seeds, `amnet` and two others with one."""
+    for experiment, seeds in errors.items():
+        for seed, wrong in enumerate(seeds, 1):
+            runs.make(experiment, seed, wrong, published=True)
+    runs.make("small", errors=(2, 2, 2, 2, 2), published=True)
+    runs.make("energy", errors=(1, 2, 2, 2, 2), published=True)
+    return runs.folder / "published"
+
+
+@pytest.fixture
+def picture():
+    """Gives a picture's pixels, after a look that it is one and not blank."""
+
+    def look(path):
+        assert path.is_file() and not list(path.parent.glob("*.part"))
+        pixels = matplotlib.image.imread(path)
+        assert min(pixels.shape[:2]) > 300 and pixels.std() > 0.01
+        return pixels
+
+    return look
+
+
+@pytest.fixture
+def has_color():
+    """Says whether a colour is among a picture's pixels."""
+
+    def look(pixels, color):
+        wanted = np.array(matplotlib.colors.to_rgb(color))
+        return bool((np.abs(pixels[..., :3] - wanted) < 0.02).all(-1).any())
+
+    return look

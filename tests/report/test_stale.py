@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_amnet.report import table
+from speechbrain_amnet.report.markdown import find_tables, update_markdown
+from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.summary import summarise
+from speechbrain_amnet.report.table import markdown_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = {"build", "dist", "node_modules", "site-packages"}
@@ -25,7 +28,7 @@ def markdown_files(root):
 TABLES = [
     pytest.param(file, place, id=f"{file.relative_to(ROOT)}:{place.name}")
     for file in markdown_files(ROOT)
-    for place in table.find_tables(file.read_text(encoding="utf-8"), file)
+    for place in find_tables(file.read_text(encoding="utf-8"), file)
 ]
 
 
@@ -36,8 +39,8 @@ def test_table_is_up_to_date(file, place):
         "the table can be compared with its results"
     )
     folders = [ROOT / source for source in place.sources]
-    text = table.markdown_text(table.summarise(table.read_results(folders)))
-    assert not table.update_markdown(file, text, place.name, check=True), (
+    text = markdown_text(summarise(read_results(folders)))
+    assert not update_markdown(file, text, place.name, check=True), (
         f"table {place.name} in {file} is stale; run: amnet table "
         f"{' '.join(place.sources)} --markdown {file.relative_to(ROOT)} "
         f"--name {place.name}"

@@ -5,20 +5,24 @@ evaluates both on speakers and sentences that neither has heard, and draws
 what they did.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-RECIPE = Path(__file__).parent / "recipes" / "LibriSpeech"
+from speechbrain_amnet.commands.cp import RECIPES
+
+RECIPE = RECIPES / "LibriSpeech"
 RUNS = {"full": "demo_full.yaml", "amnet": "demo.yaml"}
 SEED = 1
 
 
-def add_demo(commands) -> None:
-    """Registers the command."""
-    parser = commands.add_parser(
+def add(subparsers: Any) -> None:
+    """Declares `amnet demo`."""
+    parser = subparsers.add_parser(
         "demo", help="speak a corpus, train two small models, compare them"
     )
     parser.add_argument("--out", default="demo", help="folder of the results")
@@ -26,20 +30,22 @@ def add_demo(commands) -> None:
         "--minutes", type=float, default=60, help="speech to make (60)"
     )
     parser.add_argument("--epochs", type=int, help="instead of the YAML's")
-    parser.set_defaults(run=run_demo)
+    parser.set_defaults(run=run)
 
 
-def run_demo(arguments) -> None:
+def run(args: argparse.Namespace) -> None:
     """Makes the corpus, trains, and shows the table and the pictures."""
-    from .corpus.spoken import make_spoken_corpus
-    from .report.plots import plot_runs
-    from .report.table import markdown_text, read_results, summarise
+    from speechbrain_amnet.corpus.spoken import make_spoken_corpus
+    from speechbrain_amnet.report.plots import plot_runs
+    from speechbrain_amnet.report.results import read_results
+    from speechbrain_amnet.report.summary import summarise
+    from speechbrain_amnet.report.table import markdown_text
 
     start = time.monotonic()
-    out = Path(arguments.out)
-    corpus = make_spoken_corpus(out / "corpus", arguments.minutes, seed=0)
+    out = Path(args.out)
+    corpus = make_spoken_corpus(out / "corpus", args.minutes, seed=0)
     folders = {name: out / name / str(SEED) for name in RUNS}
-    train(corpus, folders, arguments.epochs)
+    train(corpus, folders, args.epochs)
     rows = summarise(read_results(folders.values()))
     print(f"\n{markdown_text(rows)}\nPictures:")
     for picture in plot_runs(folders.values()):
@@ -70,7 +76,7 @@ def train(
     """
     from tqdm import tqdm
 
-    from .hparams import load_hparams
+    from speechbrain_amnet.hparams import load_hparams
 
     total = (
         epochs

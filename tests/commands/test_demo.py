@@ -3,7 +3,7 @@
 import pytest
 
 from speechbrain_amnet.cli import main
-from speechbrain_amnet.demo import RUNS, stop_if_failed
+from speechbrain_amnet.commands.demo import RUNS, stop_if_failed
 
 
 def test_demo_runs_from_nothing_to_pictures(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,1 @@
+"""The subcommands of `amnet`, a module each (`ls` is with `cp`)."""

@@ -1,0 +1,37 @@
+"""`amnet corpus`: the built-in spoken corpus."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet corpus`."""
+    parser = subparsers.add_parser(
+        "corpus",
+        help="make the built-in spoken corpus, in LibriSpeech layout",
+    )
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="the corpus's folder"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60,
+        help="speech to make, in minutes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the same seed makes the same corpus (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Makes the corpus, or says that it is there already."""
+    from speechbrain_amnet.corpus.spoken import make_spoken_corpus
+
+    make_spoken_corpus(args.out, minutes=args.minutes, seed=args.seed)
+    print(args.out)

@@ -1,0 +1,75 @@
+"""`amnet evaluate`: a trained model on data with transcripts."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet evaluate`."""
+    parser = subparsers.add_parser(
+        "evaluate", help="measure a trained model on data with transcripts"
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        help="the output folder of a training, or the model folder in it",
+    )
+    parser.add_argument(
+        "--data_folder",
+        "--data-folder",
+        required=True,
+        type=Path,
+        help="data in LibriSpeech layout",
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        help="a split's folder; may be repeated (default: test)",
+    )
+    parser.add_argument(
+        "--data", help="name of the data (default: of its folder)"
+    )
+    parser.add_argument(
+        "--soft",
+        action="store_true",
+        help="also the word errors with all branches mixed",
+    )
+    parser.add_argument(
+        "--load",
+        type=float,
+        help="frame durations that a dense frame takes on the device "
+        "(default: as in training)",
+    )
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="accept audio of another sample rate",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where results are written (default: FOLDER; for other data or "
+        "another device than the training's, a folder in it)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the table of the splits, and a sentence for each."""
+    from speechbrain_amnet import evaluation
+
+    results = evaluation.evaluate_folder(
+        args.folder,
+        args.data_folder,
+        args.split or ["test"],
+        args.load,
+        data=args.data,
+        resample=args.resample,
+        out=args.out,
+        soft=args.soft,
+    )
+    print(evaluation.table(results))
+    for result in results:
+        print(evaluation.sentence(result))

@@ -1,0 +1,35 @@
+"""`amnet plot`: pictures of runs."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet plot`."""
+    parser = subparsers.add_parser(
+        "plot", help="draw utterances, the trade-off and the training of runs"
+    )
+    parser.add_argument(
+        "folders",
+        metavar="RUN_FOLDER",
+        nargs="+",
+        type=Path,
+        help="a run, finished or in training, or a folder of runs or of "
+        "published results",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="for all pictures (default: each run's own folder)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draws all that there is to draw, and names the pictures."""
+    from speechbrain_amnet.report.plots import plot_runs
+
+    for picture in plot_runs(args.folders, args.out):
+        print(picture)

@@ -1,0 +1,65 @@
+"""`amnet table`: runs compared, in the terminal and in Markdown files."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet table`."""
+    parser = subparsers.add_parser(
+        "table", help="compare runs in a table, made from their results"
+    )
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        type=Path,
+        help="a run, a folder of runs or of published results, or a results "
+        "file",
+    )
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE",
+        type=Path,
+        help="put the table into this Markdown file, between the lines "
+        "`<!-- table: NAME -->` and `<!-- end -->`",
+    )
+    parser.add_argument("--name", help="of the table in the Markdown file")
+    parser.add_argument(
+        "--csv", metavar="FILE", type=Path, help="write the table as CSV too"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit 1 if the Markdown file's table is stale",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the table; puts it into files, or compares it with theirs."""
+    from speechbrain_amnet.files import write
+    from speechbrain_amnet.report.markdown import update_markdown
+    from speechbrain_amnet.report.results import read_results
+    from speechbrain_amnet.report.summary import summarise
+    from speechbrain_amnet.report.table import csv_table, markdown_text
+
+    if (args.markdown is None) != (args.name is None):
+        raise ValueError("--markdown FILE and --name NAME go together")
+    if args.check and args.markdown is None:
+        raise ValueError("--check needs --markdown FILE --name NAME")
+    rows = summarise(read_results(args.folders))
+    text = markdown_text(rows)
+    print(text)
+    if args.csv and not args.check:
+        write(args.csv, csv_table(rows))
+    if args.markdown:
+        stale = update_markdown(
+            args.markdown, text, args.name, check=args.check
+        )
+        if stale and args.check:
+            raise SystemExit(
+                f"amnet: table {args.name} in {args.markdown} is stale; run "
+                "the same command without --check"
+            )

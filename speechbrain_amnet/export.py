@@ -1,0 +1,138 @@
+"""The model folder that a training leaves, as `from_hparams` reads it."""
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from . import __version__
+from .hparams import _compose, _serialize, _walk
+from .inference import MODULES, load
+
+# What of a training's hparams the model's own file says about it.
+ABOUT = ("experiment", "dataset", "seed", "epochs")
+
+
+def export_model(
+    hparams: str,
+    modules: Mapping[str, torch.nn.Module],
+    tokenizer: str | Path,
+    folder: str | Path,
+) -> Path:
+    """Write a trained model as SpeechBrain's `from_hparams` reads it.
+
+    The folder may be moved anywhere. It is written aside, loaded once to
+    see that it is whole, and then takes its place.
+
+    Arguments
+    ---------
+    hparams : str
+        The training's whole hparams text, with keys features, encoder,
+        predictor, joint and search; see `resolve_hparams`.
+    modules : mapping
+        The trained features, encoder, predictor and joint; others are left
+        out.
+    tokenizer : str or Path
+        The sentencepiece model.
+    folder : str or Path
+        Replaced if it exists.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If a key or a module is missing.
+    """
+    missing = [name for name in MODULES if name not in modules]
+    if missing:
+        raise ValueError(f"export_model: no module {', '.join(missing)}")
+    folder = Path(folder)
+    aside = folder.with_name(folder.name + ".part")
+    old = folder.with_name(folder.name + ".old")
+    for path in (aside, old):
+        shutil.rmtree(path, ignore_errors=True)
+    aside.mkdir(parents=True)
+    text = inference_hparams(hparams, modules["features"].sample_rate)
+    (aside / "hyperparams.yaml").write_text(text, encoding="utf-8")
+    (aside / "tokenizer.ckpt").write_bytes(Path(tokenizer).read_bytes())
+    for name in MODULES:
+        weights = {k: v.cpu() for k, v in modules[name].state_dict().items()}
+        file = io.BytesIO()  # written by Python, a full disk is an OSError
+        torch.save(weights, file)
+        (aside / f"{name}.ckpt").write_bytes(file.getvalue())
+    load(aside, run_opts={"device": "cpu"})
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(aside, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def inference_hparams(text: str, sample_rate: int) -> str:
+    """What inference needs of a training's hparams, as a file of its own.
+
+    Arguments
+    ---------
+    text : str
+        The training's hparams.
+    sample_rate : int
+        Of the audio, in Hz.
+
+    Returns
+    -------
+    str
+        The nodes of the model, all that they refer to, and what SpeechBrain's
+        `from_hparams` wants.
+    """
+    root = _compose(text, "the training's hparams")
+    nodes = {str(key.value): value for key, value in root.value}
+    kept: set[str] = set()
+    needed = [*MODULES, "search", *(key for key in ABOUT if key in nodes)]
+    while needed:
+        name = needed.pop()
+        if name in kept:
+            continue
+        if name not in nodes:
+            raise ValueError(
+                f"the training's hparams have no key '{name}', which the "
+                "model's inference needs"
+            )
+        kept.add(name)
+        for where, node in _walk(nodes[name], name):
+            if str(node.tag).startswith("!include:"):
+                raise ValueError(
+                    f"{where} includes a file; write it out, so that the "
+                    "model can be moved"
+                )
+            if str(node.tag) in ("!ref", "!copy"):
+                inside = re.findall(r"<([^<>]+)>", node.value)
+                needed += [re.split(r"[.\[]", ref)[0] for ref in inside]
+    root.value = [pair for pair in root.value if str(pair[0].value) in kept]
+    loadables = (*MODULES, "tokenizer")
+    lines = [
+        f"# Inference, exported by speechbrain_amnet {__version__}:",
+        "# speechbrain_amnet.AmortizedASR.from_hparams(THIS_FOLDER)",
+        _serialize(root).rstrip(),
+        "tokenizer: !new:sentencepiece.SentencePieceProcessor",
+        "audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer",
+        f"  sample_rate: {sample_rate}",
+        "modules:",
+        *(f"  {name}: !ref <{name}>" for name in MODULES),
+        "pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer",
+        "  loadables:",
+        *(f"    {name}: !ref <{name}>" for name in loadables),
+        "  custom_hooks:",
+        *(
+            f"    {name}: !name:speechbrain_amnet.inference.load_weights"
+            for name in loadables
+        ),
+    ]
+    return "\n".join(lines) + "\n"

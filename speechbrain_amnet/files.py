@@ -1,0 +1,31 @@
+"""Files that are whole or not there: written aside, then renamed."""
+
+import os
+from pathlib import Path
+
+
+def write(file: str | Path, content: str | bytes) -> None:
+    """Write a file, and the folders it is in.
+
+    Arguments
+    ---------
+    file : str or Path
+        Replaced if it exists.
+    content : str or bytes
+        Text is written as UTF-8.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/new/a.txt", "whole")
+    ...     Path(folder, "new", "a.txt").read_text()
+    'whole'
+    """
+    file = Path(file)
+    if isinstance(content, str):
+        content = content.encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(file.name + ".part")
+    aside.write_bytes(content)
+    os.replace(aside, file)

@@ -1,0 +1,181 @@
+"""The results of runs, read and checked.
+
+A run left a `results.json` and, beside it, `utterances_<split>.csv`; a
+published run is the same two files as `<experiment>-<seed>.json` and `.csv`.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PUBLISHED = re.compile(r".+-\d+\.json")
+
+KEYS = (
+    "experiment",
+    "data",
+    "split",
+    "seed",
+    "wer",
+    "wer_interval",
+    "mflops_per_frame",
+    "compute_saved",
+    "latency_ms",
+    "device",
+)
+
+
+def read_results(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Read the results of runs.
+
+    Arguments
+    ---------
+    paths : iterable of str or Path
+        A results file, the folder of a run, or a folder with the folders of
+        runs or with published results anywhere below it.
+
+    Returns
+    -------
+    list of dict
+        The contents of each results.json, and its `path`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist or holds no results.
+    ValueError
+        If a file is not the results of a run, or two are of the same run.
+    """
+    results, seen = [], {}
+    for file in dict.fromkeys(f for path in paths for f in find_results(path)):
+        result = read_result(file)
+        run = (*group_of(result), result["seed"])
+        if run in seen:
+            raise ValueError(
+                f"two results of {result['experiment']}, seed "
+                f"{result['seed']}, on {result['data']} {result['split']}: "
+                f"{seen[run]} and {file}; leave out one of them"
+            )
+        seen[run] = file
+        results.append(result)
+    return results
+
+
+def find_results(path: str | Path) -> list[Path]:
+    """The results files that a path stands for, see `read_results`."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"no such folder of results: {path}")
+    if (path / "results.json").is_file():
+        return [path / "results.json"]
+    files = sorted(path.rglob("results.json")) or sorted(
+        file for file in path.rglob("*.json") if PUBLISHED.fullmatch(file.name)
+    )
+    if not files:
+        raise FileNotFoundError(
+            f"no results.json and no <experiment>-<seed>.json in {path}; "
+            "a run writes its results when it is evaluated"
+        )
+    return files
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """One results file, checked for what the table needs."""
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(result, dict):
+        raise ValueError(f"{file} is not the results of a run")
+    missing = [key for key in KEYS if key not in result]
+    if missing:
+        raise ValueError(
+            f"{file} is not the results of a run: without {', '.join(missing)}"
+        )
+    return {**result, "path": file}
+
+
+def read_utterances(
+    result: dict[str, Any],
+) -> dict[str, tuple[int, int]] | None:
+    """Words and errors of each utterance of a run.
+
+    Arguments
+    ---------
+    result : dict
+        As `read_results` gives it.
+
+    Returns
+    -------
+    dict or None
+        Id to (words, errors); None if there is no such file.
+
+    Raises
+    ------
+    ValueError
+        If the file does not belong to these results.
+    """
+    path = Path(result["path"])
+    file = path.with_suffix(".csv")
+    if not file.is_file():
+        file = path.parent / f"utterances_{result['split']}.csv"
+    if not file.is_file():
+        return None
+    try:
+        found = {
+            row["id"]: (int(row["words"]), errors_of(row))
+            for row in read_rows(file)
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} is not a table of utterances ({error})"
+        ) from None
+    words, errors = np.array(list(found.values())).reshape(-1, 2).sum(0)
+    if not words or abs(100 * errors / words - result["wer"]) > 0.05:
+        raise ValueError(
+            f"{file} has {errors} errors in {words} words, which is not the "
+            f"{result['wer']:.2f} % of {path}; evaluate the run again"
+        )
+    return found
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header."""
+    with open(file, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def errors_of(row: dict[str, str]) -> int:
+    """All word errors of an utterance."""
+    kinds = ("substitutions", "deletions", "insertions")
+    return sum(int(row[kind]) for kind in kinds)
+
+
+def group_of(result: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What the runs that are averaged have in common."""
+    return (
+        result["data"],
+        result["split"],
+        device_of(result),
+        result["experiment"],
+    )
+
+
+def device_of(result: dict[str, Any]) -> str:
+    """The device, as `r = 2` or `650 MFLOP/s`.
+
+    Example
+    -------
+    >>> device_of({"device": {"load": 2.0, "flops_per_second": 1.6e8}})
+    'r = 2'
+    """
+    device = result["device"]
+    if device.get("load") is not None:
+        return f"r = {device['load']:.3g}"
+    return f"{device['flops_per_second'] / 1e6:.4g} MFLOP/s"

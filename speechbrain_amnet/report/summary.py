@@ -1,0 +1,242 @@
+"""A row an experiment: means over its seeds, intervals, its difference.
+
+Intervals are 95 % and come from resampling the utterances, the same for every
+experiment; differences to `full` are paired.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from speechbrain_amnet.report.results import (
+    group_of,
+    read_utterances,
+)
+
+REFERENCE = "full"
+FIRST = (REFERENCE, "small", "amnet")  # the order of the rows; then by name
+
+COLUMNS = (
+    "data",
+    "split",
+    "device",
+    "experiment",
+    "seeds",
+    "wer",
+    "wer_low",
+    "wer_high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "mflops_per_frame",
+    "compute_saved",
+    "latency_mean_ms",
+    "latency_p50_ms",
+    "latency_p90_ms",
+    "latency_max_ms",
+    "above_floor_ms",
+    "last_word_ms",
+    "real_time_factor",
+    "parameters",
+    "megabytes",
+)
+
+
+def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Average the runs of each experiment, and compare with `full`.
+
+    Arguments
+    ---------
+    results : list of dict
+        As `read_results` gives them.
+
+    Returns
+    -------
+    list of dict
+        A row an experiment (and data, split, device), with the keys of
+        `COLUMNS`; None for what is not known. Figures are means over the
+        seeds; `latency_max_ms` is the longest of all.
+    """
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(group_of(result), []).append(result)
+    utterances = {key: mean_errors(runs) for key, runs in groups.items()}
+    rows = []
+    for key in sorted(groups, key=place):
+        row = average(groups[key], utterances[key])
+        other = reference_of(key, groups)
+        if other is not None and other != key:
+            row.update(
+                compare(
+                    row["wer"] - np.mean([r["wer"] for r in groups[other]]),
+                    utterances[key],
+                    utterances[other],
+                    [groups[key][0]["path"], groups[other][0]["path"]],
+                )
+            )
+        rows.append({column: row.get(column) for column in COLUMNS})
+        rows[-1]["speed"] = groups[key][0]["device"].get("flops_per_second")
+    return rows
+
+
+def place(key: tuple[str, str, str, str]) -> tuple:
+    """Sorts rows: by data, then full, small, amnet, the others by name."""
+    data, split, device, experiment = key
+    rank = FIRST.index(experiment) if experiment in FIRST else len(FIRST)
+    return data, split, rank, experiment, device
+
+
+def reference_of(key: tuple, groups: dict[tuple, Any]) -> tuple | None:
+    """The group of `full` that a group is compared with."""
+    found = [k for k in groups if k[:2] == key[:2] and k[3] == REFERENCE]
+    same_device = [k for k in found if k[2] == key[2]]
+    return next(iter(same_device + found), None)
+
+
+def average(
+    runs: list[dict[str, Any]],
+    utterances: dict[str, tuple[int, float]] | None,
+) -> dict[str, Any]:
+    """The row of one experiment, without its difference to another."""
+    runs = sorted(runs, key=lambda run: run["seed"])
+
+    def mean(*keys: str) -> float | None:
+        values = [dig(run, keys) for run in runs]
+        return None if None in values else float(np.mean(values))
+
+    low = high = None
+    if len(runs) == 1:
+        low, high = runs[0]["wer_interval"]
+    elif utterances:
+        low, high = interval(utterances)
+    longest = [dig(run, ("latency_ms", "max")) for run in runs]
+    data, split, device, experiment = group_of(runs[0])
+    return {
+        "data": data,
+        "split": split,
+        "device": device,
+        "experiment": experiment,
+        "seeds": len(runs),
+        "wer": mean("wer"),
+        "wer_low": low,
+        "wer_high": high,
+        "mflops_per_frame": mean("mflops_per_frame"),
+        "compute_saved": mean("compute_saved"),
+        "latency_mean_ms": mean("latency_ms", "mean"),
+        "latency_p50_ms": mean("latency_ms", "p50"),
+        "latency_p90_ms": mean("latency_ms", "p90"),
+        "latency_max_ms": None if None in longest else max(longest),
+        "above_floor_ms": mean("latency_ms", "above_floor"),
+        "last_word_ms": mean("last_word_ms", "mean"),
+        "real_time_factor": mean("real_time_factor"),
+        "parameters": mean("parameters"),
+        "megabytes": mean("megabytes"),
+    }
+
+
+def dig(value: Any, keys: tuple[str, ...]) -> float | None:
+    """`value[key][key]...`; stops early at a number, None if it is absent."""
+    for key in keys:
+        if not isinstance(value, dict):
+            break
+        value = value.get(key)
+    return value
+
+
+def compare(
+    difference: float,
+    ours: dict[str, tuple[int, float]] | None,
+    theirs: dict[str, tuple[int, float]] | None,
+    paths: list[Any],
+) -> dict[str, float | None]:
+    """Difference in WER, in points, and its interval over paired utterances."""
+    low = high = None
+    if ours and theirs:
+        check_pairing(ours, theirs, *paths)
+        low, high = interval(
+            {
+                id: (words, errors - theirs[id][1])
+                for id, (words, errors) in ours.items()
+            }
+        )
+    return {
+        "difference": float(difference),
+        "difference_low": low,
+        "difference_high": high,
+    }
+
+
+def mean_errors(
+    results: list[dict[str, Any]],
+) -> dict[str, tuple[int, float]] | None:
+    """Words, and errors averaged over the seeds, of each utterance."""
+    runs = [read_utterances(result) for result in results]
+    if any(run is None for run in runs):
+        return None
+    for result, run in zip(results, runs):
+        check_pairing(runs[0], run, results[0]["path"], result["path"])
+    return {
+        id: (words, float(np.mean([run[id][1] for run in runs])))
+        for id, (words, _) in runs[0].items()
+    }
+
+
+def check_pairing(first: dict, second: dict, path: Any, other: Any) -> None:
+    """Refuses to compare runs on different utterances."""
+    ids = sorted(
+        id
+        for id in first.keys() | second.keys()
+        if id not in first or id not in second or first[id][0] != second[id][0]
+    )
+    if ids:
+        raise ValueError(
+            f"{path} and {other} are not of the same utterances "
+            f"({len(ids)} differ, for instance {ids[0]})"
+        )
+
+
+def interval(utterances: dict[str, tuple[int, float]]) -> tuple[float, float]:
+    """`bootstrap` of what `mean_errors` gives, in the order of the ids."""
+    pairs = [utterances[id] for id in sorted(utterances)]
+    words, errors = np.array(pairs, dtype=float).T
+    return bootstrap(errors, words)
+
+
+def bootstrap(
+    errors: np.ndarray,
+    words: np.ndarray,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of `100 * sum(errors) / sum(words)` over utterances.
+
+    Arguments
+    ---------
+    errors : numpy.ndarray
+        Of each utterance, `[utterances]`; or the difference of two systems'.
+    words : numpy.ndarray
+        Of each utterance, `[utterances]`.
+    resamples : int
+        How often utterances are drawn with replacement.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, in percent.
+
+    Example
+    -------
+    >>> bootstrap(np.array([1, 1, 1]), np.array([4, 4, 4]))
+    (25.0, 25.0)
+    """
+    # RandomState's numbers never change with NumPy's version; a table that
+    # is compared to the letter needs that.
+    random, rates = np.random.RandomState(seed), []
+    for start in range(0, resamples, 500):
+        size = (min(500, resamples - start), len(words))
+        drawn = random.randint(0, len(words), size, dtype=np.int64)
+        rates.append(100 * errors[drawn].sum(1) / words[drawn].sum(1))
+    low, high = np.percentile(np.concatenate(rates), [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,31 @@
+"""Results are read once each; what is none is refused."""
+
+import json
+
+import pytest
+
+from speechbrain_amnet.report.results import read_results
+
+
+def test_a_run_twice_is_refused(runs):
+    run = runs.make("full")
+    copy = runs.make("full", published=True)
+    assert len(read_results([run, run / "results.json"])) == 1
+    with pytest.raises(ValueError, match="two results of full, seed 1"):
+        read_results([run, copy])
+
+
+def test_what_is_not_results_is_refused(tmp_path, runs):
+    with pytest.raises(FileNotFoundError, match="no such folder of results"):
+        read_results([tmp_path / "none"])
+    with pytest.raises(FileNotFoundError, match="no results.json and no"):
+        read_results([runs.audio])
+    file = runs.make("full") / "results.json"
+    content = json.loads(file.read_text())
+    del content["wer"], content["device"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="without wer, device"):
+        read_results([file])
+    file.write_text('{"wer": ')
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_results([file])

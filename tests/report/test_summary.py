@@ -1,0 +1,136 @@
+"""Rows: their figures, their intervals, their difference to `full`."""
+
+import numpy as np
+import pytest
+
+from speechbrain_amnet.report import table
+from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.summary import bootstrap, summarise
+
+WORDS = np.array([3, 5, 7, 9, 11])
+
+
+def rows_of(*paths):
+    return {row["experiment"]: row for row in summarise(read_results(paths))}
+
+
+def by_hand(errors, resamples=10_000):
+    """The interval as a plain loop over resamples."""
+    random, rates = np.random.RandomState(0), []
+    drawn = np.concatenate(
+        [random.randint(0, 5, (500, 5), dtype=np.int64) for _ in range(20)]
+    )
+    for utterances in drawn[:resamples]:
+        wrong = sum(errors[u] for u in utterances)
+        rates.append(100 * wrong / sum(int(WORDS[u]) for u in utterances))
+    return [np.percentile(rates, 2.5), np.percentile(rates, 97.5)]
+
+
+def test_rows_are_in_order(published):
+    assert list(rows_of(published)) == ["full", "small", "amnet", "energy"]
+
+
+def test_a_row_is_the_mean_over_seeds(runs, errors):
+    for seed, wrong in enumerate(errors["full"], 1):
+        runs.make(
+            "full",
+            seed,
+            wrong,
+            mflops_per_frame=2.0 + seed,
+            compute_saved=0.1 * seed,
+            real_time_factor=0.02 * seed,
+            latency_ms={
+                "mean": 10.0 * seed,
+                "p50": 5.0 * seed,
+                "p90": 20.0 * seed,
+                "max": 50.0 * seed,
+                "above_floor": 2.0 * seed,
+            },
+        )
+    row = rows_of(runs.folder / "runs")["full"]
+    assert row["seeds"] == 2
+    assert row["wer"] == pytest.approx(100 * (4 / 35 + 3 / 35) / 2)
+    assert row["mflops_per_frame"] == pytest.approx(3.5)
+    assert row["compute_saved"] == pytest.approx(0.15)
+    assert row["real_time_factor"] == pytest.approx(0.03)
+    assert row["latency_mean_ms"] == pytest.approx(15)
+    assert row["latency_p50_ms"] == pytest.approx(7.5)
+    assert row["latency_p90_ms"] == pytest.approx(30)
+    assert row["latency_max_ms"] == 100
+    assert row["above_floor_ms"] == pytest.approx(3)
+    assert row["parameters"] == 1_500_000
+    assert row["last_word_ms"] is None and row["difference"] is None
+
+
+def test_interval_of_one_seed_is_its_own(published):
+    row = rows_of(published)["amnet"]
+    assert (row["wer_low"], row["wer_high"]) == (1.0, 30.0)
+
+
+def test_interval_of_several_seeds_resamples_their_mean(published, errors):
+    row = rows_of(published)["full"]
+    mean = np.mean(errors["full"], axis=0)
+    assert [row["wer_low"], row["wer_high"]] == pytest.approx(by_hand(mean))
+
+
+def test_difference_is_paired(published, errors):
+    row = rows_of(published)["amnet"]
+    difference = np.array(errors["amnet"][0]) - np.mean(errors["full"], axis=0)
+    assert row["difference"] == pytest.approx(100 * difference.sum() / 35)
+    ends = [row["difference_low"], row["difference_high"]]
+    assert ends == pytest.approx(by_hand(difference))
+
+
+def test_what_two_experiments_share_does_not_widen_their_difference(runs):
+    runs.make("full")
+    runs.make("amnet")
+    row = rows_of(runs.folder / "runs")["amnet"]
+    assert row["difference"] == row["difference_low"] == 0
+    assert row["difference_high"] == 0
+
+
+def test_order_of_the_utterances_does_not_matter(published):
+    before = rows_of(published)["amnet"]
+    file = published / "toy" / "amnet-1.csv"
+    head, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([head, *reversed(lines)]) + "\n")
+    assert rows_of(published)["amnet"] == before
+
+
+def test_bootstrap_covers_the_rate_and_narrows_with_more_words():
+    random = np.random.default_rng(3)
+    words = np.full(400, 10)
+    errors = random.binomial(10, 0.2, 400)
+    low, high = bootstrap(errors, words)
+    deviation = 100 * (errors / 10).std() / 20
+    assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.05)
+    assert low < 100 * errors.sum() / words.sum() < high
+    assert bootstrap(errors, words) == (low, high)
+
+
+def test_without_utterances_there_is_no_interval(published):
+    for file in published.rglob("*.csv"):
+        file.unlink()
+    rows = rows_of(published)
+    assert rows["full"]["wer_low"] is None
+    assert rows["amnet"]["difference"] == pytest.approx(100 * (6 - 3.5) / 35)
+    assert rows["amnet"]["difference_low"] is None
+    text = table.markdown_table(list(rows.values()))
+    assert "| +7.14 |" in text and "| 10.0 |" in text
+
+
+def test_other_utterances_are_refused(runs):
+    runs.make("full")
+    runs.make("amnet", errors=(0, 1, 2, 0))
+    with pytest.raises(ValueError, match="not of the same utter.*instance u4"):
+        rows_of(runs.folder / "runs")
+
+
+def test_utterances_of_another_run_are_refused(runs):
+    run = runs.make("full", wer=12.0)
+    runs.make("amnet")
+    with pytest.raises(ValueError, match="4 errors in 35 words"):
+        rows_of(runs.folder / "runs")
+    (run / "utterances_test.csv").write_text("id,words\nu0,3\n")
+    with pytest.raises(ValueError, match="not a table of utterances"):
+        rows_of(runs.folder / "runs")

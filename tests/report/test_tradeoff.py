@@ -1,0 +1,44 @@
+"""The picture of the trade-off: colours, labels, one data set."""
+
+import matplotlib.figure
+import pytest
+
+from speechbrain_amnet.report import tradeoff
+from speechbrain_amnet.report.results import read_results
+
+
+def test_tradeoff(runs, tmp_path, picture, has_color):
+    for seed in (1, 2):
+        runs.make("full", seed)
+    runs.make("amnet")
+    runs.make("energy", errors=(1, 1, 1, 1, 1), mflops_per_frame=1.5)
+    results = read_results([runs.folder / "runs"])
+    pixels = picture(
+        tradeoff.plot_tradeoff(results, tmp_path / "new" / "t.png")
+    )
+    assert has_color(pixels, tradeoff.EXPERIMENTS["amnet"])
+    assert has_color(pixels, tradeoff.OTHERS[0])
+    with pytest.raises(ValueError, match="no results"):
+        tradeoff.plot_tradeoff([], tmp_path / "u.png")
+    results[0]["data"] = "other"
+    with pytest.raises(ValueError, match="one data set, not: other test, toy"):
+        tradeoff.plot_tradeoff(results, tmp_path / "u.png")
+
+
+def test_labels_do_not_cover_each_other():
+    figure = matplotlib.figure.Figure()
+    axes = figure.subplots()
+    points = [("first", 1.0, 1.0), ("second", 1.01, 1.0), ("third", 1.0, 1.02)]
+    axes.plot([0, 2], [0, 2])
+    canvas = tradeoff.FigureCanvasAgg(figure)
+    canvas.draw()
+    tradeoff.label_points(
+        axes, points, [(1.0, 0.5, 1.5), (1.0, None, None)], "kkk"
+    )
+    boxes = [
+        text.get_window_extent(canvas.get_renderer()).extents
+        for text in axes.texts
+    ]
+    assert len(boxes) == 3
+    for i, box in enumerate(boxes):
+        assert not any(tradeoff.overlap(box, other) for other in boxes[:i])

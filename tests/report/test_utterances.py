@@ -1,0 +1,85 @@
+"""The picture of utterances, and what it says of runs that are incomplete."""
+
+import json
+
+import pytest
+
+from speechbrain_amnet.report import style, utterances
+
+
+def test_utterances(runs, picture, has_color):
+    run = runs.make("amnet")
+    out = utterances.plot_utterances(run, "test")
+    assert out == run / "utterances_test.png"
+    pixels = picture(out)
+    for color in (style.BRANCHES[0], style.BRANCHES[1], style.RED):
+        assert has_color(pixels, color)
+    assert not has_color(pixels, style.BRANCHES[2])
+
+
+def test_utterances_of_a_single_branch(runs, tmp_path, picture, has_color):
+    run = runs.make("full")
+    pixels = picture(
+        utterances.plot_utterances(run, "test", 1, tmp_path / "a.png")
+    )
+    assert not has_color(pixels, style.BRANCHES[1])
+
+
+def test_chosen_are_short_median_long(runs):
+    run = runs.make("amnet", errors=[0] * 5)
+    read = utterances.read_frames(run, "test")
+    assert [u["id"] for u in read] == ["u0", "u1", "u2", "u3", "u4"]
+    assert utterances.spread(5, 3) == [0, 2, 4]
+    assert utterances.spread(1000, 3) == [100, 500, 899]
+    assert utterances.spread(5, 1) == [2]
+    assert utterances.spread(1, 3) == [0]
+
+
+def test_what_is_drawn_of_an_utterance(runs):
+    run = runs.make("amnet", errors=(1,), period=4)
+    drawn = utterances.prepare(utterances.read_frames(run, "test")[0], run)
+    assert drawn["end"] == pytest.approx(1.0)
+    assert drawn["shares"] == pytest.approx([0.28, 0.72])
+    assert drawn["limit"] == pytest.approx(1.0 + drawn["latency"] / 1000)
+    assert [word for word, times, row in drawn["words"]] == ["LIGHTS", "ON"]
+    assert len(drawn["words"][0][1]) == 6
+    assert len(drawn["wave"]) == drawn["rate"] == 16000
+
+
+def test_words_from_subword_pieces():
+    pieces = [("▁KIT", 1), ("CHEN", 3), ("▁", 4), ("▁ON", 5)]
+    words = utterances.words_of(pieces, 0.04)
+    assert [word for word, _ in words] == ["KITCHEN", "ON"]
+    assert words[0][1] == pytest.approx([0.08, 0.16])
+
+
+def test_words_at_one_place_are_stacked():
+    assert utterances.stack([("WORD", 1.0, 1.0)] * 3) == [0, 1, 2]
+    assert utterances.stack([("WORD", 1.0, 1.0), ("WORD", 2.0, 2.0)]) == [0, 0]
+    assert utterances.stack([]) == []
+
+
+def test_nothing_found_is_drawn_too(runs, picture):
+    picture(utterances.plot_utterances(runs.make("amnet", errors=(3,)), "test"))
+
+
+def test_utterances_of_a_run_that_is_incomplete(runs):
+    run = runs.make("amnet")
+    with pytest.raises(FileNotFoundError, match="evaluate the run on dev"):
+        utterances.plot_utterances(run, "dev")
+    frames = run / "frames_test.jsonl"
+    lines = frames.read_text().splitlines()
+    frames.write_text("\n".join([lines[0], lines[1][:50]]))
+    with pytest.raises(ValueError, match="line 2, is incomplete"):
+        utterances.plot_utterances(run, "test")
+    frames.write_text(json.dumps({**json.loads(lines[0]), "branch": "01"}))
+    with pytest.raises(ValueError, match="as many branches as backlogs"):
+        utterances.plot_utterances(run, "test")
+    frames.write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        utterances.plot_utterances(run, "test")
+    frames.write_text("\n".join(lines))
+    (runs.audio / "u4.wav").unlink()
+    with pytest.raises(FileNotFoundError, match="audio of u4 is no longer"):
+        utterances.plot_utterances(run, "test")
+    assert not list(run.glob("*.png*"))
