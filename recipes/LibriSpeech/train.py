@@ -89,7 +89,7 @@ class Recogniser(sb.Brain):
                 weight = self.hparams.routing_weight_schedule.value
                 loss = loss + weight * routing_parts["total"]
                 self.hparams.routing_loss.adapt(routing_parts["saved"])
-        else:
+        elif not self.warming_up:  # before, predictor and joint know nothing
             self.keep_words(encoded, lengths, batch)
         if not torch.isfinite(loss):
             raise ValueError(
@@ -198,7 +198,8 @@ class Recogniser(sb.Brain):
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": stage_loss, **stats}
             return
-        stats["wer"] = self.errors.summarize("error_rate")
+        if self.errors.ids:
+            stats["wer"] = self.errors.summarize("error_rate")
         meta = {
             "epoch": epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -214,7 +215,7 @@ class Recogniser(sb.Brain):
                 valid_stats={"loss": stage_loss, **stats},
             )
         self.checkpointer.save_and_keep_only(
-            meta={"epoch": epoch, "wer": stats["wer"]},
+            meta={"epoch": epoch},
             num_to_keep=self.hparams.average_checkpoints,
             keep_recent=True,
         )

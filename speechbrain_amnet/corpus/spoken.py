@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
 MARKER = "corpus.json"  # written last: the corpus is whole
 SIGN = ".amnet-corpus"  # written first: the folder is ours
-FORMAT = 2  # of the corpus: a new number makes all of them again
+FORMAT = 3  # of the corpus: a new number makes all of them again
 VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
 
 

@@ -58,8 +58,8 @@ def make_speakers(seed: int, count: int) -> list[Speaker]:
     rng = np.random.default_rng([seed, count])
     strata = np.stack([rng.permutation(count) for _ in range(3)])
     place = (strata + rng.uniform(size=strata.shape)) / count
-    low = np.log([0.92, 0.97, 0.96])
-    high = np.log([1.1, 1.03, 1.08])
+    low = np.log([0.94, 0.98, 0.97])
+    high = np.log([1.07, 1.02, 1.05])
     ratios = np.exp(low[:, None] + place * (high - low)[:, None])
     # In people, low voices and long vocal tracts go together.
     ratios[1] *= ratios[0] ** 0.15
@@ -99,7 +99,7 @@ def utter(voice, phrases, speaker: Speaker, rng) -> tuple[np.ndarray, float]:
     end = (len(audio) - len(pieces[-1])) / SAMPLE_RATE
 
     loudness = np.sqrt(np.mean(audio[audio != 0] ** 2))
-    audio += loudness * 10 ** (-rng.uniform(22, 40) / 20) * _noise(audio, rng)
+    audio += loudness * 10 ** (-rng.uniform(25, 40) / 20) * _noise(audio, rng)
     peak = 10 ** (rng.uniform(-18, -2) / 20)
     return audio * (peak / np.abs(audio).max()), end
 
