@@ -26,6 +26,8 @@ class Routing(NamedTuple):
     time : [batch, frames] seconds, what each frame takes to encode.
     flops : [batch, frames], what each frame costs.
     branch_time : [K] seconds of a frame on each branch.
+    probabilities : [batch, frames, K], what the router said; the shares
+        before they were made hard.
     """
 
     shares: torch.Tensor
@@ -33,6 +35,7 @@ class Routing(NamedTuple):
     time: torch.Tensor
     flops: torch.Tensor
     branch_time: torch.Tensor
+    probabilities: torch.Tensor | None = None
 
     @property
     def choice(self) -> torch.Tensor:
@@ -138,9 +141,10 @@ class Router(nn.Module):
         prepared = self.prepare(features, first).float()
         if backlog is None:
             backlog = prepared.new_zeros(len(features))
-        shares, found, time = [], [], []
+        said, shares, found, time = [], [], [], []
         for now in prepared.unbind(1):
             share = self.decide(now, backlog / frame_duration)
+            said.append(share)
             if hard:
                 share = nn.functional.one_hot(
                     share.argmax(-1), self.branches
@@ -156,6 +160,7 @@ class Router(nn.Module):
             torch.stack(time, 1),
             (shares * branch_flops).sum(-1),
             branch_time,
+            torch.stack(said, 1) if hard else shares,
         )
         return routing, backlog
 

@@ -26,7 +26,6 @@ import torch
 from tqdm import tqdm
 
 from . import __version__, files
-from .arbitrator import Routing
 from .corpus.prepare import prepare_librispeech
 from .device import frame_counts, timing
 from .inference import AmortizedASR, load
@@ -275,7 +274,7 @@ def measure_batch(
         )
         encoded, routing = encoder(features, lengths, hard=True)
         tokens, places = search(encoded, lengths, with_frames=True)
-        shares = soft_shares(encoder, features, routing)
+        shares = routing.probabilities
         if soft:
             mixed, _ = encoder(features, lengths, hard=False)
             soft_tokens = search(mixed, lengths)
@@ -310,30 +309,6 @@ def measure_batch(
             utterance["soft_errors"] = sum(errors[kind] for kind in KINDS)
         utterances.append(utterance)
     return utterances
-
-
-def soft_shares(
-    encoder: torch.nn.Module, features: torch.Tensor, routing: Routing
-) -> torch.Tensor:
-    """The probabilities behind hard decisions, at the backlogs they met.
-
-    Arguments
-    ---------
-    encoder : AmortizedEncoder
-        The encoder.
-    features : torch.Tensor
-        ``[batch, frames, input_size]``
-    routing : Routing
-        The hard decisions on these frames.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, frames, K]``
-    """
-    prepared = encoder.router.prepare(features).float().flatten(0, 1)
-    backlog = (routing.backlog / encoder.frame_duration).flatten()
-    return encoder.router.decide(prepared, backlog).view_as(routing.shares)
 
 
 def count_errors(reference: str, hypothesis: str) -> dict[str, int]:

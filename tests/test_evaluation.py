@@ -314,11 +314,11 @@ def test_the_interval_is_sane_and_repeats(model):
     assert summarise(same, model)["wer_interval"] == [25, 25]
 
 
-def test_soft_shares_are_those_behind_the_decisions(asr):
+def test_probabilities_are_those_behind_the_decisions(asr):
     encoder = asr.mods.encoder
     features = torch.randn(2, 30, 320)
     _, routing = encoder(features, hard=True)
-    shares = evaluation.soft_shares(encoder, features, routing)
+    shares = routing.probabilities
     assert torch.allclose(shares.sum(-1), torch.ones(2, 30))
     assert torch.equal(shares.argmax(-1), routing.choice)
     prepared = encoder.router.prepare(features)

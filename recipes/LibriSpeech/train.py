@@ -121,7 +121,8 @@ class Recogniser(sb.Brain):
         """Add a batch to the stage's means."""
         mask = frame_mask(lengths, routing.shares.shape[1])
         shares = routing.shares.detach().float()[mask]
-        entropy = -(shares * shares.clamp(min=1e-12).log()).sum(-1)
+        said = routing.probabilities.detach().float()[mask]
+        entropy = -(said * said.clamp(min=1e-12).log()).sum(-1)
         now = {name: value.item() for name, value in parts.items()}
         now["entropy"] = entropy.mean().item()
         for k, share in enumerate(shares.mean(0).tolist()):
@@ -179,8 +180,9 @@ class Recogniser(sb.Brain):
         temperature = hparams.temperature_schedule.update(done)
         for group in self.optimizer.param_groups:
             # A step of the router moves the probabilities by as much as it is
-            # long times the temperature: undivided, decisions never settle.
-            group["lr"] = rate / temperature if group["router"] else rate
+            # long times the temperature: undivided, decisions never settle;
+            # divided by all of it, they settle before they are good.
+            group["lr"] = rate / temperature**0.5 if group["router"] else rate
         if hasattr(hparams.encoder.router, "temperature"):
             hparams.encoder.router.temperature.fill_(temperature)
         if not self.routed and done >= hparams.dense_warmup:
