@@ -11,7 +11,6 @@ evaluated.
 
 import logging
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
+from speechbrain_amnet import files
 from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.device import frame_mask, last_frame
@@ -301,10 +301,7 @@ def copy_tokenizer(hparams):
             f"is no {source}."
         )
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_suffix(".part")
-        shutil.copyfile(source, aside)
-        os.replace(aside, target)
+        files.write(target, source.read_bytes())
 
 
 def start_from(folder, modules):
@@ -375,7 +372,7 @@ def make_brain(argv):
     run_on_main(sb.create_experiment_directory, args=(folder,))
     if if_main_process():
         resolved = resolve_hparams(path, overrides)
-        (folder / "hyperparams.yaml").write_text(resolved)
+        files.write(folder / "hyperparams.yaml", resolved)
     sets = make_data(hparams)
     if hparams["start_from"]:
         start_from(hparams["start_from"], hparams["modules"])
