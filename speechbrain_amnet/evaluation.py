@@ -2,18 +2,13 @@
 
 What each figure means is said at `evaluate`. One greedy search with hard
 routing gives all of them; streaming would give the same words and routing.
-Run as a program, this module measures a stream in a process of its own (see
-`measure_stream`), as memory that was used before cannot be told apart.
 """
 
 import csv
 import io
 import json
-import os
 import platform
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,8 +21,10 @@ import torch
 from tqdm import tqdm
 
 from . import __version__, files
+from .corpus.manifest import read_commands, read_manifest
 from .corpus.prepare import prepare_librispeech
 from .device import frame_counts, timing
+from .footprint import measure_stream, model_size
 from .inference import AmortizedASR, load
 from .report.summary import bootstrap as bootstrap_interval
 
@@ -82,6 +79,9 @@ def evaluate(
         wer, wer_interval, words, errors : word errors in percent (upper-case
             words), their 95 % bootstrap interval over utterances, the words
             of the references, the errors by kind.
+        commands_matched : percent of the utterances in whose words every
+            slot's phrase is found, where `commands.jsonl` beside the audio
+            has slots, or null.
         mflops_per_frame, dense_mflops_per_frame, compute_saved : MFLOPs of
             encoder and router, mean over real frames; those of the dense
             encoder; and 1 minus their ratio.
@@ -108,7 +108,7 @@ def evaluate(
         If the manifest is empty or a recording unusable.
     """
     rows = read_manifest(manifest)
-    ends = speech_ends(rows)
+    commands = read_commands(rows)
     # Of similar length in a batch; shown and written in their own order.
     order = sorted(range(len(rows)), key=lambda i: float(rows[i]["duration"]))
     found: dict[int, dict] = {}
@@ -125,8 +125,13 @@ def evaluate(
             found.update(zip(batch, measured))
             bar.update(len(batch))
     utterances = [found[i] for i in range(len(rows))]
-    for row, utterance in zip(rows, utterances):
-        utterance["speech_end"] = ends.get(row["ID"])
+    for utterance in utterances:
+        record = commands.get(utterance["id"], {})
+        utterance["speech_end"] = record.get("speech_end")
+        if "slots" in record:
+            utterance["matched"] = has_slots(
+                utterance["hypothesis"], record["slots"]
+            )
     picked = np.linspace(0, len(rows) - 1, STREAMED).round().astype(int)
     wavs = [rows[order[i]]["wav"] for i in dict.fromkeys(picked.tolist())]
     about = vars(asr.hparams)
@@ -211,34 +216,6 @@ def evaluate_folder(
         evaluate(asr, manifest, split, out, data, **options)
         for split, manifest in manifests.items()
     ]
-
-
-def read_manifest(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a manifest."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such manifest: {path}")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"ID", "duration", "wav", "wrd"} - set(rows[0] if rows else ())
-    if missing:
-        raise ValueError(
-            f"{path}: no utterances, or no column {', '.join(sorted(missing))}"
-        )
-    return rows
-
-
-def speech_ends(rows: Sequence[dict[str, str]]) -> dict[str, float]:
-    """When the last word ends, in seconds, by id, where that is known."""
-    ends = {}
-    splits = {Path(os.path.abspath(row["wav"])).parents[2] for row in rows}
-    for split in sorted(splits):
-        file = split / "commands.jsonl"
-        if file.is_file():
-            for line in file.read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
-                if "speech_end" in record:
-                    ends[record["id"]] = record["speech_end"]
-    return ends
 
 
 # Measuring -----------------------------------------------------------------
@@ -326,91 +303,19 @@ def count_errors(reference: str, hypothesis: str) -> dict[str, int]:
     }
 
 
-def measure_stream(
-    asr: AmortizedASR, wavs: Sequence[str | Path]
-) -> dict[str, float | None]:
-    """Time and memory of streaming, in a process of its own.
+def has_slots(words: str, slots: dict[str, str]) -> bool:
+    """Whether the phrase of every slot is found, as whole words.
 
-    One frame at a time, one thread, on the CPU, after the model was loaded
-    and had one recording. Time is the process's own, which on a machine that
-    does nothing else is the time that passes.
-
-    Arguments
-    ---------
-    asr : AmortizedASR
-        A model that was loaded from a folder.
-    wavs : sequence of str or Path
-        A few recordings.
-
-    Returns
+    Example
     -------
-    dict
-        real_time_factor : seconds of computation over seconds of audio.
-        peak_memory_mb : peak of the resident set, less what it was when all
-            was imported and nothing loaded. Null where there is no folder.
+    >>> has_slots("A LARGE LATTE PLEASE", {"size": "large", "drink": "latte"})
+    True
+    >>> has_slots("A LARGER LATTE", {"size": "large"})
+    False
     """
-    folder = model_folder(asr)
-    if folder is None:
-        return {"real_time_factor": None, "peak_memory_mb": None}
-    device = asr.mods.encoder.target_device
-    speed = device.speed(
-        asr.mods.encoder.dense_flops, asr.mods.encoder.frame_duration
-    )
-    here = str(Path(__file__).resolve().parent.parent)
-    paths = [here, os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, str(folder), repr(speed)]
-        + [str(wav) for wav in wavs],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"streaming {folder} failed: {last}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _stream_here(folder: str, speed: str, *wavs: str) -> dict[str, float]:
-    """What `measure_stream` runs in another process."""
-    from .device import Device
-
-    torch.set_num_threads(1)
-    idle = peak_memory_mb()
-    asr = load(folder, run_opts={"device": "cpu"})
-    asr.mods.encoder.target_device = Device(flops_per_second=float(speed))
-    size = asr.mods.features.frame_samples
-    audio = [asr.load_audio(wav) for wav in wavs]
-    spent = []
-    for wav in (audio[0], *audio):
-        start = time.process_time()
-        for _ in asr.transcribe_stream(wav.split(size)):
-            pass
-        spent.append(time.process_time() - start)
-    seconds = sum(map(len, audio)) / asr.mods.features.sample_rate
-    return {
-        "real_time_factor": sum(spent[1:]) / seconds,
-        "peak_memory_mb": peak_memory_mb() - idle,
-    }
-
-
-def peak_memory_mb() -> float:
-    """Peak of this process's resident set so far, in MB."""
-    try:
-        # Linux's getrusage counts the process that started this one, too.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+    spaced = f" {' '.join(words.upper().split())} "
+    phrases = (" ".join(str(v).upper().split()) for v in slots.values())
+    return all(f" {phrase} " in spaced for phrase in phrases)
 
 
 # Arithmetic ----------------------------------------------------------------
@@ -440,6 +345,7 @@ def summarise(
         for u in utterances
         if u.get("speech_end") is not None
     ]
+    matched = [u["matched"] for u in utterances if "matched" in u]
     soft_wer = None
     if all("soft_errors" in u for u in utterances):
         soft_errors = sum(u["soft_errors"] for u in utterances)
@@ -452,6 +358,7 @@ def summarise(
         ),
         "words": int(words.sum()),
         "errors": {kind: sum(u[kind] for u in utterances) for kind in KINDS},
+        "commands_matched": 100 * np.mean(matched) if matched else None,
         "soft_wer": soft_wer,
         "mflops_per_frame": flops / 1e6,
         "dense_mflops_per_frame": encoder.dense_flops / 1e6,
@@ -489,23 +396,6 @@ def spread_ms(seconds: np.ndarray) -> dict[str, float]:
         "max": seconds.max(),
     }
     return {name: 1000 * float(value) for name, value in values.items()}
-
-
-def model_folder(asr: AmortizedASR) -> Path | None:
-    """Where a model was loaded from, if from a folder."""
-    pretrainer = getattr(asr.hparams, "pretrainer", None)
-    paths = getattr(pretrainer, "paths", {})
-    return Path(paths["encoder"]).parent if "encoder" in paths else None
-
-
-def model_size(asr: AmortizedASR) -> dict[str, float]:
-    """Parameters of the model, and megabytes (1e6 bytes) of its files."""
-    parameters = sum(p.numel() for p in asr.mods.parameters())
-    folder = model_folder(asr)
-    size = 4 * parameters
-    if folder is not None:
-        size = sum(file.stat().st_size for file in folder.glob("*.ckpt"))
-    return {"parameters": parameters, "megabytes": size / 1e6}
 
 
 def command(argv: Sequence[str]) -> str:
@@ -588,6 +478,7 @@ def _utterance_row(u, dense_flops, branches):
         "hypothesis": u["hypothesis"],
         "words": u["words"],
         **{kind: u[kind] for kind in KINDS},
+        "matched": int(u["matched"]) if "matched" in u else "",
         "seconds": round(u["seconds"], 6),
         "frames": len(u["branch"]),
         "mflops_per_frame": round(flops / 1e6, 6),
@@ -596,91 +487,3 @@ def _utterance_row(u, dense_flops, branches):
         "floor_ms": round(1000 * u["floor"], 3),
         **{f"share_{k}": round(s, 6) for k, s in enumerate(shares.tolist())},
     }
-
-
-# Telling -------------------------------------------------------------------
-
-
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """The main figures of some results, one column each."""
-    rows = [
-        ("", [f"{r['data']} {r['split']}" for r in results]),
-        ("word errors, %", [f"{r['wer']:.2f}" for r in results]),
-        (
-            "  95 % interval",
-            ["{:.1f} - {:.1f}".format(*r["wer_interval"]) for r in results],
-        ),
-        ("  all branches mixed", [_show(r["soft_wer"], 2) for r in results]),
-        ("MFLOPs a frame", [f"{r['mflops_per_frame']:.3f}" for r in results]),
-        (
-            "compute saved, %",
-            [f"{100 * r['compute_saved']:.1f}" for r in results],
-        ),
-        (
-            "frames on each branch, %",
-            [
-                " ".join(f"{100 * s:.0f}" for s in r["branch_shares"])
-                for r in results
-            ],
-        ),
-        (
-            "sharp decisions, %",
-            [f"{100 * r['sharp_share']:.2f}" for r in results],
-        ),
-        *(
-            (
-                f"latency, {name.replace('_', ' ')}, ms",
-                [f"{r['latency_ms'][name]:.1f}" for r in results],
-            )
-            for name in ("mean", "p50", "p90", "max", "floor")
-        ),
-        (
-            "after the last word, ms",
-            [_show((r["last_word_ms"] or {}).get("mean"), 0) for r in results],
-        ),
-        (
-            "real-time factor",
-            [_show(r["real_time_factor"], 3) for r in results],
-        ),
-        ("peak memory, MB", [_show(r["peak_memory_mb"], 0) for r in results]),
-    ]
-    rows = [row for row in rows if any(value != "-" for value in row[1])]
-    width = max(len(value) for _, values in rows for value in values)
-    return "\n".join(
-        f"{name:26}" + "".join(f"  {value:>{width}}" for value in values)
-        for name, values in rows
-    )
-
-
-def _show(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def sentence(results: dict[str, Any]) -> str:
-    """The results of a split, in one sentence."""
-    low, high = results["wer_interval"]
-    waits, device = results["latency_ms"], results["device"]
-    return (
-        f"{results['data']} {results['split']}: {results['wer']:.1f} % word "
-        f"errors ({low:.1f} to {high:.1f}) in {results['words']} words, with "
-        f"{100 * results['compute_saved']:.0f} % less computation than the "
-        f"dense encoder, and {waits['mean']:.0f} ms of latency (floor "
-        f"{waits['floor']:.0f} ms) {on_device(**device)}."
-    )
-
-
-def on_device(load: float | None, flops_per_second: float) -> str:
-    """The device that latencies are reckoned for, in words.
-
-    Example
-    -------
-    >>> on_device(2.0, 1.5e8)
-    'on a device where a dense frame takes 2 times its duration'
-    """
-    if load is None:
-        return f"on a device of {flops_per_second / 1e6:.0f} MFLOP/s"
-    return f"on a device where a dense frame takes {load:g} times its duration"
-
-
-if __name__ == "__main__":
-    print(json.dumps(_stream_here(*sys.argv[1:])))

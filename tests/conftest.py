@@ -26,6 +26,41 @@ def fixed_seed():
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def tiny():
+    """Makes the parts of a tiny network that chatters and switches branches."""
+
+    def make(folder, texts, **overrides):
+        import torch
+
+        from speechbrain_amnet.hparams import load_hparams, resolve_hparams
+        from speechbrain_amnet.tokens import train_tokenizer
+
+        amnet = ROOT / "hparams" / "amnet.yaml"
+        overrides = {
+            "data_folder": "nowhere",
+            "output_folder": str(folder),
+            "hidden_size": 40,
+            "layers": 2,
+            "predictor_size": 16,
+            "joint_size": 16,
+            **overrides,
+        }
+        modules = load_hparams(amnet, overrides)["modules"]
+        modules["features"].fit_statistics([0.1 * torch.randn(16000)])
+        with torch.no_grad():
+            modules["encoder"].router.out.weight.mul_(10)
+            for name in ("encoder", "predictor", "joint"):
+                for weight in modules[name].parameters():
+                    weight.mul_(4)
+            modules["joint"].output.bias[0] += 2
+        tokenizer = folder / "save" / "tokenizer.model"
+        train_tokenizer(texts, tokenizer)
+        return resolve_hparams(amnet, overrides), modules, tokenizer
+
+    return make
+
+
 def corpus_folder(variable: str) -> Path:
     folder = os.environ.get(variable)
     if not folder:

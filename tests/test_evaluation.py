@@ -12,45 +12,26 @@ import torch
 
 from speechbrain_amnet import Device, cli, evaluation
 from speechbrain_amnet.arbitrator import Arbitrator
-from speechbrain_amnet.evaluation import evaluate, evaluate_folder, summarise
+from speechbrain_amnet.evaluation import (
+    evaluate,
+    evaluate_folder,
+    has_slots,
+    summarise,
+)
 from speechbrain_amnet.export import export_model
-from speechbrain_amnet.hparams import load_hparams, resolve_hparams
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.results import read_results, read_utterances
-from speechbrain_amnet.tokens import train_tokenizer
 
 RATE = 16000
-AMNET = Path(__file__).resolve().parent.parent / "hparams" / "amnet.yaml"
 WORDS = ["STOP", "GO FORWARD TEN METERS", "TURN LEFT", "TURN RIGHT", "GO"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tiny, tmp_path_factory):
     """The output folder of a tiny network that chatters and switches."""
     folder = tmp_path_factory.mktemp("run")
-    overrides = {
-        "data_folder": "nowhere",
-        "output_folder": str(folder),
-        "dataset": "noises",
-        "epochs": 7,
-        "seed": 3,
-        "hidden_size": 40,
-        "layers": 2,
-        "predictor_size": 16,
-        "joint_size": 16,
-    }
-    modules = load_hparams(AMNET, overrides)["modules"]
-    modules["features"].fit_statistics([0.1 * torch.randn(RATE)])
-    with torch.no_grad():
-        modules["encoder"].router.out.weight.mul_(10)
-        for name in ("encoder", "predictor", "joint"):
-            for weight in modules[name].parameters():
-                weight.mul_(4)
-        modules["joint"].output.bias[0] += 2
-    tokenizer = folder / "tokenizer.model"
-    train_tokenizer(WORDS, tokenizer)
-    text = resolve_hparams(AMNET, overrides)
-    export_model(text, modules, tokenizer, folder / "model")
+    about = {"dataset": "noises", "epochs": 7, "seed": 3}
+    export_model(*tiny(folder, WORDS, **about), folder / "model")
     return folder
 
 
@@ -75,8 +56,9 @@ def noises(tmp_path_factory):
             wav *= loud[: len(wav)]
             soundfile.write(chapter / f"7-1-{n}.flac", wav.clip(-1, 1), RATE)
             lines.append(f"7-1-{n} {WORDS[n]}\n")
-            end = {"id": f"7-1-{n}", "speech_end": seconds - 0.3}
-            commands.append(json.dumps(end) + "\n")
+            record = {"id": f"7-1-{n}", "speech_end": seconds - 0.3}
+            record["slots"] = {"action": WORDS[n].split()[0].lower()}
+            commands.append(json.dumps(record) + "\n")
         (chapter / "7-1.trans.txt").write_text("".join(lines))
         if split == "test":
             (folder / split / "commands.jsonl").write_text("".join(commands))
@@ -115,6 +97,7 @@ KEYS = {
     "compute_saved",
     "latency_ms",
     "last_word_ms",
+    "commands_matched",
     "branch_shares",
     "sharp_share",
     "routing_entropy",
@@ -349,6 +332,27 @@ def test_silence_is_all_deletions(asr):
     }
 
 
+def test_commands_are_matched_by_their_phrases(measured):
+    (test, dev), out = measured
+    assert dev["commands_matched"] is None, "nobody said its slots"
+    with open(out / "utterances_test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = [
+        row["reference"].split()[0] in row["hypothesis"].split() for row in rows
+    ]
+    assert [int(row["matched"]) for row in rows] == right
+    assert test["commands_matched"] == pytest.approx(20 * sum(right))
+
+
+def test_phrases_are_whole_words_in_any_order():
+    slots = {"size": "eight ounce", "milk": "some  milk"}
+    assert has_slots("SOME MILK IN AN EIGHT OUNCE LATTE", slots)
+    assert not has_slots("SOME MILK IN AN EIGHT OUNCES LATTE", slots)
+    assert not has_slots("AN EIGHT LARGE OUNCE LATTE SOME MILK", slots)
+    assert not has_slots("", slots)
+    assert has_slots("ANYTHING", {})
+
+
 def test_bad_manifests_are_refused(asr, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such manifest"):
         evaluate(asr, tmp_path / "no.csv")
@@ -392,10 +396,3 @@ def test_command_writes_beside_the_training(
 
     assert cli.main([*line, "--split", "eval"]) == 2
     assert "no such split" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_streaming_that_fails_says_why(asr, monkeypatch):
-    failed = SimpleNamespace(returncode=1, stderr="at line 3\nValueError: x\n")
-    monkeypatch.setattr("subprocess.run", lambda *a, **k: failed)
-    with pytest.raises(RuntimeError, match="failed: ValueError: x$"):
-        evaluation.measure_stream(asr, ["some.wav"])

@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from speechbrain.inference.interfaces import Pretrained
 
 from speechbrain_amnet import AmortizedASR, cli
 from speechbrain_amnet.export import export_model
-from speechbrain_amnet.hparams import load_hparams, resolve_hparams
 from speechbrain_amnet.inference import (
     TextStream,
     find_model,
@@ -25,37 +23,10 @@ RATE = 16000
 TEXTS = ["GO FORWARD TEN METERS", "STOP", "TURN LEFT THEN RIGHT"]
 
 
-AMNET = Path(__file__).resolve().parent.parent / "hparams" / "amnet.yaml"
-SIZES = {
-    "hidden_size": 40,
-    "layers": 2,
-    "predictor_size": 16,
-    "joint_size": 16,
-}
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tiny, tmp_path_factory):
     """The parts of a tiny network that chatters and switches branches."""
-    folder = tmp_path_factory.mktemp("run")
-    overrides = {
-        "data_folder": "nowhere",
-        "output_folder": str(folder),
-        **SIZES,
-    }
-    hparams = load_hparams(AMNET, overrides)
-    modules = hparams["modules"]
-    modules["features"].fit_statistics([0.1 * torch.randn(RATE)])
-    with torch.no_grad():
-        modules["encoder"].router.out.weight.mul_(10)
-        for name in ("encoder", "predictor", "joint"):
-            for weight in modules[name].parameters():
-                weight.mul_(4)
-        modules["joint"].output.bias[0] += 2
-    tokenizer = folder / "save" / "tokenizer.model"
-    train_tokenizer(TEXTS, tokenizer)
-    text = resolve_hparams(AMNET, overrides)
-    return text, modules, tokenizer
+    return tiny(tmp_path_factory.mktemp("run"), TEXTS)
 
 
 @pytest.fixture(scope="module")

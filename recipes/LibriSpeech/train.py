@@ -25,7 +25,7 @@ from speechbrain_amnet import files
 from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.device import frame_mask, last_frame
-from speechbrain_amnet.evaluation import evaluate, table
+from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.hparams import (
     load_hparams,
@@ -33,6 +33,7 @@ from speechbrain_amnet.hparams import (
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.report.text import table
 from speechbrain_amnet.tokens import BLANK, train_tokenizer
 
 logger = logging.getLogger("train")

@@ -4,18 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from speechbrain_amnet.commands import arguments
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet evaluate`."""
     parser = subparsers.add_parser(
         "evaluate", help="measure a trained model on data with transcripts"
     )
-    parser.add_argument(
-        "folder",
-        metavar="FOLDER",
-        type=Path,
-        help="the output folder of a training, or the model folder in it",
-    )
+    arguments.add_model(parser)
     parser.add_argument(
         "--data_folder",
         "--data-folder",
@@ -36,12 +33,7 @@ def add(subparsers: Any) -> None:
         action="store_true",
         help="also the word errors with all branches mixed",
     )
-    parser.add_argument(
-        "--load",
-        type=float,
-        help="frame durations that a dense frame takes on the device "
-        "(default: as in training)",
-    )
+    arguments.add_load(parser)
     parser.add_argument(
         "--resample",
         action="store_true",
@@ -58,9 +50,10 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the table of the splits, and a sentence for each."""
-    from speechbrain_amnet import evaluation
+    from speechbrain_amnet.evaluation import evaluate_folder
+    from speechbrain_amnet.report.text import sentence, table
 
-    results = evaluation.evaluate_folder(
+    results = evaluate_folder(
         args.folder,
         args.data_folder,
         args.split or ["test"],
@@ -70,6 +63,6 @@ def run(args: argparse.Namespace) -> None:
         out=args.out,
         soft=args.soft,
     )
-    print(evaluation.table(results))
+    print(table(results))
     for result in results:
-        print(evaluation.sentence(result))
+        print(sentence(result))

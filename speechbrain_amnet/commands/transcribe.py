@@ -5,18 +5,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from speechbrain_amnet.commands import arguments
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet transcribe`."""
     parser = subparsers.add_parser(
         "transcribe", help="stream recordings through a trained model"
     )
-    parser.add_argument(
-        "folder",
-        metavar="FOLDER",
-        type=Path,
-        help="the output folder of a training, or the model folder in it",
-    )
+    arguments.add_model(parser)
     parser.add_argument(
         "wavs", metavar="WAV", nargs="+", type=Path, help="recordings"
     )
@@ -31,12 +28,7 @@ def add(subparsers: Any) -> None:
         default=40,
         help="audio that arrives at once, in ms (default: %(default)s)",
     )
-    parser.add_argument(
-        "--load",
-        type=float,
-        help="frame durations that a dense frame takes on the device "
-        "(default: as in training)",
-    )
+    arguments.add_load(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,8 +36,8 @@ def run(args: argparse.Namespace) -> None:
     """Prints words as they come, and what they cost."""
     import torch
 
-    from speechbrain_amnet.evaluation import on_device
     from speechbrain_amnet.inference import load
+    from speechbrain_amnet.report.text import on_device
 
     torch.set_num_threads(1)
     asr = load(args.folder, args.load, run_opts={"device": "cpu"})

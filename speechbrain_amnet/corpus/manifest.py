@@ -1,0 +1,65 @@
+"""Reading what was prepared: manifests, and the commands beside the audio."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def read_manifest(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a manifest."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such manifest: {path}")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"ID", "duration", "wav", "wrd"} - set(rows[0] if rows else ())
+    if missing:
+        raise ValueError(
+            f"{path}: no utterances, or no column {', '.join(sorted(missing))}"
+        )
+    return rows
+
+
+def read_commands(
+    rows: Sequence[dict[str, str]],
+) -> dict[str, dict[str, Any]]:
+    """What `commands.jsonl` says of the recordings of a manifest.
+
+    It lies in the split's folder and has a line for each utterance: ``id``
+    and, where they are known, ``slots`` (the words of each by its name) and
+    ``speech_end`` (when the last word ends, in seconds).
+
+    Arguments
+    ---------
+    rows : sequence of dict
+        Rows of a manifest.
+
+    Returns
+    -------
+    dict
+        The records by id; none where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        If a line of the file is no such record.
+    """
+    records = {}
+    splits = {Path(os.path.abspath(row["wav"])).parents[2] for row in rows}
+    for split in sorted(splits):
+        file = split / "commands.jsonl"
+        if not file.is_file():
+            continue
+        lines = file.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                records[record["id"]] = record
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(
+                    f"{file}, line {number}: expected a JSON object with an "
+                    f"id, got {line[:60]!r}"
+                ) from None
+    return records
