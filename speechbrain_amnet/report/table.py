@@ -15,8 +15,8 @@ def markdown_text(rows: list[dict[str, Any]]) -> str:
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table.
 
-    Data, device and the wait after the last word have a column only where
-    there is something to tell.
+    Data, device, commands and the wait after the last word have a column only
+    where there is something to tell.
     """
     columns = {
         "Experiment": [f"`{row['experiment']}`" for row in rows],
@@ -35,6 +35,9 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
                 "+",
             )
             for row in rows
+        ],
+        "Commands matched %": [
+            shown(row["commands_matched"], ".1f") for row in rows
         ],
         "MFLOPs a frame": [
             shown(row["mflops_per_frame"], ".2f") for row in rows
@@ -61,8 +64,12 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         "Parameters": [shown(row["parameters"], ",.0f") for row in rows],
         "MB": [shown(row["megabytes"], ".1f") for row in rows],
     }
-    if all(row["last_word_ms"] is None for row in rows):
-        del columns["After last word ms"]
+    for key, column in (
+        ("commands_matched", "Commands matched %"),
+        ("last_word_ms", "After last word ms"),
+    ):
+        if all(row[key] is None for row in rows):
+            del columns[column]
     front = {}
     if len({(row["data"], row["split"]) for row in rows}) > 1:
         front["Data"] = [f"{row['data']} {row['split']}" for row in rows]

@@ -23,18 +23,20 @@ def test_markdown_table(published):
     assert cells[4:6] == ["2.00", "37.5"]
     assert cells[8:] == ["0.050", "1,500,000", "6.0"]
     assert "Device" not in lines[0] and "last word" not in lines[0]
+    assert "Commands" not in lines[0]
     assert lines[2].split("|")[4].strip() == "–"
 
 
 def test_columns_that_are_there_only_when_needed(runs):
     runs.make("full")
-    runs.make("amnet", last_word_ms={"mean": 321.0})
+    runs.make("amnet", last_word_ms={"mean": 321.0}, commands_matched=62.5)
     slow = {"load": 3.0, "flops_per_second": 3e7}
     other = runs.make("amnet", published=True, device=slow)
     rows = summarise(read_results([runs.folder / "runs", other]))
     lines = table.markdown_table(rows).splitlines()
     assert lines[0].startswith("| Device | Experiment |")
     assert "After last word ms" in lines[0] and "| 321 |" in lines[3]
+    assert "Commands matched %" in lines[0] and "| 62.5 |" in lines[3]
     assert [row["device"] for row in rows] == ["r = 2", "r = 2", "r = 3"]
     # Another split has rows of its own, and no `full` to compare with.
     dev = runs.make("amnet", 2, published=True, split="dev")
