@@ -6,7 +6,7 @@ reads the encoder's state, so all decisions of an utterance can be made before
 its first frame is encoded.
 
 A router is asked in two steps. `prepare` does, for all frames at once, what
-needs no backlog; `decide` does the small rest for one frame.
+needs no backlog; `decide` does the small rest.
 """
 
 from typing import NamedTuple
@@ -86,19 +86,20 @@ class Router(nn.Module):
     def decide(
         self, prepared: torch.Tensor, backlog: torch.Tensor
     ) -> torch.Tensor:
-        """Shares of the branches for one frame.
+        """Shares of the branches for one frame, or for several.
 
         Arguments
         ---------
         prepared : torch.Tensor
-            One frame of what `prepare` gave, ``[batch, ...]``.
+            One frame of what `prepare` gave, ``[batch, ...]``, or several,
+            ``[batch, frames, ...]``.
         backlog : torch.Tensor
-            In frame durations, ``[batch]``.
+            In frame durations, ``[batch]`` or ``[batch, frames]``.
 
         Returns
         -------
         torch.Tensor
-            ``[batch, K]``
+            ``[batch, K]`` or ``[batch, frames, K]``
         """
         return prepared
 
@@ -136,33 +137,91 @@ class Router(nn.Module):
         -------
         routing : Routing
         backlog : torch.Tensor
-            What the next frame will find, in seconds, ``[batch]``.
+            What the next frame will find, in seconds, ``[batch]``; without a
+            gradient.
         """
         prepared = self.prepare(features, first).float()
         if backlog is None:
             backlog = prepared.new_zeros(len(features))
-        said, shares, found, time = [], [], [], []
+        with torch.no_grad():
+            said, found, backlog = self._follow(
+                prepared, branch_time, frame_duration, hard, backlog
+            )
+        if torch.is_grad_enabled() and not hard:
+            said, found = self._learning(
+                prepared, found, branch_time, frame_duration
+            )
+        shares = said
+        if hard:
+            shares = nn.functional.one_hot(said.argmax(-1), self.branches)
+            shares = shares.to(said)
+        routing = Routing(
+            shares,
+            found,
+            (shares * branch_time).sum(-1),
+            (shares * branch_flops).sum(-1),
+            branch_time,
+            said,
+        )
+        return routing, backlog
+
+    def _follow(self, prepared, branch_time, frame_duration, hard, backlog):
+        """Frame by frame: shares, the backlog found, and what is left."""
+        said, found = [], []
         for now in prepared.unbind(1):
             share = self.decide(now, backlog / frame_duration)
             said.append(share)
-            if hard:
-                share = nn.functional.one_hot(
-                    share.argmax(-1), self.branches
-                ).to(share)
-            shares.append(share)
             found.append(backlog)
-            time.append((share * branch_time).sum(-1))
-            backlog = next_backlog(backlog, time[-1], frame_duration)
-        shares = torch.stack(shares, 1)
-        routing = Routing(
-            shares,
-            torch.stack(found, 1),
-            torch.stack(time, 1),
-            (shares * branch_flops).sum(-1),
-            branch_time,
-            torch.stack(said, 1) if hard else shares,
+            if hard:
+                time = branch_time[share.argmax(-1)]
+            else:
+                time = share @ branch_time
+            backlog = next_backlog(backlog, time, frame_duration)
+        return torch.stack(said, 1), torch.stack(found, 1), backlog
+
+    def _learning(self, prepared, found, branch_time, frame_duration):
+        """The same shares and backlogs, with their gradient.
+
+        Once the backlogs are known, all frames can be decided at once. Of the
+        recurrence only the slope of each frame's time to its backlog is left,
+        one number: autograd over the frames took four times as long.
+        """
+        leaf = found.detach().requires_grad_()
+        time = self.decide(prepared, leaf / frame_duration) @ branch_time
+        if not time.requires_grad:
+            return self.decide(prepared, found / frame_duration), found
+        (slope,) = torch.autograd.grad(
+            time.sum(), leaf, retain_graph=True, materialize_grads=True
         )
-        return routing, backlog
+        found = _Backlog.apply(time, slope, found)
+        return self.decide(prepared, found / frame_duration), found
+
+
+class _Backlog(torch.autograd.Function):
+    """The backlog that each frame finds, and its gradient to their times.
+
+    ``b[t+1] = max(0, b[t] + time[t] - d)``, where ``time[t]`` depends on
+    ``b[t]`` itself with ``slope[t]``. All are ``[batch, frames]``.
+    """
+
+    @staticmethod
+    def forward(ctx, time, slope, found):
+        ctx.save_for_backward(slope, found)
+        return found.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        slope, found = ctx.saved_tensors
+        # Whether a change of b[t] + time[t] reaches the next frame.
+        passes = torch.zeros_like(found)
+        passes[:, :-1] = (found[:, 1:] > 0).to(found)
+        gain = (passes * (1 + slope)).unbind(1)
+        total = [torch.zeros_like(grad[:, 0])]
+        for t, now in reversed(list(enumerate(grad.unbind(1)))):
+            total.append(torch.addcmul(now, gain[t], total[-1]))
+        # total[-1] is of the first frame; a time changes the next frame's.
+        return passes * torch.stack(total[-2::-1], 1), None, None
 
 
 class Arbitrator(Router):
@@ -221,12 +280,11 @@ class Arbitrator(Router):
     def decide(
         self, prepared: torch.Tensor, backlog: torch.Tensor
     ) -> torch.Tensor:
-        """Shares of the branches for one frame, ``[batch, K]``."""
+        """Shares of the branches, ``[..., K]``."""
         if self.use_backlog:
             known = torch.log1p(backlog).unsqueeze(-1)
-            prepared = torch.addmm(
-                prepared, known, self.backlog.weight.t().to(prepared)
-            )
+            weight = self.backlog.weight[:, 0]
+            prepared = torch.addcmul(prepared, known, weight.to(prepared))
         logits = nn.functional.linear(
             prepared.tanh(), self.out.weight, self.out.bias
         )

@@ -59,6 +59,36 @@ class BranchedLayer(nn.Module):
             x = nn.functional.linear(x, factor)
         return nn.functional.linear(x, last, self.bias[branch])
 
+    def project_mixed(
+        self, x: torch.Tensor, shares: torch.Tensor
+    ) -> torch.Tensor:
+        """The branches' inputs to the gates, mixed.
+
+        One product for all branches: each branch's share goes to the input of
+        its left factor, which is thin, and not to its output, which is wide.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            ``[..., input_size]``
+        shares : torch.Tensor
+            ``[..., K]``
+
+        Returns
+        -------
+        torch.Tensor
+            ``[..., 4 * hidden_size]``
+        """
+        fronts, lefts = [shares], [torch.stack(list(self.bias), 1)]
+        for form, share in zip(self.input, shares.split(1, -1), strict=True):
+            left, *rights = form.factors()
+            front = x * share
+            for right in reversed(rights):
+                front = nn.functional.linear(front, right)
+            fronts.append(front)
+            lefts.append(left)
+        return nn.functional.linear(torch.cat(fronts, -1), torch.cat(lefts, 1))
+
     def start_from(self, source: int, target: int) -> None:
         """Give one branch the closest weights to another's."""
         with torch.no_grad():
@@ -91,7 +121,7 @@ class EncoderContext:
 class AmortizedEncoder(nn.Module):
     """Stacked LSTM layers with branches of differing cost for each frame.
 
-    In training every branch is computed and their states are mixed by the
+    In training every branch is computed and their gates are mixed by the
     router's probabilities; in evaluation only the chosen branch is computed.
     Both give the same numbers when the probabilities are one-hot.
 
@@ -314,19 +344,22 @@ class AmortizedEncoder(nn.Module):
     def _run_soft(self, x, branch):
         routing, _ = self.route(x, hard=False, branch=branch)
         x = x.transpose(0, 1)
-        if branch is None and len(routing.branch_time) > 1:
-            present = range(self.router.branches)
-            # [batch, frames, K] -> [frames, K, batch, 1]
-            shares = routing.shares.permute(1, 2, 0).unsqueeze(-1).contiguous()
-        else:
-            present, shares = [branch or 0], None
+        shares = None
+        if branch is None and self.router.branches > 1:
+            shares = routing.shares.transpose(0, 1).contiguous()
+        zeros = x.new_zeros(x.shape[1], self.hidden_size, dtype=torch.float32)
         for layer in self.layers:
-            zeros = (
-                self.layers[0].bias[0].new_zeros(x.shape[1], self.hidden_size)
-            )
+            forms = layer.recurrent
+            if shares is None:
+                inputs, forms = (
+                    layer.project(x, branch or 0),
+                    [forms[branch or 0]],
+                )
+            else:
+                inputs = layer.project_mixed(x, shares)
             x, _ = mixed_lstm(
-                [layer.project(x, k) for k in present],
-                [layer.recurrent[k].factors() for k in present],
+                inputs,
+                [form.factors() for form in forms],
                 shares,
                 (zeros, zeros),
             )

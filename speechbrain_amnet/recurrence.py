@@ -1,15 +1,18 @@
 """The branched LSTM: K sets of weights, one recurrent state.
 
-    h[t] = sum_k p[t,k] * h_k[t]        h_k, c_k = LSTM_k(x[t], h[t-1], c[t-1])
-    c[t] = sum_k p[t,k] * c_k[t]
+    a_k[t] = W_k x[t] + b_k + U_k h[t-1]        h[t], c[t] = cell(a[t], c[t-1])
+    a[t] = sum_k p[t,k] * a_k[t]
 
 Training mixes all branches (`mixed_lstm`); inference computes the chosen one
 alone (`chosen_lstm`). Both give the same numbers when ``p`` is one-hot.
 
+The branches meet before the nonlinearities, so that all that is not a matrix
+product is done once and not K times.
+
 Autograd over the frames costs 10 to 30 times an `nn.LSTM`: slicing one big
 tensor inside the loop makes the backward pass quadratic in the number of
 frames. So the gradient is written by hand: what does not depend on ``dh`` and
-``dc`` is computed for all frames at once, the loop carries only those two, and
+``dc`` is computed for many frames at once, the loop carries only those two, and
 the gradients of the weights are one product each at the end.
 
 Gates are ordered cell, input, forget, output, so that the three whose gradient
@@ -23,6 +26,8 @@ import torch
 
 Factors = tuple[torch.Tensor, ...]
 
+BLOCK = 8  # frames whose slopes still lie in the cache when they are used
+
 
 def _product(h: torch.Tensor, factors: Factors) -> torch.Tensor:
     for factor in reversed(factors[1:]):
@@ -30,68 +35,63 @@ def _product(h: torch.Tensor, factors: Factors) -> torch.Tensor:
     return h
 
 
+def _grouped(flat: Sequence[torch.Tensor], counts: Sequence[int]):
+    """The factors of each branch, from those of all."""
+    flat = iter(flat)
+    return [tuple(next(flat) for _ in range(count)) for count in counts]
+
+
 class _MixedLSTM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, state_h, state_c, weights, counts, *tensors):
-        branches = len(counts)
-        inputs, flat = tensors[:branches], tensors[branches:]
-        factors, start = [], 0
-        for count in counts:
-            factors.append(flat[start : start + count])
-            start += count
-        time, batch, width = inputs[0].shape
+    def forward(ctx, inputs, state_h, state_c, shares, counts, *flat):
+        factors = _grouped(flat, counts)
+        time, batch, width = inputs.shape
         size = width // 4
-        new = inputs[0].new_empty
-        gates = new(branches, time, batch, width)
-        # Output and cell state lie side by side, to be mixed in one go.
-        both = new(branches, time, batch, 2, size)
-        mixed = new(time, batch, 2, size)
+        gates = torch.empty_like(inputs)
+        hidden, cell, tanh = gates.new_empty(3, time, batch, size).unbind(0)
         # All views of a frame are made in one call: inside the loop they
         # would cost as much as the arithmetic.
-        x_t = [x.unbind(0) for x in inputs]
+        x_t, gates_t = inputs.unbind(0), gates.unbind(0)
+        g_t, i_t, f_t, o_t = (x.unbind(0) for x in gates.split(size, -1))
+        h_t, c_t, tanh_t = hidden.unbind(0), cell.unbind(0), tanh.unbind(0)
         last = [factor[0].t() for factor in factors]
-        gates_t = gates.unbind(1)
-        gate_kt = [gate.unbind(0) for gate in gates]
-        g_t, i_t, f_t, o_t = (x.unbind(1) for x in gates.split(size, -1))
-        out_t, cell_t = both[..., 0, :].unbind(1), both[..., 1, :].unbind(1)
-        both_kt = [one.unbind(0) for one in both]
-        mixed_t = mixed.unbind(0)
-        h_t, c_t = mixed[:, :, 0].unbind(0), mixed[:, :, 1].unbind(0)
-        if weights is not None:
-            shares_kt = [
-                share.unsqueeze(-1).unbind(0) for share in weights.unbind(1)
-            ]
+        if shares is not None:
+            # The right factors of all branches, in one product.
+            stems = torch.cat([factor[-1] for factor in factors]).t()
+            product = gates.new_empty(batch, stems.shape[1])
+            parts = product.split([len(factor[-1]) for factor in factors], 1)
+            share_kt = _each_share(shares)
         h, c = state_h, state_c
+        one = inputs.new_ones(())  # a number would be converted each time
         for t in range(time):
-            g, cell, out = g_t[t], cell_t[t], out_t[t]
-            for k in range(branches):
-                torch.addmm(
-                    x_t[k][t],
-                    _product(h, factors[k]),
-                    last[k],
-                    out=gate_kt[k][t],
-                )
+            gate, g = gates_t[t], g_t[t]
+            if shares is None:
+                torch.addmm(x_t[t], _product(h, factors[0]), last[0], out=gate)
+            else:
+                torch.mm(h, stems, out=product)
+                sum_so_far = x_t[t]
+                for k, part in enumerate(parts):
+                    share = share_kt[k][t]
+                    if len(factors[k]) == 1:
+                        torch.addcmul(sum_so_far, part, share, out=gate)
+                    else:
+                        part.mul_(share)
+                        torch.addmm(sum_so_far, part, last[k], out=gate)
+                    sum_so_far = gate
             # tanh(x) = 2 sigmoid(2x) - 1: PyTorch's vectorised tanh costs
             # four times its sigmoid on a CPU.
-            g.mul_(2)
-            gates_t[t].sigmoid_()
-            g.mul_(2).sub_(1)
-            torch.mul(f_t[t], c, out=cell).addcmul_(i_t[t], g)
-            torch.mul(cell, 2, out=out).sigmoid_().mul_(2).sub_(1)
-            out.mul_(o_t[t])
-            h, c = h_t[t], c_t[t]
-            if weights is None:
-                mixed_t[t].copy_(both_kt[0][t])
-            else:
-                torch.mul(both_kt[0][t], shares_kt[0][t], out=mixed_t[t])
-                for k in range(1, branches):
-                    mixed_t[t].addcmul_(both_kt[k][t], shares_kt[k][t])
-        hidden = mixed[:, :, 0].contiguous()
+            g.add_(g)
+            gate.sigmoid_()
+            g.add_(g).sub_(one)
+            c = torch.mul(f_t[t], c, out=c_t[t]).addcmul_(i_t[t], g)
+            out = torch.add(c, c, out=tanh_t[t]).sigmoid_()
+            out.add_(out).sub_(one)
+            h = torch.mul(out, o_t[t], out=h_t[t])
         ctx.save_for_backward(
-            state_h, state_c, weights, gates, both, mixed, *flat
+            state_h, state_c, shares, gates, hidden, cell, tanh, *flat
         )
         ctx.counts = counts
-        return hidden, mixed[-1, :, 1].clone()
+        return hidden, cell[-1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -101,109 +101,114 @@ class _MixedLSTM(torch.autograd.Function):
             return _backward(ctx, grad_hidden, grad_last)
 
 
-def _backward(ctx, grad_hidden, grad_last):
-    state_h, state_c, weights, gates, both, mixed, *flat = ctx.saved_tensors
-    counts = ctx.counts
-    branches, time, batch, width = gates.shape
-    size = width // 4
-    factors, start = [], 0
-    for count in counts:
-        factors.append(flat[start : start + count])
-        start += count
+def _each_share(shares):
+    """By branch and frame, ``[batch, 1]``."""
+    return [share.contiguous().unbind(0) for share in shares.split(1, -1)]
 
-    before_c = torch.cat([state_c[None], mixed[:-1, :, 1]])
-    g, i, f, o = gates.split(size, -1)
-    out, cell = both.unbind(-2)
-    tanh = cell.tanh()
-    # Slope of each gate's pre-activation, all frames at once; the loop
-    # multiplies it in place by the gradient that arrives.
-    slope = torch.empty_like(gates)
-    dg, di, df, do = slope.split(size, -1)
+
+def _slopes(gates, tanh, before_c, slope, into_cell):
+    """Slope of each gate, and of the output to the cell state."""
     past_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
     past_tanh = torch.ops.aten.tanh_backward.grad_input
+    size = tanh.shape[-1]
+    g, i, f, o = gates.split(size, -1)
+    dg, di, df, do = slope.split(size, -1)
     past_tanh(i, g, grad_input=dg)
     past_sigmoid(g, i, grad_input=di)
-    past_sigmoid(before_c.expand_as(f), f, grad_input=df)
+    past_sigmoid(before_c, f, grad_input=df)
     past_sigmoid(tanh, o, grad_input=do)
-    del before_c
-    into_cell = past_tanh(o, tanh, grad_input=tanh)
-    mixing = weights is not None and ctx.needs_input_grad[2]
-    if weights is not None:
-        share = weights.transpose(0, 1)
-        do.mul_(share)
-        into_cell.mul_(share)
-    all_dh = torch.empty_like(grad_hidden)
-    all_dc = torch.empty_like(grad_hidden)
-    dh_t, dc_t = all_dh.unbind(0), all_dc.unbind(0)
-    arriving_t = grad_hidden.unbind(0)
-    into_t, do_t = into_cell.unbind(1), do.unbind(1)
-    slope_kt = [one.unbind(0) for one in slope]
-    f_kt = [one.unbind(0) for one in f]
-    three_t = slope.unflatten(-1, (4, size))[..., :3, :].unbind(1)
-    shares_t = None if weights is None else weights.unbind(0)
-    dh_next = torch.zeros_like(state_h)
-    dc_t[-1].copy_(grad_last)
-    dc_first = torch.empty_like(state_c)
-    for t in reversed(range(time)):
-        dh, dc = torch.add(arriving_t[t], dh_next, out=dh_t[t]), dc_t[t]
-        dc_k = dc[None] if shares_t is None else dc * shares_t[t]
-        dc_k = torch.addcmul(dc_k, dh, into_t[t])
-        three_t[t].mul_(dc_k.unsqueeze(-2))
-        do_t[t].mul_(dh)
-        dc_before = dc_t[t - 1] if t else dc_first
-        dc_k = dc_k.unbind(0)
-        torch.mul(f_kt[0][t], dc_k[0], out=dc_before)
-        for k in range(branches):
-            if k:
-                dc_before.addcmul_(f_kt[k][t], dc_k[k])
-            back = slope_kt[k][t]
-            for factor in factors[k][:-1]:
-                back = torch.mm(back, factor)
-            if k:
-                dh_next.addmm_(back, factors[k][-1])
-            else:
-                torch.mm(back, factors[k][-1], out=dh_next)
+    past_tanh(o, tanh, grad_input=into_cell)
 
-    grad_weights = None
-    if mixing:
-        torch.mul(out, all_dh, out=into_cell).addcmul_(cell, all_dc)
-        grad_weights = into_cell.sum(-1).permute(1, 0, 2).unsqueeze(-1)
-    del into_cell
-    before_h = torch.cat([state_h[None], mixed[:-1, :, 0]])
+
+def _backward(ctx, grad_hidden, grad_last):
+    state_h, state_c, shares, gates, hidden, cell, tanh, *flat = (
+        ctx.saved_tensors
+    )
+    factors = _grouped(flat, ctx.counts)
+    time, batch, width = gates.shape
+    size = width // 4
+    before_c = torch.cat([state_c[None], cell[:-1]])
+    # First the slope of each gate, then multiplied in place by the gradient
+    # that arrives: the gradient of the pre-activations.
+    slope, into_cell = torch.empty_like(gates), torch.empty_like(cell)
+    slope_t, into_t = slope.unbind(0), into_cell.unbind(0)
+    three_t = slope.unflatten(-1, (4, size))[:, :, :3].unbind(0)
+    f_t = gates.split(size, -1)[2].unbind(0)
+    do_t = slope.split(size, -1)[3].unbind(0)
+    arriving_t = grad_hidden.unbind(0)
+    # The gradient before the left factors, of all branches in one product.
+    roots = torch.cat([factor[0] for factor in factors], 1)
+    widths = [factor[0].shape[1] for factor in factors]
+    back = gates.new_empty(time, batch, sum(widths))
+    back_t = back.unbind(0)
+    back_k = back.split(widths, -1)
+    back_kt = [one.unbind(0) for one in back_k]
+    share_kt = [[None] * time] if shares is None else _each_share(shares)
+    dh, dc = torch.zeros_like(state_h), grad_last
+    for t in reversed(range(time)):
+        if (t + 1) % BLOCK == 0 or t == time - 1:
+            now = slice(t - t % BLOCK, t + 1)
+            _slopes(
+                gates[now], tanh[now], before_c[now], slope[now], into_cell[now]
+            )
+        dh.add_(arriving_t[t])
+        dc = torch.addcmul(dc, dh, into_t[t])
+        three_t[t].mul_(dc.unsqueeze(-2))
+        do_t[t].mul_(dh)
+        dc.mul_(f_t[t])
+        torch.mm(slope_t[t], roots, out=back_t[t])
+        dh.zero_()
+        for k, factor in enumerate(factors):
+            own, share = back_kt[k][t], share_kt[k][t]
+            if len(factor) == 1:
+                dh = dh.add_(own) if share is None else dh.addcmul_(own, share)
+            else:
+                dh.addmm_(own if share is None else own * share, factor[1])
+
+    before_h = torch.cat([state_h[None], hidden[:-1]])
+    fronts = [
+        before_h if len(factor) == 1 else before_h @ factor[1].t()
+        for factor in factors
+    ]
+    grad_shares = None
+    if shares is not None:
+        if ctx.needs_input_grad[3]:
+            grad_shares = torch.stack(
+                [(b * f).sum(-1) for b, f in zip(back_k, fronts)], -1
+            )
+        each = shares.split(1, -1)
+        fronts = [front * share for front, share in zip(fronts, each)]
+        back_k = [one * share for one, share in zip(back_k, each)]
+    lefts = slope.flatten(0, 1).t() @ torch.cat(fronts, -1).flatten(0, 1)
     grads = []
-    for k in range(branches):
-        back = slope[k].reshape(-1, width)
-        fronts = [before_h.reshape(-1, size)]
-        for factor in reversed(factors[k][1:]):
-            fronts.append(fronts[-1] @ factor.t())
-        for factor, front in zip(factors[k], reversed(fronts), strict=True):
-            grads.append(back.t() @ front)
-            if len(factors[k]) > 1:
-                back = back @ factor
-    return (dh_next, dc_first, grad_weights, None, *slope.unbind(0), *grads)
+    for left, own, factor in zip(lefts.split(widths, 1), back_k, factors):
+        grads.append(left)
+        if len(factor) > 1:
+            grads.append(own.flatten(0, 1).t() @ before_h.flatten(0, 1))
+    return slope, dh, dc, grad_shares, None, *grads
 
 
 def mixed_lstm(
-    inputs: Sequence[torch.Tensor],
+    inputs: torch.Tensor,
     recurrent: Sequence[Factors],
-    weights: torch.Tensor | None,
+    shares: torch.Tensor | None,
     state: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Run an LSTM layer whose state is a mixture of its branches' states.
+    """Run an LSTM layer whose gates are mixtures of its branches' gates.
 
     Runs in the precision of its weights: under autocast the inputs are cast
     to it, because a recurrence in bf16 loses the cell state's small changes.
 
     Arguments
     ---------
-    inputs : sequence of torch.Tensor
-        For each of K branches the projected input with biases, in the gate
+    inputs : torch.Tensor
+        The branches' projected inputs with biases, mixed already, in the gate
         order cell, input, forget, output, ``[time, batch, 4 * size]``.
     recurrent : sequence of tuples of torch.Tensor
-        For each branch the factors of its recurrent ``[4 * size, size]``
-        matrix, left to right.
-    weights : torch.Tensor or None
-        Share of each branch, ``[time, K, batch, 1]``. None for K = 1.
+        For each branch the one or two factors of its recurrent
+        ``[4 * size, size]`` matrix, left to right.
+    shares : torch.Tensor or None
+        Share of each of the K branches, ``[time, batch, K]``. None for K = 1.
     state : tuple of torch.Tensor
         Hidden and cell state, ``[batch, size]`` each.
 
@@ -214,27 +219,36 @@ def mixed_lstm(
     state : tuple of torch.Tensor
         The state after the last frame, ``[batch, size]`` each.
 
+    Raises
+    ------
+    ValueError
+        If a branch has no factors or more than two.
+
     Example
     -------
-    >>> inputs = [torch.randn(7, 2, 12), torch.randn(7, 2, 12)]
     >>> dense, left, right = map(torch.randn, [(12, 3), (12, 1), (1, 3)])
-    >>> share = torch.full((7, 2, 2, 1), 0.5)
+    >>> shares = torch.full((7, 2, 2), 0.5)
     >>> zeros = torch.zeros(2, 3)
     >>> hidden, state = mixed_lstm(
-    ...     inputs, [(dense,), (left, right)], share, (zeros, zeros)
+    ...     torch.randn(7, 2, 12), [(dense,), (left, right)], shares,
+    ...     (zeros, zeros),
     ... )
     >>> hidden.shape
     torch.Size([7, 2, 3])
     """
+    if any(len(factors) not in (1, 2) for factors in recurrent):
+        raise ValueError(
+            "mixed_lstm: expected one or two factors for each branch, got "
+            f"{[len(factors) for factors in recurrent]}."
+        )
     dtype = recurrent[0][0].dtype
-    inputs = [x.to(dtype) for x in inputs]
-    if weights is not None:
-        weights = weights.to(dtype)
+    if shares is not None:
+        shares = shares.to(dtype)
     counts = tuple(len(factors) for factors in recurrent)
     flat = [factor for factors in recurrent for factor in factors]
-    with torch.autocast(inputs[0].device.type, enabled=False):
+    with torch.autocast(inputs.device.type, enabled=False):
         hidden, cell = _MixedLSTM.apply(
-            state[0], state[1], weights, counts, *inputs, *flat
+            inputs.to(dtype).contiguous(), *state, shares, counts, *flat
         )
     return hidden, (hidden[-1], cell)
 

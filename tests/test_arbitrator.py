@@ -85,6 +85,42 @@ def test_the_gradient_of_a_late_backlog_reaches_early_shares():
     assert reached.tolist() == [True] * 9 + [False]
 
 
+@pytest.mark.parametrize("branches", [2, 3])
+@pytest.mark.parametrize("use_backlog", [True, False])
+def test_gradient_is_that_of_autograd_over_the_frames(branches, use_backlog):
+    router = Arbitrator(5, branches, use_backlog=use_backlog)
+    torch.nn.init.normal_(router.backlog.weight, std=2)
+    torch.nn.init.normal_(router.out.weight, std=2)
+    times = torch.tensor([0.09, 0.05, 0.01][:branches])
+    features = torch.randn(3, 30, 5, requires_grad=True)
+    start = torch.tensor([0.0, 0.1, 0.3])
+    routing, after = router.route(
+        features, times, times, FRAME, hard=False, backlog=start
+    )
+    shares, found, backlog = [], [], start
+    for now in router.prepare(features).unbind(1):
+        found.append(backlog)
+        shares.append(router.decide(now, backlog / FRAME))
+        time = (shares[-1] * times).sum(-1)
+        backlog = (backlog + time - FRAME).clamp(min=0)
+    plain = torch.stack(shares, 1), torch.stack(found, 1)
+    torch.testing.assert_close(after, backlog)
+    assert (plain[1] == 0).any() and (plain[1] > 0).any()
+    gradients = []
+    wanted = [features, *router.parameters()]
+    for shares, found in (plain, (routing.shares, routing.backlog)):
+        torch.testing.assert_close(shares, plain[0])
+        torch.testing.assert_close(found, plain[1])
+        loss = (shares[..., 0] * 10 * found).sin().sum() + found[:, -1].sum()
+        gradients.append(
+            torch.autograd.grad(
+                loss, wanted, allow_unused=True, materialize_grads=True
+            )
+        )
+    for one, other in zip(*gradients):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_a_decision_s_gradient_reaches_those_that_made_its_backlog():
     features = torch.randn(1, 10, 5, requires_grad=True)
     routing, _ = route(undecided(), features, hard=False)

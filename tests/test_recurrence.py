@@ -30,14 +30,14 @@ def layer(forms, device, time=TIME, dtype=torch.float64):
         value = torch.randn(shape, dtype=dtype, device=device)
         return value.requires_grad_()
 
-    inputs = [leaf(time, BATCH, 4 * SIZE) for _ in forms]
+    inputs = leaf(time, BATCH, 4 * SIZE)
     recurrent = [
         (leaf(4 * SIZE, SIZE),)
         if form == "dense"
         else (leaf(4 * SIZE, RANK), leaf(RANK, SIZE))
         for form in forms
     ]
-    shares = leaf(time, len(forms), BATCH, 1).softmax(1).detach()
+    shares = leaf(time, BATCH, len(forms)).softmax(-1).detach()
     return (
         inputs,
         recurrent,
@@ -47,27 +47,27 @@ def layer(forms, device, time=TIME, dtype=torch.float64):
 
 
 def by_the_formula(inputs, recurrent, shares, state):
-    """h[t] = sum_k p[t,k] h_k[t], the same for c, by autograd."""
+    """a[t] = x[t] + sum_k p[t,k] U_k h[t-1], one LSTM cell, by autograd."""
     h, c = state
     hidden = []
-    for t in range(len(inputs[0])):
-        both = []
-        for x, factors in zip(inputs, recurrent):
+    for t in range(len(inputs)):
+        mixed = inputs[t]
+        for k, factors in enumerate(recurrent):
             matrix = factors[0] @ factors[1] if factors[1:] else factors[0]
-            g, i, f, o = (x[t] + h @ matrix.t()).chunk(4, -1)
-            cell = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            both.append(torch.stack([o.sigmoid() * cell.tanh(), cell]))
-        if shares is None:
-            h, c = both[0]
-        else:
-            h, c = sum(p * one for p, one in zip(shares[t], both))
+            own = h @ matrix.t()
+            mixed = mixed + (
+                own if shares is None else shares[t, :, k, None] * own
+            )
+        g, i, f, o = mixed.chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
         hidden.append(h)
     return torch.stack(hidden), (h, c)
 
 
 def leaves(inputs, recurrent, shares, state):
     shares = [] if shares is None else [shares]
-    return [*inputs, *itertools.chain(*recurrent), *shares, *state]
+    return [inputs, *itertools.chain(*recurrent), *shares, *state]
 
 
 def gradients(function, arguments):
@@ -90,7 +90,7 @@ def test_gradcheck(forms, learns, device):
     def run(*flat):
         flat = iter(flat)
         take = lambda n: [next(flat) for _ in range(n)]  # noqa: E731
-        inputs = take(len(forms))
+        (inputs,) = take(1)
         recurrent = [tuple(take(count)) for count in counts]
         hidden, (h, c) = mixed_lstm(inputs, recurrent, *take(1), take(2))
         return hidden, h, c
@@ -140,7 +140,7 @@ def test_equals_nn_lstm_with_its_gradient(device):
             for p in rival.parameters()
         )
         inputs = torch.nn.functional.linear(x, w, sum(biases))
-        hidden, (h, c) = mixed_lstm([inputs], [(r,)], None, tuple(state))
+        hidden, (h, c) = mixed_lstm(inputs, [(r,)], None, tuple(state))
         return hidden, h, c
 
     def theirs():
@@ -158,9 +158,9 @@ def test_equals_nn_lstm_with_its_gradient(device):
 
 
 def test_cell_is_one_frame_of_the_layer():
-    (inputs,), _, _, (h, c) = layer(["dense"], "cpu", time=1)
+    inputs, _, _, (h, c) = layer(["dense"], "cpu", time=1)
     nothing = torch.zeros(4 * SIZE, SIZE, dtype=torch.double)
-    hidden, (_, cell) = mixed_lstm([inputs], [(nothing,)], None, (h, c))
+    hidden, (_, cell) = mixed_lstm(inputs, [(nothing,)], None, (h, c))
     for one, other in zip((hidden[0], cell), lstm_cell(inputs[0], c)):
         torch.testing.assert_close(one, other)
 
@@ -169,17 +169,12 @@ def test_cell_is_one_frame_of_the_layer():
 @pytest.mark.parametrize("batch", [1, BATCH])
 def test_chosen_equals_mixed_with_one_hot_shares(forms, batch, device):
     inputs, recurrent, _, state = layer(forms, device, 9, torch.float32)
-    inputs = [x[:, :batch] for x in inputs]
+    inputs = inputs[:, :batch]
     state = tuple(one[:batch] for one in state)
     choice = torch.randint(len(forms), (9, batch), device=device)
     one_hot = torch.nn.functional.one_hot(choice, len(forms)).float()
-    mixed, (h, c) = mixed_lstm(
-        inputs, recurrent, one_hot.permute(0, 2, 1).unsqueeze(-1), state
-    )
-    own = torch.stack(inputs).gather(
-        0, choice.expand(4 * SIZE, -1, -1).permute(1, 2, 0)[None]
-    )[0]
-    chosen, (chosen_h, chosen_c) = chosen_lstm(own, recurrent, choice, state)
+    mixed, (h, c) = mixed_lstm(inputs, recurrent, one_hot, state)
+    chosen, (chosen_h, chosen_c) = chosen_lstm(inputs, recurrent, choice, state)
     close = {"atol": 1e-5, "rtol": 0}
     torch.testing.assert_close(chosen, mixed, **close)
     torch.testing.assert_close(chosen_h, h, **close)
@@ -187,17 +182,23 @@ def test_chosen_equals_mixed_with_one_hot_shares(forms, batch, device):
     assert not chosen.requires_grad
 
 
+def test_more_than_two_factors_are_refused():
+    inputs, recurrent, _, state = layer(["low"], "cpu")
+    left, right = recurrent[0]
+    middle = torch.eye(RANK, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"one or two factors.*\[3\]"):
+        mixed_lstm(inputs, [(left, middle, right)], None, state)
+
+
 def test_chosen_computes_no_other_branch():
     inputs, recurrent, _, state = layer(["dense", "low"], "cpu")
     poison = tuple(torch.full_like(x, torch.nan) for x in recurrent[1])
     choice = torch.zeros(TIME, BATCH, dtype=torch.long)
-    hidden, (h, c) = chosen_lstm(
-        inputs[0], [recurrent[0], poison], choice, state
-    )
+    hidden, (h, c) = chosen_lstm(inputs, [recurrent[0], poison], choice, state)
     assert all(x.isfinite().all() for x in (hidden, h, c))
     # One row takes the poison at frame 2: nobody else, and not before.
     choice[2, 1] = 1
-    hidden, _ = chosen_lstm(inputs[0], [recurrent[0], poison], choice, state)
+    hidden, _ = chosen_lstm(inputs, [recurrent[0], poison], choice, state)
     bad = hidden.isnan().any(-1)
     assert bad[:, 1].tolist() == [False, False, True, True, True]
     assert not bad[:, [0, 2]].any()
@@ -206,7 +207,7 @@ def test_chosen_computes_no_other_branch():
 def test_no_frames_change_no_state():
     inputs, recurrent, _, state = layer(["dense"], "cpu")
     hidden, after = chosen_lstm(
-        inputs[0][:0], recurrent, torch.zeros(0, BATCH).long(), state
+        inputs[:0], recurrent, torch.zeros(0, BATCH).long(), state
     )
     assert hidden.shape == (0, BATCH, SIZE)
     assert all(one is other for one, other in zip(after, state))
@@ -216,7 +217,7 @@ def test_no_frames_change_no_state():
 def test_saturated_gates_stay_finite(scale):
     arguments = layer(("dense", "low"), "cpu", dtype=torch.float32)
     with torch.no_grad():
-        arguments[0][0].mul_(scale)
+        arguments[0].mul_(scale)
     assert all(x.isfinite().all() for x in gradients(mixed_lstm, arguments))
 
 
@@ -234,7 +235,7 @@ def test_autocast_keeps_the_recurrence_in_its_weights_precision(forms):
 def test_inputs_in_bf16_are_cast_up():
     inputs, *others = layer(("dense", "low"), "cpu", dtype=torch.float32)
     plain = gradients(mixed_lstm, (inputs, *others))
-    inputs = [x.detach().bfloat16().requires_grad_() for x in inputs]
+    inputs = inputs.detach().bfloat16().requires_grad_()
     rounded = gradients(mixed_lstm, (inputs, *others))
     assert rounded[0].dtype == torch.float32
     for one, other in zip(rounded, plain):
@@ -244,7 +245,7 @@ def test_inputs_in_bf16_are_cast_up():
 def test_chosen_keeps_that_precision_under_autocast():
     forms = ["dense", "low"]
     inputs, recurrent, _, state = layer(forms, "cpu", 9, torch.float32)
-    arguments = inputs[0], recurrent, torch.randint(2, (9, BATCH)), state
+    arguments = inputs, recurrent, torch.randint(2, (9, BATCH)), state
     plain, _ = chosen_lstm(*arguments)
     with torch.autocast("cpu", torch.bfloat16):
         cast, _ = chosen_lstm(*arguments)
