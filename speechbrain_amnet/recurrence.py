@@ -48,7 +48,9 @@ class _MixedLSTM(torch.autograd.Function):
         time, batch, width = inputs.shape
         size = width // 4
         gates = torch.empty_like(inputs)
-        hidden, cell, tanh = gates.new_empty(3, time, batch, size).unbind(0)
+        hidden, cell, tanh = (
+            gates.new_empty(time, batch, size) for _ in range(3)
+        )
         # All views of a frame are made in one call: inside the loop they
         # would cost as much as the arithmetic.
         x_t, gates_t = inputs.unbind(0), gates.unbind(0)
@@ -69,7 +71,7 @@ class _MixedLSTM(torch.autograd.Function):
                 torch.addmm(x_t[t], _product(h, factors[0]), last[0], out=gate)
             else:
                 torch.mm(h, stems, out=product)
-                sum_so_far = x_t[t]
+                sum_so_far = x_t[t]  # then in place, in `gate`
                 for k, part in enumerate(parts):
                     share = share_kt[k][t]
                     if len(factors[k]) == 1:
@@ -160,10 +162,12 @@ def _backward(ctx, grad_hidden, grad_last):
         dh.zero_()
         for k, factor in enumerate(factors):
             own, share = back_kt[k][t], share_kt[k][t]
+            if share is not None:
+                own = own * share
             if len(factor) == 1:
-                dh = dh.add_(own) if share is None else dh.addcmul_(own, share)
+                dh.add_(own)
             else:
-                dh.addmm_(own if share is None else own * share, factor[1])
+                dh.addmm_(own, factor[1])
 
     before_h = torch.cat([state_h[None], hidden[:-1]])
     fronts = [

@@ -179,11 +179,9 @@ class Recogniser(sb.Brain):
         rate = hparams.learning_rate * hparams.lr_schedule.update(done)
         hparams.routing_weight_schedule.update(done)
         temperature = hparams.temperature_schedule.update(done)
+        router_rate = rate * hparams.router_lr_schedule.update(done)
         for group in self.optimizer.param_groups:
-            # A step of the router moves the probabilities by as much as it is
-            # long times the temperature: undivided, decisions never settle;
-            # divided by all of it, they settle before they are good.
-            group["lr"] = rate / temperature**0.5 if group["router"] else rate
+            group["lr"] = router_rate if group["router"] else rate
         if hasattr(hparams.encoder.router, "temperature"):
             hparams.encoder.router.temperature.fill_(temperature)
         if not self.routed and done >= hparams.dense_warmup:
