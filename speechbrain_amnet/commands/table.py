@@ -30,6 +30,13 @@ def add(subparsers: Any) -> None:
         "--csv", metavar="FILE", type=Path, help="write the table as CSV too"
     )
     parser.add_argument(
+        "--publish",
+        metavar="FOLDER",
+        type=Path,
+        help="write the runs' results there, as EXPERIMENT-SEED.json and "
+        ".csv, without the words of the utterances",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="write nothing; exit 1 if the Markdown file's table is stale",
@@ -41,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints the table; puts it into files, or compares it with theirs."""
     from speechbrain_amnet.files import write
     from speechbrain_amnet.report.markdown import update_markdown
-    from speechbrain_amnet.report.results import read_results
+    from speechbrain_amnet.report.results import publish, read_results
     from speechbrain_amnet.report.summary import summarise
     from speechbrain_amnet.report.table import csv_table, markdown_text
 
@@ -49,9 +56,12 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--markdown FILE and --name NAME go together")
     if args.check and args.markdown is None:
         raise ValueError("--check needs --markdown FILE --name NAME")
-    rows = summarise(read_results(args.folders))
+    results = read_results(args.folders)
+    rows = summarise(results)
     text = markdown_text(rows)
     print(text)
+    if args.publish and not args.check:
+        publish(results, args.publish)
     if args.csv and not args.check:
         write(args.csv, csv_table(rows))
     if args.markdown:

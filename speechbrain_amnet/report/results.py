@@ -5,6 +5,7 @@ published run is the same two files as `<experiment>-<seed>.json` and `.csv`.
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -13,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from speechbrain_amnet import files
+
 PUBLISHED = re.compile(r".+-\d+\.json")
+TEXTS = ("reference", "hypothesis")
 
 KEYS = (
     "experiment",
@@ -74,15 +78,15 @@ def find_results(path: str | Path) -> list[Path]:
         raise FileNotFoundError(f"no such folder of results: {path}")
     if (path / "results.json").is_file():
         return [path / "results.json"]
-    files = sorted(path.rglob("results.json")) or sorted(
+    found = sorted(path.rglob("results.json")) or sorted(
         file for file in path.rglob("*.json") if PUBLISHED.fullmatch(file.name)
     )
-    if not files:
+    if not found:
         raise FileNotFoundError(
             f"no results.json and no <experiment>-<seed>.json in {path}; "
             "a run writes its results when it is evaluated"
         )
-    return files
+    return found
 
 
 def read_result(file: Path) -> dict[str, Any]:
@@ -121,11 +125,8 @@ def read_utterances(
     ValueError
         If the file does not belong to these results.
     """
-    path = Path(result["path"])
-    file = path.with_suffix(".csv")
-    if not file.is_file():
-        file = path.parent / f"utterances_{result['split']}.csv"
-    if not file.is_file():
+    path, file = result["path"], utterances_file(result)
+    if file is None:
         return None
     try:
         found = {
@@ -143,6 +144,44 @@ def read_utterances(
             f"{result['wer']:.2f} % of {path}; evaluate the run again"
         )
     return found
+
+
+def utterances_file(result: dict[str, Any]) -> Path | None:
+    """The table of utterances beside some results, if there is one."""
+    path = Path(result["path"])
+    beside = path.parent / f"utterances_{result['split']}.csv"
+    return next(filter(Path.is_file, (path.with_suffix(".csv"), beside)), None)
+
+
+def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
+    """Write the results of runs where they can be kept for all.
+
+    Each as `<experiment>-<seed>.json` and `.csv`; without the words of the
+    utterances, which are the corpus's.
+
+    Arguments
+    ---------
+    results : iterable of dict
+        As `read_results` gives them.
+    folder : str or Path
+        Where to write.
+    """
+    for result in results:
+        name = f"{result['experiment']}-{result['seed']}"
+        source, table = utterances_file(result), io.StringIO()
+        if source is not None:
+            rows = read_rows(source)
+            columns = [c for c in rows[0] if c not in TEXTS]
+            writer = csv.DictWriter(
+                table, columns, extrasaction="ignore", lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(rows)
+            files.write(Path(folder) / f"{name}.csv", table.getvalue())
+        kept = {k: v for k, v in result.items() if k != "path"}
+        files.write(
+            Path(folder) / f"{name}.json", json.dumps(kept, indent=2) + "\n"
+        )
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

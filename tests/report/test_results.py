@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.results import publish, read_results
+from speechbrain_amnet.report.summary import summarise
 
 
 def test_a_run_twice_is_refused(runs):
@@ -29,3 +30,22 @@ def test_what_is_not_results_is_refused(tmp_path, runs):
     file.write_text('{"wer": ')
     with pytest.raises(ValueError, match="is not JSON"):
         read_results([file])
+
+
+def test_published_results_give_the_same_table(runs):
+    runs.make("full")
+    runs.make("amnet", 1)
+    runs.make("amnet", 2, errors=(1, 1, 1, 0, 2))
+    made = read_results([runs.folder / "runs"])
+    publish(made, runs.folder / "kept")
+    names = sorted(file.name for file in (runs.folder / "kept").iterdir())
+    assert names == [
+        f"{run}.{kind}"
+        for run in ("amnet-1", "amnet-2", "full-1")
+        for kind in ("csv", "json")
+    ]
+    kept = read_results([runs.folder / "kept"])
+    assert summarise(kept) == summarise(made)
+    for file in (runs.folder / "kept").iterdir():
+        assert "LIGHTS" not in file.read_text(), "the corpus's words"
+        assert str(runs.folder) not in file.read_text()
