@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {os.path.relpath(picture)}")
     example = next((corpus / "test").rglob("*.flac"))
     print(
-        f"Hear it work: amnet transcribe --frames {folders['amnet']} "
+        f"Watch it work: {os.path.relpath(sys.argv[0])} transcribe --frames "
+        f"{folders['amnet']} "
         f"{os.path.relpath(example)}\n"
         f"The demo took {(time.monotonic() - start) / 60:.0f} minutes; the "
         f"amortized network's word error rate is "

@@ -11,7 +11,7 @@ def test_demo_runs_from_nothing_to_pictures(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--minutes", "0.6", "--epochs", "1"]) == 0
     said = capsys.readouterr().out
-    assert "word error rate" in said and "amnet transcribe" in said
+    assert "word error rate" in said and "transcribe --frames" in said
     for name in RUNS:
         assert (tmp_path / "demo" / name / "1" / "results.json").exists()
     assert (tmp_path / "demo" / "tradeoff_spoken_test.png").stat().st_size
