@@ -1,0 +1,66 @@
+"""The course of a training, as the experiments' files say it."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from speechbrain_amnet import Arbitrator
+from speechbrain_amnet.hparams import load_hparams
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "hparams").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_is_averaged_was_trained_with_its_routing(file, tmp_path):
+    folders = {"data_folder": "none", "output_folder": str(tmp_path)}
+    hparams = load_hparams(file, folders)
+    temperature = hparams["temperature_schedule"]
+    router = hparams["router_lr_schedule"]
+    frozen = min(n / 1000 for n in range(1001) if router(n / 1000) == 0)
+    assert temperature(frozen) < 100, "the jump is after the freezing"
+    first = 1 - hparams["average_checkpoints"] / hparams["epochs"]
+    assert first > frozen and temperature(first) == temperature(1.0)
+
+
+def test_a_router_without_learning_rate_stays(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    import train
+
+    router, other = Arbitrator(4), torch.nn.Linear(4, 1)
+    brain = object.__new__(train.Recogniser)
+    brain.optimizer_step, brain.total_steps = 7, 10
+    brain.hparams = SimpleNamespace(
+        learning_rate=0.1,
+        dense_warmup=0.0,
+        encoder=SimpleNamespace(router=router, routed=torch.ones(())),
+        **{
+            f"{name}_schedule": SimpleNamespace(update=lambda _, v=value: v)
+            for name, value in (
+                ("lr", 0.5),
+                ("routing_weight", 1.0),
+                ("temperature", 20.0),
+                ("router_lr", 0.0),
+            )
+        },
+    )
+    brain.optimizer = torch.optim.AdamW(
+        [
+            {"params": list(other.parameters()), "router": False},
+            {"params": list(router.parameters()), "router": True},
+        ]
+    )
+    before = [p.clone() for p in (*other.parameters(), *router.parameters())]
+    brain.on_fit_batch_start(None, True)
+    assert [g["lr"] for g in brain.optimizer.param_groups] == [0.05, 0.0]
+    assert router.temperature == 20
+    for p in (*other.parameters(), *router.parameters()):
+        p.grad = torch.ones_like(p)
+    brain.optimizer.step()
+    after = (*other.parameters(), *router.parameters())
+    same = [torch.equal(a, b) for a, b in zip(before, after)]
+    assert same == [False] * 2 + [True] * len(list(router.parameters()))
