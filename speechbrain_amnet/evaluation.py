@@ -99,6 +99,7 @@ def evaluate(
         parameters, megabytes : of the model, and of its files.
         epochs, command, date, versions : how it came about. Of absolute
             paths in the command the last part is kept.
+        path : of the file that all this was written to, if it was.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def evaluate(
     }
     results = _rounded(results)
     if folder is not None:
-        write(Path(folder), split, results, utterances, asr)
+        results["path"] = write(folder, split, results, utterances, asr)
     return results
 
 
@@ -238,8 +239,9 @@ def measure_batch(
     Returns
     -------
     list of dict
-        For each row its words, errors, and per frame the branch, backlog (in
-        seconds), FLOPs, highest probability and entropy.
+        For each row its words, errors, and per frame the branch, the backlog
+        that it finds and the time that it takes (in seconds), FLOPs, highest
+        probability and entropy.
     """
     wavs = [asr.load_audio(row["wav"]) for row in rows]
     samples = torch.tensor([len(wav) for wav in wavs])
@@ -273,6 +275,7 @@ def measure_batch(
             "seconds": len(wavs[i]) / asr.mods.features.sample_rate,
             "branch": routing.choice[i, :n].cpu().numpy(),
             "backlog": routing.backlog[i, :n].cpu().double().numpy(),
+            "time": routing.time[i, :n].cpu().double().numpy(),
             "flops": routing.flops[i, :n].cpu().double().numpy(),
             "highest": shares[i, :n].amax(-1).cpu().numpy(),
             "entropy": entropy[i, :n].cpu().double().numpy(),
@@ -429,13 +432,14 @@ def _rounded(value: Any) -> Any:
 
 
 def write(
-    folder: Path,
+    folder: str | Path,
     split: str,
     results: dict[str, Any],
     utterances: Sequence[dict[str, Any]],
     asr: AmortizedASR,
-) -> None:
-    """Write the results, utterances and frames, each aside and renamed."""
+) -> Path:
+    """Write the results, utterances and frames; gives the results' path."""
+    folder, path = Path(folder), results_path(folder, split)
     encoder = asr.mods.encoder
     table, frames = io.StringIO(), io.StringIO()
     lines = [
@@ -446,11 +450,13 @@ def write(
     writer.writeheader()
     writer.writerows(lines)
     for u in utterances:
+        waits = u["backlog"] + u["time"]
         record = {
             "id": u["id"],
             "wav": u["wav"],
             "branch": "".join(str(k) for k in u["branch"]),
             "backlog_ms": [round(1000 * b, 1) for b in u["backlog"].tolist()],
+            "wait_ms": [round(1000 * w, 1) for w in waits.tolist()],
             "tokens": u["tokens"],
             "frame_ms": round(1000 * encoder.frame_duration, 6),
         }
@@ -458,9 +464,8 @@ def write(
     # The results last: who finds them, finds the rest.
     files.write(folder / f"frames_{split}.jsonl", frames.getvalue())
     files.write(folder / f"utterances_{split}.csv", table.getvalue())
-    files.write(
-        results_path(folder, split), json.dumps(results, indent=2) + "\n"
-    )
+    files.write(path, json.dumps(results, indent=2) + "\n")
+    return path
 
 
 def results_path(folder: str | Path, split: str) -> Path:

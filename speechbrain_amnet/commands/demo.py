@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.plots import plot_runs
     from speechbrain_amnet.report.results import read_results
     from speechbrain_amnet.report.summary import summarise
-    from speechbrain_amnet.report.table import markdown_text
+    from speechbrain_amnet.report.table import terminal_text
 
     start = time.monotonic()
     out = Path(args.out)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     folders = {name: out / name / str(SEED) for name in RUNS}
     train(corpus, folders, args.epochs)
     rows = summarise(read_results(folders.values()))
-    print(f"\n{markdown_text(rows)}\nPictures:")
+    print(f"\n{terminal_text(rows)}\nPictures:")
     for picture in plot_runs(folders.values()):
         print(f"  {os.path.relpath(picture)}")
     example = next((corpus / "test").rglob("*.flac"))

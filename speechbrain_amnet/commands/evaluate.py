@@ -63,6 +63,6 @@ def run(args: argparse.Namespace) -> None:
         out=args.out,
         soft=args.soft,
     )
-    print(table(results))
+    print(f"{table(results)}\n")
     for result in results:
-        print(sentence(result))
+        print(f"{sentence(result)} ({result['path']})")

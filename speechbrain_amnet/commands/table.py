@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.markdown import update_markdown
     from speechbrain_amnet.report.results import publish, read_results
     from speechbrain_amnet.report.summary import summarise
-    from speechbrain_amnet.report.table import csv_table, markdown_text
+    from speechbrain_amnet.report.table import (
+        csv_table,
+        markdown_text,
+        terminal_text,
+    )
 
     if (args.markdown is None) != (args.name is None):
         raise ValueError("--markdown FILE and --name NAME go together")
@@ -58,15 +62,14 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--check needs --markdown FILE --name NAME")
     results = read_results(args.folders)
     rows = summarise(results)
-    text = markdown_text(rows)
-    print(text)
+    print(terminal_text(rows))
     if args.publish and not args.check:
         publish(results, args.publish)
     if args.csv and not args.check:
         write(args.csv, csv_table(rows))
     if args.markdown:
         stale = update_markdown(
-            args.markdown, text, args.name, check=args.check
+            args.markdown, markdown_text(rows), args.name, args.check
         )
         if stale and args.check:
             raise SystemExit(

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from speechbrain_amnet.inference import load
-    from speechbrain_amnet.report.text import on_device
+    from speechbrain_amnet.report.text import branch_names, on_device
 
     torch.set_num_threads(1)
     asr = load(args.folder, args.load, run_opts={"device": "cpu"})
@@ -52,7 +52,13 @@ def run(args: argparse.Namespace) -> None:
         last = None
         for text, routing, first in stream(asr, audio, args.chunk_ms):
             if args.frames:
-                print_frames(text, routing, first, encoder.frame_duration)
+                print_frames(
+                    text,
+                    routing,
+                    first,
+                    encoder.frame_duration,
+                    branch_names(encoder.router.branches),
+                )
             else:
                 print(text, end="", flush=True)
             if routing is not None:
@@ -84,16 +90,21 @@ def stream(asr: Any, audio: Any, chunk_ms: float) -> Any:
 
 
 def print_frames(
-    text: str, routing: Any, first: int, frame_duration: float
+    text: str,
+    routing: Any,
+    first: int,
+    frame_duration: float,
+    names: list[str],
 ) -> None:
     """One line a frame; the text of a chunk stands at its last frame."""
-    lines = []
+    lines, width = [], max(map(len, names))
     if routing is not None:
         for n, (branch, backlog) in enumerate(
             zip(routing.choice[0].tolist(), routing.backlog[0].tolist())
         ):
             lines.append(
-                f"{(first + n) * frame_duration:7.2f} s  branch {branch}  "
+                f"{(first + n) * frame_duration:7.2f} s  "
+                f"{names[branch]:{width}}  "
                 f"backlog {1000 * backlog:5.0f} ms"
             )
     if text:

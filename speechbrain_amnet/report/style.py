@@ -41,21 +41,6 @@ STYLE = {
 }
 
 
-def branch_names(count: int) -> list[str]:
-    """How a legend calls the branches.
-
-    Example
-    -------
-    >>> branch_names(3)
-    ['dense', 'cheap', 'cheaper']
-    """
-    if count == 1:
-        return ["single branch"]
-    if count <= 3:
-        return ["dense", "cheap", "cheaper"][:count]
-    return ["dense", *(f"branch {k}" for k in range(1, count))]
-
-
 def save(figure: Figure, out: str | Path) -> Path:
     """Write a picture whole, or not at all."""
     out, picture = Path(out), io.BytesIO()

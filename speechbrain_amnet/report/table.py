@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from typing import Any
 
 from speechbrain_amnet.report.summary import COLUMNS, REFERENCE
@@ -80,6 +81,43 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     lines = [list(columns), ["---" if c in names else "---:" for c in columns]]
     lines += zip(*columns.values())
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def terminal_text(rows: list[dict[str, Any]]) -> str:
+    """What a terminal shows: the main columns, their meaning, the sentence."""
+    columns = {
+        "": [row["experiment"] for row in rows],
+        "seeds": [str(row["seeds"]) for row in rows],
+        "WER %": [f"{row['wer']:.1f}" for row in rows],
+        f"above {REFERENCE}": [
+            shown(row["difference"], "+.2f") for row in rows
+        ],
+        "saved %": [shown(row["compute_saved"], ".1f", 100) for row in rows],
+        "MFLOPs/frame": [shown(row["mflops_per_frame"], ".2f") for row in rows],
+        "latency ms": [shown(row["latency_mean_ms"], ",.0f") for row in rows],
+        "above floor": [shown(row["above_floor_ms"], ",.1f") for row in rows],
+        "real time": [shown(row["real_time_factor"], ".3f") for row in rows],
+    }
+    if len({(row["data"], row["split"]) for row in rows}) > 1:
+        data = [f"{row['data']} {row['split']}" for row in rows]
+        columns = {"data": data, **columns}
+    if not one_device(rows):
+        columns = {"device": [row["device"] for row in rows], **columns}
+    lines = []
+    for line in zip(*([name, *cells] for name, cells in columns.items())):
+        lines.append("")
+        for name, cell in zip(columns, line):
+            width = max(map(len, [name, *columns[name]]))
+            words = name in ("", "data", "device")
+            lines[-1] += f"{cell:{'<' if words else '>'}{width}}  "
+    table = "\n".join(line.rstrip() for line in lines)
+    return (
+        f"{table}\n\nLatency: mean wait from the last sample until the last "
+        "frame is encoded, on the\nstated device; its floor is what the last "
+        "frame itself takes. Real time: computing\ntime on this machine, in "
+        "durations of the audio.\n\n"
+        + textwrap.fill(headline(rows).replace("`", ""), 88)
+    )
 
 
 def ranged(text: str, low: float | None, high: float | None, sign: str) -> str:

@@ -87,3 +87,18 @@ def on_device(load: float | None, flops_per_second: float) -> str:
     if load is None:
         return f"on a device of {flops_per_second / 1e6:.0f} MFLOP/s"
     return f"on a device where a dense frame takes {load:g} times its duration"
+
+
+def branch_names(count: int) -> list[str]:
+    """How a legend calls the branches.
+
+    Example
+    -------
+    >>> branch_names(3)
+    ['dense', 'cheap', 'cheaper']
+    """
+    if count == 1:
+        return ["single branch"]
+    if count <= 3:
+        return ["dense", "cheap", "cheaper"][:count]
+    return ["dense", *(f"branch {k}" for k in range(1, count))]

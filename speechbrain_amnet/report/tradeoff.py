@@ -8,7 +8,7 @@ import matplotlib
 import matplotlib.colors
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from speechbrain_amnet.report.style import (
     BLUE,
@@ -84,6 +84,7 @@ def plot_tradeoff(results: list[dict[str, Any]], out: str | Path) -> Path:
         )
         right.set_xscale("log")
         right.margins(x=0.12)
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         right.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         right.xaxis.set_minor_formatter(NullFormatter())
         right.set_xlabel("mean wait after the last sample, ms (log scale)")

@@ -22,9 +22,9 @@ from speechbrain_amnet.report.style import (
     RED,
     STYLE,
     WIDTH,
-    branch_names,
     save,
 )
+from speechbrain_amnet.report.text import branch_names
 
 
 def plot_training(train_log: str | Path, out: str | Path) -> Path:

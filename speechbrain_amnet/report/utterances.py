@@ -14,16 +14,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from speechbrain_amnet.report.results import read_rows
 from speechbrain_amnet.report.style import (
-    BLUE,
     BRANCHES,
     GREY,
+    INK,
     RED,
-    SKY,
     STYLE,
     WIDTH,
-    branch_names,
     save,
 )
+from speechbrain_amnet.report.text import branch_names
 
 # Inches.
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.2, 0.1, 0.5
@@ -40,10 +39,11 @@ def plot_utterances(
 ) -> Path:
     """Draw what happened to the frames of a few utterances.
 
-    From top to bottom: the words that were found, each over the frames at
-    which its letters were; the waveform; the branch of each frame; the
-    backlog, and after the end of the recording the wait. The utterances are
-    chosen by their length: a short, a median and a long one.
+    From top to bottom: the words that were found, each where the device has
+    its letters, which is later than they were spoken by the backlog; the
+    waveform; the branch of each frame; the backlog, and after the end of the
+    recording the wait. The utterances are chosen by their length: a short, a
+    median and a long one.
 
     Arguments
     ---------
@@ -113,13 +113,14 @@ def read_frames(folder: Path, split: str) -> list[dict[str, Any]]:
         try:
             utterance = json.loads(line)
             row = rows[utterance["id"]]
-            for key in ("wav", "branch", "backlog_ms", "tokens", "frame_ms"):
+            for key in ("wav", "tokens", "frame_ms"):
                 utterance[key]
             for key in ("reference", "hypothesis", "latency_ms"):
                 utterance[key] = row[key]
             utterance["latency_ms"] = float(row["latency_ms"])
-            if not len(utterance["branch"]) == len(utterance["backlog_ms"]) > 0:
-                raise ValueError("as many branches as backlogs are expected")
+            frames_of = ("branch", "backlog_ms", "wait_ms")
+            if len({len(utterance[key]) for key in frames_of} - {0}) != 1:
+                raise ValueError(f"{', '.join(frames_of)} differ in length")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{frames}, line {number}, is incomplete ({error}); evaluate "
@@ -154,7 +155,8 @@ def prepare(utterance: dict[str, Any], folder: Path) -> dict[str, Any]:
     wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
     end = len(branch) * frame
     limit = max(end, len(wave) / rate) + utterance["latency_ms"] / 1000
-    words = words_of(utterance["tokens"], frame)
+    waits = [wait / 1000 for wait in utterance["wait_ms"]]
+    words = words_of(utterance["tokens"], frame, waits)
     second = (WIDTH - LEFT - RIGHT) / limit  # in inches
     rows = stack(
         [(w, second * times[0], second * times[-1]) for w, times in words]
@@ -188,14 +190,15 @@ def read_audio(path: Path, id: str, folder: Path) -> tuple[np.ndarray, int]:
 
 
 def words_of(
-    tokens: list[tuple[str, int]], frame: float
+    tokens: list[tuple[str, int]], frame: float, waits: list[float]
 ) -> list[tuple[str, list[float]]]:
     """Join pieces to words, with the time of each piece in seconds.
 
     Example
     -------
-    >>> words_of([("▁", 0), ("G", 2), ("O", 4), ("▁ON", 6)], frame=0.5)
-    [('GO', [1.5, 2.5]), ('ON', [3.5])]
+    >>> tokens = [("▁", 0), ("G", 0), ("O", 2), ("▁ON", 3)]
+    >>> words_of(tokens, frame=0.5, waits=[0.0, 0.0, 0.25, 1.0])
+    [('GO', [0.5, 1.75]), ('ON', [3.0])]
     """
     words: list[tuple[str, list[float]]] = []
     for piece, at in tokens:
@@ -204,8 +207,9 @@ def words_of(
         text, times = words[-1]
         letters = piece.replace("▁", "")
         if letters:
-            # A frame's tokens are there when the frame is over.
-            words[-1] = (text + letters, [*times, (at + 1) * frame])
+            # A frame's tokens are there when it has come and is encoded.
+            ready = (at + 1) * frame + waits[at]
+            words[-1] = (text + letters, [*times, ready])
     return [word for word in words if word[0]]
 
 
@@ -363,9 +367,9 @@ def draw_backlog(axes: Any, utterance: dict[str, Any], top: float) -> None:
     end, latency = utterance["end"], utterance["latency"]
     arrivals = (np.arange(len(utterance["branch"])) + 1) * utterance["frame"]
     axes.fill_between(
-        arrivals, utterance["backlog"], color=SKY, alpha=0.35, linewidth=0
+        arrivals, utterance["backlog"], color=GREY, alpha=0.25, linewidth=0
     )
-    axes.plot(arrivals, utterance["backlog"], color=BLUE, linewidth=1.2)
+    axes.plot(arrivals, utterance["backlog"], color=INK, linewidth=1.2)
     after = [end, end + latency / 1000]
     axes.fill_between(after, [latency, 0], color=RED, alpha=0.3, linewidth=0)
     axes.plot([end, *after], [utterance["backlog"][-1], latency, 0], color=RED)

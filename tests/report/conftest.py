@@ -20,14 +20,13 @@ def route(frames, period):
 
 
 def waits(branch):
-    """Backlog that each frame finds, and the latency, in ms."""
-    backlog, now = [], 0.0
+    """Backlog that each frame finds, and how long it waits, in ms."""
+    backlog, wait, now = [], [], 0.0
     for b in branch:
         backlog.append(now)
-        time = FRAME_MS * LOAD[int(b)]
-        latency = now + time
-        now = max(0.0, now + time - FRAME_MS)
-    return backlog, latency
+        wait.append(now + FRAME_MS * LOAD[int(b)])
+        now = max(0.0, wait[-1] - FRAME_MS)
+    return backlog, wait
 
 
 def write_wav(path, seconds):
@@ -72,7 +71,7 @@ class Runs:
             hypothesis = reference[: len(reference) - wrong]
             frames = 25 * (i + 1)
             branch = route(frames, period)
-            backlog, latency = waits(branch)
+            backlog, wait = waits(branch)
             sound = self.audio / f"u{i}.wav"
             if not sound.exists():
                 write_wav(sound, frames * FRAME_MS / 1000)
@@ -90,8 +89,8 @@ class Runs:
                     "frames": frames,
                     "mflops_per_frame": 3.2 * share + 0.8 * (1 - share),
                     "compute_saved": 0.75 * (1 - share),
-                    "latency_ms": latency,
-                    "floor_ms": latency - backlog[-1],
+                    "latency_ms": wait[-1],
+                    "floor_ms": wait[-1] - backlog[-1],
                     "share_0": share,
                     **({} if period == 1 else {"share_1": 1 - share}),
                 }
@@ -102,6 +101,7 @@ class Runs:
                     "wav": str(sound),
                     "branch": branch,
                     "backlog_ms": backlog,
+                    "wait_ms": wait,
                     "tokens": tokens_of(" ".join(hypothesis), frames),
                     "frame_ms": FRAME_MS,
                 }

@@ -53,6 +53,15 @@ def test_same_speed_is_the_same_device(runs):
     assert "Device" not in table.markdown_table(rows)
 
 
+def test_terminal_text(published):
+    rows = summarise(read_results([published]))
+    lines = table.terminal_text(rows).splitlines()
+    assert lines[0].split()[0] == "seeds" and max(map(len, lines)) < 100
+    amnet = next(line for line in lines if line.startswith("amnet"))
+    assert amnet.split()[1:5] == ["1", "17.1", "+7.14", "37.5"]
+    assert lines[-1].endswith("frame durations.")
+
+
 def test_csv_table(published):
     rows = summarise(read_results([published]))
     read = list(csv.DictReader(io.StringIO(table.csv_table(rows))))
@@ -86,7 +95,7 @@ def test_command(published, tmp_path, capsys):
 
     assert cli.main([*words, "--csv", str(tmp_path / "toy.csv")]) == 0
     shown = capsys.readouterr().out
-    assert "`amnet` saves" in shown.splitlines()[-1]
+    assert "amnet saves" in shown.splitlines()[-3]
     assert "| `amnet` | 1 |" in file.read_text()
     assert (tmp_path / "toy.csv").read_text().count("\n") == 5
     assert cli.main([*words, "--check"]) == 0

@@ -46,11 +46,25 @@ def test_what_is_drawn_of_an_utterance(runs):
     assert len(drawn["wave"]) == drawn["rate"] == 16000
 
 
+def test_a_slow_device_has_its_words_later(runs):
+    """The dense baseline's are out when it has caught up, not when spoken."""
+    first, late = [
+        utterances.prepare(utterances.read_frames(run, "test")[-1], run)
+        for run in (runs.make("amnet", period=1000), runs.make("full"))
+    ]
+    word, times, _ = first["words"][-1]
+    assert late["words"][-1][0] == word and times[-1] < first["end"]
+    at = round(times[-1] / late["frame"] - 0.5)  # half a frame to encode it
+    # Each of the frames before it took two durations, and so does its own.
+    ready = (2 * at + 1) * late["frame"]
+    assert late["words"][-1][1][-1] == pytest.approx(ready)
+
+
 def test_words_from_subword_pieces():
     pieces = [("▁KIT", 1), ("CHEN", 3), ("▁", 4), ("▁ON", 5)]
-    words = utterances.words_of(pieces, 0.04)
+    words = utterances.words_of(pieces, 0.04, [0.0, 0.02, 0.1, 0.5, 0.5, 0.5])
     assert [word for word, _ in words] == ["KITCHEN", "ON"]
-    assert words[0][1] == pytest.approx([0.08, 0.16])
+    assert words[0][1] == pytest.approx([0.1, 0.66])
 
 
 def test_words_at_one_place_are_stacked():
@@ -73,7 +87,7 @@ def test_utterances_of_a_run_that_is_incomplete(runs):
     with pytest.raises(ValueError, match="line 2, is incomplete"):
         utterances.plot_utterances(run, "test")
     frames.write_text(json.dumps({**json.loads(lines[0]), "branch": "01"}))
-    with pytest.raises(ValueError, match="as many branches as backlogs"):
+    with pytest.raises(ValueError, match="differ in length"):
         utterances.plot_utterances(run, "test")
     frames.write_text("")
     with pytest.raises(ValueError, match="is empty"):
