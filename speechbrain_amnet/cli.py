@@ -17,13 +17,24 @@ from speechbrain_amnet.commands import (
     demo,
     evaluate,
     names,
+    pack,
     plot,
     table,
     transcribe,
 )
 
 # In the order of `amnet --help`.
-COMMANDS = (names, cp, corpus, transcribe, evaluate, table, plot, demo)
+COMMANDS = (
+    names,
+    cp,
+    corpus,
+    transcribe,
+    evaluate,
+    table,
+    plot,
+    pack,
+    demo,
+)
 
 
 def main(argv: list[str] | None = None) -> int:

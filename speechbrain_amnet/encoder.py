@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from .arbitrator import FixedRouting, Router, Routing
-from .device import Device, frame_mask
+from .device import Device
+from .frames import frame_mask
 from .recurrence import chosen_lstm, mixed_lstm
 from .weights import WeightForm
 

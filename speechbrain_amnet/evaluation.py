@@ -23,8 +23,8 @@ from tqdm import tqdm
 from . import __version__, files
 from .corpus.manifest import read_commands, read_manifest
 from .corpus.prepare import prepare_librispeech
-from .device import frame_counts, timing
 from .footprint import measure_stream, model_size
+from .frames import frame_counts, timing
 from .inference import AmortizedASR, load
 from .report.summary import bootstrap as bootstrap_interval
 
@@ -95,7 +95,8 @@ def evaluate(
             takes, and the mean of what is `above_floor`.
         last_word_ms : the same from the end of the last word, where
             `commands.jsonl` beside the audio says when that was, or null.
-        real_time_factor, peak_memory_mb : see `measure_stream`, or null.
+        real_time_factor, peak_memory_mb : of the runtime, see
+            `runtime.measure`.
         parameters, megabytes : of the model, and of its files.
         epochs, command, date, versions : how it came about. Of absolute
             paths in the command the last part is kept.

@@ -8,6 +8,7 @@ and the same routing.
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -19,43 +20,9 @@ from .device import Device
 from .encoder import EncoderContext
 from .features import FeaturesContext
 from .search import SearchContext
+from .text import TextStream, pieces_of
 
 MODULES = ("features", "encoder", "predictor", "joint")
-
-
-class TextStream:
-    """Joins token pieces to words, as they come.
-
-    What it returns, joined, is the text of all tokens with one blank between
-    words and none at the ends.
-
-    Arguments
-    ---------
-    tokenizer : sentencepiece.SentencePieceProcessor
-        Whose pieces begin words with "▁".
-    """
-
-    def __init__(self, tokenizer: SentencePieceProcessor):
-        self.tokenizer = tokenizer
-        self.gap = ""  # what stands before the next letter
-        self.pending = False
-
-    def add(self, tokens: Sequence[int]) -> str:
-        """The text that these tokens add."""
-        new = ""
-        for token in tokens:
-            piece = self.tokenizer.id_to_piece(token)
-            if self.tokenizer.is_control(token):
-                piece = ""
-            elif self.tokenizer.is_unknown(token):
-                piece = "▁⁇▁"  # as sentencepiece writes it
-            for letter in piece:
-                if letter in "▁ ":
-                    self.pending = True
-                else:
-                    new += self.gap * self.pending + letter
-                    self.gap, self.pending = " ", False
-        return new
 
 
 @dataclass
@@ -206,7 +173,12 @@ class AmortizedASR(Pretrained):
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of a recording's tokens."""
-        return TextStream(self.hparams.tokenizer).add(tokens)
+        return TextStream(self.pieces).add(tokens)
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """What each token adds to a text."""
+        return pieces_of(self.hparams.tokenizer)
 
     def make_streaming_context(self, batch: int = 1) -> ASRStreamingContext:
         """A fresh context, for one stream or several in step."""
@@ -214,7 +186,7 @@ class AmortizedASR(Pretrained):
             self.mods.features.make_streaming_context(),
             self.mods.encoder.make_streaming_context(batch),
             self.hparams.search.make_streaming_context(batch),
-            [TextStream(self.hparams.tokenizer) for _ in range(batch)],
+            [TextStream(self.pieces) for _ in range(batch)],
         )
 
     @torch.no_grad()

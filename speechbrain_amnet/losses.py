@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .arbitrator import Routing
-from .device import frame_mean, last_frame
+from .frames import frame_mean, last_frame
 
 
 class BacklogAwareLoss(nn.Module):

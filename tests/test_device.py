@@ -1,50 +1,12 @@
-"""The device's clock: backlog and latency are those of a real queue."""
+"""The device's clock: seconds of a frame, and what is left of them."""
 
 import pytest
 import torch
 
-from speechbrain_amnet import AmortizedEncoder, Dense, Device
-from speechbrain_amnet.device import (
-    frame_counts,
-    frame_mask,
-    frame_mean,
-    last_frame,
-    next_backlog,
-    timing,
-)
+from speechbrain_amnet import Device
+from speechbrain_amnet.device import next_backlog
 
 FRAME = 0.04  # seconds
-
-
-def queue(times):
-    """finish[t] = max(finish[t-1], t*d) + tau[t]: waits of one utterance."""
-    finish, waits = 0.0, []
-    for t, time in enumerate(times, 1):
-        finish = max(finish, t * FRAME) + time
-        waits.append(finish - t * FRAME)
-    return waits
-
-
-@pytest.mark.parametrize("load", [0.3, 1.0, 2.0])
-def test_timing_equals_the_queue(load):
-    time = 2 * load * FRAME * torch.rand(6, 50, dtype=torch.double)
-    frames = [50, 1, 49, 2, 33, 10]
-    waits = timing(time, torch.tensor(frames) / 50, FRAME)
-    for n, count in enumerate(frames):
-        expected = queue(time[n].tolist())
-        assert waits.wait[n].tolist() == pytest.approx(expected)
-        assert waits.latency[n].item() == pytest.approx(expected[count - 1])
-        assert waits.floor[n] == time[n, count - 1]
-    torch.testing.assert_close(waits.latency, waits.floor + waits.end_backlog)
-    assert (waits.latency >= waits.floor).all()
-    assert not waits.backlog[:, 0].any()
-
-
-def test_timing_takes_a_backlog_that_is_known():
-    time, lengths = torch.rand(2, 9) * 0.1, torch.tensor([1.0, 5 / 9])
-    known = timing(time, lengths, FRAME)
-    again = timing(time, lengths, FRAME, backlog=known.backlog)
-    assert all(map(torch.equal, known, again))
 
 
 def test_a_backlog_never_goes_below_zero_and_has_a_gradient_above():
@@ -55,25 +17,10 @@ def test_a_backlog_never_goes_below_zero_and_has_a_gradient_above():
     assert time.grad.tolist() == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("load", [1.5, 2.0, 3.0])
-def test_one_branch_too_slow_waits_longer_with_every_frame(load):
-    encoder = AmortizedEncoder(
-        4, 3, layers=1, branches=[Dense], target_device=Device(load=load)
-    )
-    _, routing = encoder.eval()(torch.zeros(1, 101, 4))
-    for frames in (1, 11, 101):
-        latency = timing(
-            routing.time, torch.tensor([frames / 101]), FRAME
-        ).latency.item()
-        expected = load * FRAME + (frames - 1) * (load - 1) * FRAME
-        assert latency == pytest.approx(expected, rel=1e-4)
-
-
-def test_one_branch_fast_enough_waits_its_own_time_only():
-    time = torch.full((1, 100), 0.9 * FRAME)
-    waits = timing(time, torch.ones(1), FRAME)
-    assert not waits.backlog.any()
-    assert waits.latency == waits.floor == time[0, 0]
+def test_numbers_are_reckoned_as_tensors_are():
+    for backlog, time in ((0.0, 0.01), (0.0, 0.09), (0.5, 0.03)):
+        now = next_backlog(torch.tensor(backlog), torch.tensor(time), FRAME)
+        assert next_backlog(backlog, time, FRAME) == pytest.approx(now.item())
 
 
 @pytest.mark.parametrize(
@@ -103,21 +50,3 @@ def test_seconds_of_a_frame(device, seconds):
 def test_a_device_that_cannot_be_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Device(**arguments)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 7, 50, 333, 1999])
-def test_relative_lengths_give_back_every_number_of_frames(frames):
-    counts = torch.arange(1, frames + 1)
-    assert torch.equal(frame_counts(counts / frames, frames), counts)
-    assert torch.equal(frame_mask(counts / frames, frames).sum(1), counts)
-
-
-def test_an_utterance_has_a_frame_at_least():
-    assert frame_counts(torch.tensor([0.0, 1.2]), 4).tolist() == [1, 4]
-
-
-def test_means_and_last_frames_are_of_real_frames():
-    values = torch.tensor([[1.0, 3.0, 99.0], [1.0, 3.0, 5.0]])
-    lengths = torch.tensor([2 / 3, 1.0])
-    assert frame_mean(values, lengths).tolist() == [2.0, 3.0]
-    assert last_frame(values, lengths).tolist() == [3.0, 5.0]

@@ -12,12 +12,10 @@ from speechbrain.inference.interfaces import Pretrained
 from speechbrain_amnet import AmortizedASR, cli
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import (
-    TextStream,
     find_model,
     load,
     load_weights,
 )
-from speechbrain_amnet.tokens import train_tokenizer
 
 RATE = 16000
 TEXTS = ["GO FORWARD TEN METERS", "STOP", "TURN LEFT THEN RIGHT"]
@@ -116,24 +114,6 @@ def test_other_rates_and_channels_are_converted(asr, tmp_path):
     expected = 0.05 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     assert wav.shape == (RATE,)
     assert np.abs(wav.numpy() - expected)[99:-99].max() < 1e-3
-
-
-def test_text_of_pieces(trained):
-    tokenizer = train_tokenizer([], trained[2])
-    size = tokenizer.get_piece_size()
-    spare = max(i for i in range(size) if tokenizer.is_control(i))
-    ids = [
-        *tokenizer.encode("STOP TEN"),
-        tokenizer.piece_to_id("▁"),
-        tokenizer.unk_id(),
-        spare,
-        *tokenizer.encode("GO"),
-        tokenizer.piece_to_id("▁"),
-    ]
-    whole = TextStream(tokenizer).add(ids)
-    assert whole == " ".join(tokenizer.decode(ids).split()) == "STOP TEN ⁇ GO"
-    stream = TextStream(tokenizer)
-    assert "".join(stream.add([i]) for i in ids) == whole
 
 
 def test_a_moved_folder_loads_without_network(run, asr, tmp_path, monkeypatch):

@@ -24,9 +24,9 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_amnet import files
 from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
-from speechbrain_amnet.device import frame_mask, last_frame
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.export import export_model
+from speechbrain_amnet.frames import frame_mask, last_frame
 from speechbrain_amnet.hparams import (
     load_hparams,
     parse_arguments,

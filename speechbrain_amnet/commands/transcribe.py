@@ -1,6 +1,7 @@
 """`amnet transcribe`: words as they come, and what they cost."""
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "transcribe", help="stream recordings through a trained model"
     )
-    arguments.add_model(parser)
+    parser.add_argument(
+        "folder",
+        metavar="MODEL",
+        type=Path,
+        help="the output folder of a training, the model folder in it, or "
+        "what `amnet pack` wrote",
+    )
     parser.add_argument(
         "wavs", metavar="WAV", nargs="+", type=Path, help="recordings"
     )
@@ -34,80 +41,68 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints words as they come, and what they cost."""
-    import torch
-
-    from speechbrain_amnet.inference import load
+    # Before NumPy is loaded: more threads are slower for one frame.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from speechbrain_amnet.report.text import branch_names, on_device
+    from speechbrain_amnet.runtime.audio import read_audio
 
-    torch.set_num_threads(1)
-    asr = load(args.folder, args.load, run_opts={"device": "cpu"})
-    encoder, device = asr.mods.encoder, asr.mods.encoder.target_device
-    seconds = spent = flops = frames = 0.0
-    waits = []
+    model = find_model(args.folder, args.load)
+    rate, names = model.features.sample_rate, branch_names(model.branches)
+    size = round(rate * args.chunk_ms / 1000)
+    if size < 1:
+        raise ValueError(
+            f"a chunk must have at least one sample, got {args.chunk_ms} ms"
+        )
+    seconds = spent = 0.0
+    flops, waits = [], []
     for wav in args.wavs:
-        audio = asr.load_audio(wav)
+        samples = read_audio(wav, rate)
         if len(args.wavs) > 1:
             print(f"{wav}:")
         start = time.perf_counter()
-        last = None
-        for text, routing, first in stream(asr, audio, args.chunk_ms):
-            if args.frames:
-                print_frames(
-                    text,
-                    routing,
-                    first,
-                    encoder.frame_duration,
-                    branch_names(encoder.router.branches),
-                )
-            else:
-                print(text, end="", flush=True)
-            if routing is not None:
-                flops += routing.flops.sum().item()
-                frames += routing.flops.numel()
-                last = routing
+        stream = model.start()
+        for first in range(0, len(samples) + size, size):
+            # The last chunk is empty and ends the stream.
+            chunk = samples[first : first + size]
+            for frame in stream.feed(chunk, final=not len(chunk)):
+                flops.append(model.branch_flops[frame.branch])
+                wait = frame.backlog + stream.branch_seconds[frame.branch]
+                if args.frames:
+                    print(
+                        f"{frame.index * model.frame_duration:7.2f} s  "
+                        f"{names[frame.branch]:{max(map(len, names))}}  "
+                        f"backlog {1000 * frame.backlog:5.0f} ms  "
+                        f"{frame.text}".rstrip(),
+                        flush=True,
+                    )
+                else:
+                    print(frame.text, end="", flush=True)
         spent += time.perf_counter() - start
         print(end="" if args.frames else "\n")
-        seconds += len(audio) / asr.mods.features.sample_rate
-        waits.append((last.backlog + last.time)[0, -1].item())
-    speed = device.speed(encoder.dense_flops, encoder.frame_duration)
+        seconds += len(samples) / rate
+        waits.append(wait)
+    speed = model.device.speed(model.dense_flops, model.frame_duration)
+    saved = 1 - sum(flops) / len(flops) / model.dense_flops
     print(
-        f"{seconds:.1f} s of audio in {spent / seconds:.2f} times its duration;"
-        f" {100 * (1 - flops / frames / encoder.dense_flops):.0f} % of the "
-        f"dense encoder's computation saved; encoded "
-        f"{1000 * sum(waits) / len(waits):.0f} ms after the last sample "
-        f"{on_device(device.load, speed)}."
+        f"{seconds:.1f} s of audio in {spent / seconds:.3f} times its duration;"
+        f" {100 * saved:.0f} % of the dense encoder's computation saved; "
+        f"encoded {1000 * sum(waits) / len(waits):.0f} ms after the last "
+        f"sample {on_device(model.device.load, speed)}."
     )
 
 
-def stream(asr: Any, audio: Any, chunk_ms: float) -> Any:
-    """Yields for each chunk its text, routing, and the first frame's index."""
-    context = asr.make_streaming_context()
-    chunks = asr.chunks(audio, chunk_ms)
-    first = 0
-    for text in asr.transcribe_stream(chunks, context=context):
-        yield text, context.encoder_context.routing, first
-        first = context.encoder_context.first
+def find_model(path: Path, load: float | None = None) -> Any:
+    """The runtime of a packed model, or of the folder of a training."""
+    from speechbrain_amnet.device import Device
+    from speechbrain_amnet.runtime.packed import read_packed
+    from speechbrain_amnet.runtime.recogniser import Recogniser
 
+    if path.is_file():
+        packed = read_packed(path)
+    else:
+        from speechbrain_amnet import inference
+        from speechbrain_amnet.runtime.convert import pack
 
-def print_frames(
-    text: str,
-    routing: Any,
-    first: int,
-    frame_duration: float,
-    names: list[str],
-) -> None:
-    """One line a frame; the text of a chunk stands at its last frame."""
-    lines, width = [], max(map(len, names))
-    if routing is not None:
-        for n, (branch, backlog) in enumerate(
-            zip(routing.choice[0].tolist(), routing.backlog[0].tolist())
-        ):
-            lines.append(
-                f"{(first + n) * frame_duration:7.2f} s  "
-                f"{names[branch]:{width}}  "
-                f"backlog {1000 * backlog:5.0f} ms"
-            )
-    if text:
-        lines[-1] += f"  {text}"
-    for line in lines:
-        print(line, flush=True)
+        packed = pack(inference.load(path, run_opts={"device": "cpu"}))
+    device = None if load is None else Device(load=load)
+    return Recogniser(packed, device)

@@ -1,0 +1,40 @@
+"""`amnet pack`: a trained model as one file for the device."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from speechbrain_amnet.commands import arguments
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet pack`."""
+    parser = subparsers.add_parser(
+        "pack", help="write a trained model as one file, to run without PyTorch"
+    )
+    arguments.add_model(parser)
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="the file to write, as model.safetensors",
+    )
+    arguments.add_load(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the file, and says what it takes."""
+    from speechbrain_amnet.inference import load
+    from speechbrain_amnet.runtime.convert import pack
+    from speechbrain_amnet.runtime.packed import write_packed
+
+    asr = load(args.folder, args.load, run_opts={"device": "cpu"})
+    packed = pack(asr)
+    write_packed(packed, args.file)
+    weights = sum(array.size for array in packed.arrays.values())
+    print(
+        f"{args.file}: {weights:,} numbers, "
+        f"{args.file.stat().st_size / 1e6:.1f} MB; "
+        f"amnet transcribe {args.file} some.wav"
+    )

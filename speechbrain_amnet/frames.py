@@ -1,0 +1,101 @@
+"""Frames of padded batches: which are real, and how long they waited."""
+
+from typing import NamedTuple
+
+import torch
+
+from .device import next_backlog
+
+
+def frame_counts(lengths: torch.Tensor, frames: int) -> torch.Tensor:
+    """Real frames of each utterance, from relative lengths; at least one."""
+    return (lengths * frames).round().long().clamp(1, frames)
+
+
+def frame_mask(lengths: torch.Tensor, frames: int) -> torch.Tensor:
+    """True on real frames, ``[batch, frames]``."""
+    steps = torch.arange(frames, device=lengths.device)
+    return steps < frame_counts(lengths, frames)[:, None]
+
+
+def frame_mean(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Mean over each utterance's real frames: ``[batch, frames] -> [batch]``.
+
+    Example
+    -------
+    >>> frame_mean(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([2 / 3]))
+    tensor([2.])
+    """
+    mask = frame_mask(lengths, values.shape[1])
+    return (values * mask).sum(1) / mask.sum(1)
+
+
+def last_frame(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Value at each utterance's last frame: ``[batch, frames] -> [batch]``."""
+    count = frame_counts(lengths, values.shape[1])
+    return values.gather(1, count[:, None] - 1).squeeze(1)
+
+
+class Timing(NamedTuple):
+    """What frames and utterances waited; all in seconds.
+
+    backlog : [batch, frames], what each frame found on its arrival.
+    wait : [batch, frames], from its arrival until it was done.
+    latency : [batch], the wait of the last frame.
+    floor : [batch], the part of it that the last frame itself takes.
+    end_backlog : [batch], the rest.
+    """
+
+    backlog: torch.Tensor
+    wait: torch.Tensor
+    latency: torch.Tensor
+    floor: torch.Tensor
+    end_backlog: torch.Tensor
+
+
+def timing(
+    time: torch.Tensor,
+    lengths: torch.Tensor,
+    frame_duration: float,
+    backlog: torch.Tensor | None = None,
+) -> Timing:
+    """Backlog, waits and latency of frames that take ``time``.
+
+    Arguments
+    ---------
+    time : torch.Tensor
+        Seconds that each frame takes to encode, ``[batch, frames]``.
+    lengths : torch.Tensor
+        Relative lengths, ``[batch]``.
+    frame_duration : float
+        Seconds.
+    backlog : torch.Tensor, optional
+        What each frame finds, if it is known already, ``[batch, frames]``.
+
+    Returns
+    -------
+    Timing
+
+    Example
+    -------
+    >>> time = torch.tensor([[0.08, 0.08, 0.01]])
+    >>> waits = timing(time, torch.ones(1), frame_duration=0.04)
+    >>> [round(x, 2) for x in waits.backlog[0].tolist()]
+    [0.0, 0.04, 0.08]
+    >>> round(waits.latency.item(), 2)
+    0.09
+    """
+    if backlog is None:
+        now, found = torch.zeros_like(time[:, 0]), []
+        for t in range(time.shape[1]):
+            found.append(now)
+            now = next_backlog(now, time[:, t], frame_duration)
+        backlog = torch.stack(found, 1)
+    wait = backlog + time
+    return Timing(
+        backlog,
+        wait,
+        last_frame(wait, lengths),
+        last_frame(time, lengths),
+        last_frame(backlog, lengths),
+    )

@@ -1,0 +1,173 @@
+"""A trained model -> arrays and numbers for the runtime."""
+
+import copy
+
+import numpy as np
+import torch
+
+from speechbrain_amnet.arbitrator import (
+    Arbitrator,
+    EnergyRouting,
+    FixedRouting,
+    RandomRouting,
+    Router,
+)
+from speechbrain_amnet.features import StreamingFeatures
+from speechbrain_amnet.inference import AmortizedASR
+from speechbrain_amnet.runtime.packed import Packed
+from speechbrain_amnet.transducer import Joint, Predictor
+
+
+def pack(asr: AmortizedASR) -> Packed:
+    """Make a model for the runtime of a trained one.
+
+    Arguments
+    ---------
+    asr : AmortizedASR
+        From `load` or `from_hparams`.
+
+    Returns
+    -------
+    Packed
+
+    Raises
+    ------
+    ValueError
+        If the model has a router that the runtime does not know.
+    """
+    modules, search = asr.mods, asr.hparams.search
+    encoder, device = modules.encoder, modules.encoder.target_device
+    router, router_arrays = router_of(encoder.router)
+    features, features_arrays = features_of(modules.features)
+    config = {
+        "features": features,
+        "encoder": {
+            "input_size": encoder.input_size,
+            "hidden_size": encoder.hidden_size,
+            "layers": len(encoder.layers),
+            "branches": encoder.router.branches,
+            "branch_flops": encoder.branch_flops,
+            "dense_flops": encoder.dense_flops,
+            "frame_duration": encoder.frame_duration,
+        },
+        "device": {
+            "load": device.load,
+            "flops_per_second": device.flops_per_second,
+        },
+        "router": router,
+        "search": {
+            "blank": search.blank,
+            "max_symbols": search.max_symbols,
+            "layers": modules.predictor.lstm.num_layers,
+            "pieces": asr.pieces,
+        },
+    }
+    arrays = {
+        **{f"features.{k}": v for k, v in features_arrays.items()},
+        **{f"router.{k}": v for k, v in router_arrays.items()},
+        **encoder_arrays(encoder),
+        **search_arrays(modules.predictor, modules.joint),
+    }
+    return Packed(config, {k: as_array(v) for k, v in arrays.items()})
+
+
+def as_array(value: torch.Tensor) -> np.ndarray:
+    """A tensor's own copy in float32, row by row."""
+    return value.detach().float().cpu().contiguous().numpy().copy()
+
+
+def features_of(features: StreamingFeatures):
+    """Numbers and arrays of the features."""
+    stft = features.stft
+    filterbank = copy.deepcopy(features.filterbank)
+    filterbank.log_mel = False
+    bins = stft.n_fft // 2 + 1
+    # What the filterbank makes of each bin alone: its matrix.
+    filters = filterbank(torch.eye(bins, device=features.mean.device)[None])[0]
+    numbers = {
+        "sample_rate": features.sample_rate,
+        "stack": features.frame_samples // stft.hop_length,
+        "hop": stft.hop_length,
+        "n_fft": stft.n_fft,
+        "floor": filterbank.amin,
+    }
+    arrays = {
+        "window": stft.window,
+        "filters": filters,
+        "mean": features.mean,
+        "std": features.std,
+    }
+    return numbers, arrays
+
+
+def router_of(router: Router):
+    """Numbers and arrays of a router."""
+    kind = type(router)
+    if kind is Arbitrator:
+        arrays = {
+            "frame": router.frame.weight,
+            "bias": router.frame.bias,
+            "out": router.out.weight,
+            "out_bias": router.out.bias,
+        }
+        if router.use_backlog:
+            arrays["backlog"] = router.backlog.weight[:, 0]
+        return {"kind": "arbitrator"}, arrays
+    if kind is FixedRouting:
+        return {"kind": "fixed", "branch": router.branch}, {}
+    if kind is RandomRouting:
+        edges = router.edges.tolist()
+        return {"kind": "random", "edges": edges, "seed": router.seed}, {}
+    if kind is EnergyRouting:
+        threshold = float(router.threshold)
+        return {"kind": "energy", "threshold": threshold}, {}
+    raise ValueError(
+        f"the runtime has no router of the kind {kind.__name__}, only those "
+        "of speechbrain_amnet"
+    )
+
+
+def encoder_arrays(encoder):
+    """The factors of every matrix, and the biases."""
+    arrays = {}
+    for n, layer in enumerate(encoder.layers):
+        for k in range(encoder.router.branches):
+            place = f"encoder.{n}.{k}"
+            arrays[f"{place}.bias"] = layer.bias[k]
+            for name in ("input", "recurrent"):
+                for i, factor in enumerate(getattr(layer, name)[k].factors()):
+                    arrays[f"{place}.{name}.{i}"] = factor
+    return arrays
+
+
+def search_arrays(predictor: Predictor, joint: Joint):
+    """The weights of predictor and joint."""
+    arrays = {
+        "predictor.embedding": predictor.embedding.weight,
+        "joint.encoder": joint.encoder_projection.weight,
+        "joint.encoder_bias": joint.encoder_projection.bias,
+        "joint.predictor": joint.predictor_projection.weight,
+        "joint.output": joint.output.weight,
+        "joint.output_bias": joint.output.bias,
+    }
+    lstm = predictor.lstm
+    for n in range(lstm.num_layers):
+        weights = [getattr(lstm, f"weight_{x}_l{n}") for x in ("ih", "hh")]
+        bias = getattr(lstm, f"bias_ih_l{n}") + getattr(lstm, f"bias_hh_l{n}")
+        # From PyTorch's order of the gates (i, f, g, o) to that of the
+        # encoder (g, i, f, o).
+        arrays[f"predictor.{n}.weight"] = reordered(torch.cat(weights, 1))
+        arrays[f"predictor.{n}.bias"] = reordered(bias)
+    return arrays
+
+
+def reordered(gates: torch.Tensor) -> torch.Tensor:
+    """Gates i, f, g, o as g, i, f, o.
+
+    Example
+    -------
+    >>> reordered(torch.arange(8)).tolist()
+    [4, 5, 0, 1, 2, 3, 6, 7]
+    """
+    i, f, g, o = gates.chunk(4)
+    return torch.cat([g, i, f, o])

@@ -1,0 +1,70 @@
+"""Time and memory of the runtime, measured in a process of its own.
+
+    python -m speechbrain_amnet.runtime.measure MODEL WAV...
+
+Memory that was used before cannot be told apart, hence the process.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from speechbrain_amnet.runtime.audio import read_audio
+from speechbrain_amnet.runtime.packed import read_packed
+from speechbrain_amnet.runtime.recogniser import Recogniser
+
+
+def measure(model: str | Path, *wavs: str | Path) -> dict[str, float]:
+    """Stream recordings, 40 ms at a time.
+
+    Arguments
+    ---------
+    model : str or Path
+        A packed model.
+    *wavs : str or Path
+        Recordings; the first is streamed once more before all, unmeasured.
+
+    Returns
+    -------
+    dict
+        real_time_factor : the process's seconds over those of the audio.
+        peak_memory_mb : peak of the resident set (1e6 bytes), less what it
+            was when all was imported and nothing loaded.
+    """
+    idle = peak_memory_mb()
+    recogniser = Recogniser(read_packed(model))
+    features = recogniser.features
+    audio = [read_audio(wav, features.sample_rate) for wav in wavs]
+    spent = []
+    for samples in (audio[0], *audio):
+        start = time.process_time()
+        stream = recogniser.start()
+        for first in range(0, len(samples), features.frame_samples):
+            stream.feed(samples[first : first + features.frame_samples])
+        stream.feed(samples[:0], final=True)
+        spent.append(time.process_time() - start)
+    seconds = sum(map(len, audio)) / features.sample_rate
+    return {
+        "real_time_factor": sum(spent[1:]) / seconds,
+        "peak_memory_mb": peak_memory_mb() - idle,
+    }
+
+
+def peak_memory_mb() -> float:
+    """Peak of this process's resident set so far, in MB."""
+    try:
+        # Linux's getrusage counts the process that started this one, too.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*sys.argv[1:])))

@@ -1,0 +1,82 @@
+"""A model as arrays and a few numbers: what a device needs, in one file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from speechbrain_amnet import files
+
+FORMAT = 1  # of the file
+KEY = "speechbrain_amnet"
+
+
+@dataclass
+class Packed:
+    """A model for the runtime.
+
+    Arguments
+    ---------
+    config : dict
+        What is no array; JSON can hold it. See `convert.pack`.
+    arrays : mapping
+        Name to array, float32.
+    """
+
+    config: dict[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    def part(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays whose names begin so, by the rest of their names."""
+        start = f"{prefix}."
+        return {
+            name.removeprefix(start): array
+            for name, array in self.arrays.items()
+            if name.startswith(start)
+        }
+
+
+def write_packed(packed: Packed, path: str | Path) -> None:
+    """Write a model as one safetensors file, aside and renamed."""
+    about = json.dumps({"format": FORMAT, **packed.config}, ensure_ascii=False)
+    files.write(path, save(dict(packed.arrays), metadata={KEY: about}))
+
+
+def read_packed(path: str | Path) -> Packed:
+    """Read what `write_packed` wrote.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not such a model, or one of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = (file.metadata() or {}).get(KEY)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a packed model ({error})") from None
+    if about is None:
+        raise ValueError(f"{path}: not a packed model (no {KEY} in its header)")
+    config = json.loads(about)
+    if config.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"{path}: this version reads packed models of format {FORMAT}; "
+            "pack the model again"
+        )
+    return Packed(config, arrays)

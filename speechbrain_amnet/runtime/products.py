@@ -1,0 +1,108 @@
+"""Products of an LSTM layer's matrices with one vector, each form its own way.
+
+A layer's gates are ``W x + U h + b``. Both vectors lie side by side, so that
+two dense matrices are one product, and so are two thin left factors.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Factors = Sequence[np.ndarray]
+Product = Callable[[np.ndarray], np.ndarray]
+
+
+class Dense:
+    """``[W U] z``. Column-major, which BLAS multiplies fastest.
+
+    Arguments
+    ---------
+    matrix : np.ndarray
+        ``[rows, columns]``
+
+    Example
+    -------
+    >>> Dense(np.eye(2, 3, dtype="float32"))(np.arange(3, dtype="float32"))
+    array([0., 1.], dtype=float32)
+    """
+
+    def __init__(self, matrix: np.ndarray):
+        self.matrix = np.asfortranarray(matrix)
+        self.out = np.empty(len(matrix), matrix.dtype)
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """``[columns] -> [rows]``; the next call overwrites the result."""
+        return np.dot(self.matrix, z, out=self.out)
+
+
+class LowRank:
+    """``[L_x L_h] (R_x x, R_h h)``.
+
+    Arguments
+    ---------
+    inputs, recurrent : sequence of np.ndarray
+        The left and the right factor of each.
+    """
+
+    def __init__(self, inputs: Factors, recurrent: Factors):
+        (left_x, right_x), (left_h, right_h) = inputs, recurrent
+        self.left = Dense(np.hstack([left_x, left_h]))
+        self.rights = [np.asfortranarray(r) for r in (right_x, right_h)]
+        self.split = right_x.shape[1]
+        self.middle = np.empty(len(right_x) + len(right_h), left_x.dtype)
+        self.parts = np.split(self.middle, [len(right_x)])
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """``[columns] -> [rows]``; the next call overwrites the result."""
+        np.dot(self.rights[0], z[: self.split], out=self.parts[0])
+        np.dot(self.rights[1], z[self.split :], out=self.parts[1])
+        return self.left(self.middle)
+
+
+class Sum:
+    """Input and recurrent matrix of different forms, one after the other.
+
+    Arguments
+    ---------
+    inputs, recurrent : sequence of np.ndarray
+        The factors of each.
+    """
+
+    def __init__(self, inputs: Factors, recurrent: Factors):
+        self.split = inputs[-1].shape[1]
+        self.chains = [
+            [Dense(factor) for factor in reversed(factors)]
+            for factors in (inputs, recurrent)
+        ]
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """``[columns] -> [rows]``; the next call overwrites the result."""
+        x, h = z[: self.split], z[self.split :]
+        for product in self.chains[0]:
+            x = product(x)
+        for product in self.chains[1]:
+            h = product(h)
+        x += h
+        return x
+
+
+def product_of(inputs: Factors, recurrent: Factors) -> Product:
+    """The product of a layer's input and recurrent matrix with ``(x, h)``.
+
+    Arguments
+    ---------
+    inputs, recurrent : sequence of np.ndarray
+        One or two factors each, left to right.
+
+    Example
+    -------
+    >>> w, u = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    >>> product_of([w], [u])(np.array([1, 2, 3], "float32"))
+    array([6., 6., 6., 6.], dtype=float32)
+    """
+    counts = len(inputs), len(recurrent)
+    if counts == (1, 1):
+        return Dense(np.hstack([inputs[0], recurrent[0]]))
+    if counts == (2, 2):
+        return LowRank(inputs, recurrent)
+    return Sum(inputs, recurrent)

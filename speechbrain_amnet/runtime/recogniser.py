@@ -1,0 +1,173 @@
+"""Speech in, words out, frame by frame: the device's runtime."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from speechbrain_amnet.device import Device, next_backlog
+from speechbrain_amnet.runtime.encoder import Encoder
+from speechbrain_amnet.runtime.features import Features
+from speechbrain_amnet.runtime.packed import Packed
+from speechbrain_amnet.runtime.routers import router_of
+from speechbrain_amnet.runtime.search import Search, SearchState
+from speechbrain_amnet.text import TextStream
+
+
+class Frame(NamedTuple):
+    """What happened to a frame.
+
+    index : of the frame in its stream.
+    branch : that encoded it.
+    backlog : seconds that it found.
+    tokens : that the search found at it.
+    text : that these add.
+    """
+
+    index: int
+    branch: int
+    backlog: float
+    tokens: list[int]
+    text: str
+
+
+class Recogniser:
+    """A packed model, ready to stream.
+
+    Arguments
+    ---------
+    packed : Packed
+        From `read_packed` or `convert.pack`.
+    device : Device, optional
+        That backlogs are reckoned for; the model's own if not given.
+    """
+
+    def __init__(self, packed: Packed, device: Device | None = None):
+        config = packed.config["encoder"]
+        self.features, self.encoder = Features(packed), Encoder(packed)
+        self.router, self.search = router_of(packed), Search(packed)
+        self.pieces = packed.config["search"]["pieces"]
+        self.branches = config["branches"]
+        self.frame_duration = config["frame_duration"]
+        self.branch_flops = config["branch_flops"]
+        self.dense_flops = config["dense_flops"]
+        self.device = device or Device(**packed.config["device"])
+
+    def branch_seconds(self) -> list[float]:
+        """Seconds of a frame on each branch, as the device reckons them."""
+        return [
+            self.device.seconds(flops, self.dense_flops, self.frame_duration)
+            for flops in self.branch_flops
+        ]
+
+    def start(self, clock: Callable[[int], float] | None = None) -> "Stream":
+        """A new stream.
+
+        Arguments
+        ---------
+        clock : callable, optional
+            What tells the backlog in seconds that the frame of an index finds
+            when it is about to be encoded; reckoned for the device if not
+            given.
+        """
+        return Stream(self, clock)
+
+    def transcribe(self, samples: np.ndarray) -> str:
+        """The words of a whole recording.
+
+        Arguments
+        ---------
+        samples : np.ndarray
+            ``[samples]`` in -1 to 1, at the model's sample rate.
+        """
+        return "".join(f.text for f in self.start().feed(samples, final=True))
+
+
+class Stream:
+    """One person's speech, as it comes.
+
+    Arguments
+    ---------
+    recogniser : Recogniser
+        The model.
+    clock : callable, optional
+        See `Recogniser.start`.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        clock: Callable[[int], float] | None = None,
+    ):
+        self.recogniser = recogniser
+        self.clock = clock
+        self.cells = recogniser.encoder.start()
+        self.search = SearchState(recogniser.search)
+        self.text = TextStream(recogniser.pieces)
+        self.samples = np.zeros(recogniser.features.overlap, "float32")
+        self.branch_seconds = recogniser.branch_seconds()
+        self.backlog = 0.0
+        self.index = 0
+        self.ended = False
+
+    def feed(self, samples: np.ndarray, final: bool = False) -> list[Frame]:
+        """Read the next samples and encode the frames that they complete.
+
+        Arguments
+        ---------
+        samples : np.ndarray
+            ``[samples]`` in -1 to 1, any number of them.
+        final : bool
+            Whether the stream ends with them; zeros complete its last frame.
+
+        Returns
+        -------
+        list of Frame
+            The frames; there may be none.
+
+        Raises
+        ------
+        ValueError
+            If the stream has ended, or samples have NaN or infinity.
+        """
+        features = self.recogniser.features
+        samples = np.asarray(samples, "float32").reshape(-1)
+        if self.ended:
+            raise ValueError("the stream has ended (final=True): start another")
+        if not np.isfinite(samples).all():
+            raise ValueError("the audio has NaN or infinity")
+        samples = np.concatenate([self.samples, samples])
+        if final:
+            missing = (features.overlap - len(samples)) % features.frame_samples
+            samples = np.pad(samples, (0, missing))
+        count = (len(samples) - features.overlap) // features.frame_samples
+        if final and not self.index + count:
+            raise ValueError("the stream has ended without any audio")
+        used = count * features.frame_samples
+        self.samples = samples[used:].copy()
+        self.ended = final
+        if not count:
+            return []
+        # exp overflows where a gate is closed for good.
+        with np.errstate(over="ignore"):
+            frames = features.frames(samples[: features.overlap + used])
+            return [self._frame(frame) for frame in frames]
+
+    def _frame(self, features: np.ndarray) -> Frame:
+        """Route, encode and search a frame."""
+        model, backlog = self.recogniser, self.backlog
+        if self.clock is not None:
+            backlog = self.clock(self.index)
+        branch = model.router.choose(
+            features, backlog / model.frame_duration, self.index
+        )
+        encoded = model.encoder.step(features, branch, self.cells)
+        tokens = self.search.step(encoded)
+        self.backlog = next_backlog(
+            backlog, self.branch_seconds[branch], model.frame_duration
+        )
+        frame = Frame(
+            self.index, branch, backlog, tokens, self.text.add(tokens)
+        )
+        self.index += 1
+        return frame

@@ -1,0 +1,64 @@
+"""Text from token pieces, as they come."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def pieces_of(tokenizer: Any) -> list[str]:
+    """What each token of a sentencepiece model adds to a text.
+
+    Arguments
+    ---------
+    tokenizer : sentencepiece.SentencePieceProcessor
+        Whose pieces begin words with "▁".
+
+    Returns
+    -------
+    list of str
+        Nothing for control tokens.
+    """
+    pieces = []
+    for token in range(tokenizer.get_piece_size()):
+        piece = tokenizer.id_to_piece(token)
+        if tokenizer.is_control(token):
+            piece = ""
+        elif tokenizer.is_unknown(token):
+            piece = "▁⁇▁"  # as sentencepiece writes it
+        pieces.append(piece)
+    return pieces
+
+
+class TextStream:
+    """Joins token pieces to words, as they come.
+
+    What it returns, joined, is the text of all tokens with one blank between
+    words and none at the ends.
+
+    Arguments
+    ---------
+    pieces : sequence of str
+        Of each token; see `pieces_of`.
+
+    Example
+    -------
+    >>> stream = TextStream(["", "▁", "GO", "▁ON"])
+    >>> [stream.add([1, 2]), stream.add([1]), stream.add([3, 0])]
+    ['GO', '', ' ON']
+    """
+
+    def __init__(self, pieces: Sequence[str]):
+        self.pieces = pieces
+        self.gap = ""  # what stands before the next letter
+        self.pending = False
+
+    def add(self, tokens: Sequence[int]) -> str:
+        """The text that these tokens add."""
+        new = ""
+        for token in tokens:
+            for letter in self.pieces[token]:
+                if letter in "▁ ":
+                    self.pending = True
+                else:
+                    new += self.gap * self.pending + letter
+                    self.gap, self.pending = " ", False
+        return new

@@ -1,0 +1,54 @@
+"""`amnet pack`, and `amnet transcribe` of what it wrote, without PyTorch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_amnet import cli
+from speechbrain_amnet.export import export_model
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    export_model(*tiny(folder, ["GO FORWARD TEN", "STOP"]), folder / "model")
+    return folder
+
+
+def test_a_packed_model_is_the_same(run, tmp_path, capsys):
+    file, wav = tmp_path / "model.safetensors", tmp_path / "some.wav"
+    soundfile.write(
+        wav, 0.1 * np.random.default_rng(0).normal(size=20000), 16000
+    )
+    assert cli.main(["pack", str(run), str(file)]) == 0
+    assert f"amnet transcribe {file}" in capsys.readouterr().out
+    shown = []
+    for model in (run, file):
+        command = ["transcribe", str(model), str(wav), "--frames", "--load=3"]
+        assert cli.main(command) == 0
+        *frames, result = capsys.readouterr().out.splitlines()
+        shown.append((frames, result.partition("duration;")[2]))
+    assert shown[0] == shown[1]
+    assert len(shown[0][0]) == 32 and "takes 3 times" in shown[0][1]
+
+    code = (
+        "import sys; from speechbrain_amnet import cli; "
+        f"code = cli.main(['transcribe', {str(file)!r}, {str(wav)!r}]); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_no_model_is_refused(tmp_path, capsys):
+    wav = tmp_path / "some.wav"
+    soundfile.write(wav, np.zeros(700), 16000)
+    for model, said in (
+        (tmp_path / "nothing", "nothing: no model"),
+        (wav, "some.wav: not a packed model"),
+    ):
+        assert cli.main(["transcribe", str(model), str(wav)]) == 2
+        error = capsys.readouterr().err.strip()
+        assert said in error and "\n" not in error

@@ -1,0 +1,40 @@
+"""Recordings as samples: any rate and channels, bad ones refused."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_amnet.runtime.audio import read_audio
+
+
+def test_any_rate_and_channels(tmp_path):
+    path = tmp_path / "some.wav"
+    time = np.arange(44100) / 44100
+    tone = 0.3 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(path, np.stack([tone, 0 * tone], 1), 44100)
+    samples = read_audio(path, 16000)
+    assert samples.dtype == np.float32 and samples.shape == (16000,)
+    wanted = 0.15 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert samples[500:-500] == pytest.approx(wanted[500:-500], abs=2e-3)
+
+
+def test_16_khz_is_read_as_it_is(tmp_path):
+    path = tmp_path / "some.flac"
+    wanted = np.linspace(-0.5, 0.5, 1000, dtype="float32")
+    soundfile.write(path, wanted, 16000)
+    assert read_audio(path, 16000) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_bad_audio_is_refused(tmp_path):
+    path = tmp_path / "some.wav"
+    with pytest.raises(FileNotFoundError, match="no such audio file"):
+        read_audio(path, 16000)
+    path.write_text("these are words")
+    with pytest.raises(ValueError, match="some.wav: unreadable audio"):
+        read_audio(path, 16000)
+    soundfile.write(path, np.zeros(0), 16000)
+    with pytest.raises(ValueError, match="empty audio"):
+        read_audio(path, 16000)
+    soundfile.write(path, np.array([0, np.nan]), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        read_audio(path, 16000)

@@ -1,0 +1,39 @@
+"""A layer's product is that of its matrices, in every form."""
+
+import numpy as np
+import pytest
+
+from speechbrain_amnet.runtime import products
+
+
+def factors(random, rows, columns, rank):
+    """One factor, or two of a rank."""
+    shapes = (
+        [(rows, columns)] if rank is None else [(rows, rank), (rank, columns)]
+    )
+    return [random.standard_normal(s).astype("float32") for s in shapes]
+
+
+@pytest.mark.parametrize(
+    "ranks, form",
+    [
+        ((None, None), products.Dense),
+        ((3, 2), products.LowRank),
+        ((3, None), products.Sum),
+        ((None, 2), products.Sum),
+    ],
+)
+def test_product(ranks, form):
+    random = np.random.default_rng(0)
+    inputs = factors(random, 12, 7, ranks[0])
+    recurrent = factors(random, 12, 3, ranks[1])
+    product = products.product_of(inputs, recurrent)
+    assert type(product) is form
+    for _ in range(2):  # nothing is left from the call before
+        z = random.standard_normal(10).astype("float32")
+        x, h = z[:7], z[7:]
+        for factor in reversed(inputs):
+            x = factor @ x
+        for factor in reversed(recurrent):
+            h = factor @ h
+        assert product(z) == pytest.approx(x + h, rel=1e-5, abs=1e-5)

@@ -1,0 +1,195 @@
+"""The runtime's words, decisions and backlogs are those of PyTorch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_amnet import (
+    AmortizedEncoder,
+    Device,
+    EnergyRouting,
+    FixedRouting,
+    RandomRouting,
+)
+from speechbrain_amnet.inference import load
+from speechbrain_amnet.runtime.convert import pack
+from speechbrain_amnet.runtime.recogniser import Recogniser
+
+
+def speech(seconds, seed=0):
+    """Noise that changes its loudness, as syllables do."""
+    random = np.random.default_rng(seed)
+    samples = random.standard_normal(int(16000 * seconds))
+    loud = np.abs(np.sin(np.arange(len(samples)) / 2000))
+    return (0.3 * samples * loud).astype("float32")
+
+
+def same(asr, samples, chunks, **options):
+    """Streams in chunks, and compares all with PyTorch's whole utterance."""
+    wavs = torch.from_numpy(samples)[None]
+    words, _ = asr.transcribe_batch(wavs, torch.ones(1))
+    encoded, lengths, routing = asr.encode_batch(wavs, torch.ones(1))
+    stream = Recogniser(pack(asr), **options).start()
+    frames = []
+    for chunk in np.split(samples, chunks):
+        frames += stream.feed(chunk)
+    frames += stream.feed(samples[:0], final=True)
+    assert "".join(frame.text for frame in frames) == words[0]
+    assert [frame.branch for frame in frames] == routing.choice[0].tolist()
+    assert [frame.backlog for frame in frames] == pytest.approx(
+        routing.backlog[0].tolist(), abs=1e-5
+    )
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    return frames
+
+
+@pytest.mark.parametrize(
+    "chunks", [[], [1, 700, 701, 9000], range(0, 20000, 99)]
+)
+def test_any_chunks(asr, chunks):
+    frames = same(asr, speech(1.7), list(chunks))
+    assert len({frame.branch for frame in frames}) == 2
+    assert sum(len(frame.tokens) for frame in frames) > 10
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        FixedRouting(2, 1),
+        RandomRouting([0.3, 0.7], seed=5),
+        EnergyRouting(0.4),
+    ],
+    ids=lambda router: type(router).__name__,
+)
+def test_any_router(asr, router):
+    if isinstance(router, EnergyRouting):
+        router.train().prepare(torch.randn(4, 50, 320))
+    asr.mods.encoder.router = router.eval()
+    same(asr, speech(1.1), [800])
+
+
+def test_an_arbitrator_that_does_not_read_the_backlog(asr):
+    asr.mods.encoder.router.use_backlog = False
+    same(asr, speech(1.1), [800])
+
+
+def test_the_state_of_the_encoder(asr):
+    """To rounding, after some hundred frames on changing branches."""
+    with torch.no_grad():  # as large as they are made, rounding grows
+        for weight in asr.mods.encoder.layers.parameters():
+            weight.div_(4)
+    samples = speech(8.0)
+    encoded, _, _ = asr.encode_batch(
+        torch.from_numpy(samples)[None], torch.ones(1)
+    )
+    stream = Recogniser(pack(asr)).start()
+    stream.feed(samples)
+    last = stream.cells[-1].h
+    assert last == pytest.approx(encoded[0, -1].numpy(), abs=2e-5)
+
+
+def test_another_device(run):
+    slow = load(run, device_load=4.0, run_opts={"device": "cpu"})
+    same(slow, speech(1.1), [800])
+    model = pack(load(run, run_opts={"device": "cpu"}))
+    frames = Recogniser(model, Device(load=4.0)).start().feed(speech(1.1))
+    again = Recogniser(pack(slow)).start().feed(speech(1.1))
+    assert frames == again
+
+
+def test_a_clock_of_ones_own(asr):
+    seen = []
+
+    def clock(index):
+        seen.append(index)
+        return 0.5
+
+    frames = Recogniser(pack(asr)).start(clock).feed(speech(0.5))
+    assert seen == list(range(len(frames)))
+    assert {frame.backlog for frame in frames} == {0.5}
+
+
+def test_streams_do_not_disturb_each_other(asr):
+    model = Recogniser(pack(asr))
+    one, other = speech(1.0, seed=1), speech(1.0, seed=2)
+    alone = [model.transcribe(one), model.transcribe(other)]
+    streams, words = [model.start(), model.start()], ["", ""]
+    for parts in zip(np.split(one, 10), np.split(other, 10)):
+        for n, part in enumerate(parts):
+            words[n] += "".join(f.text for f in streams[n].feed(part))
+    for n, stream in enumerate(streams):
+        words[n] += "".join(f.text for f in stream.feed([], final=True))
+    assert words == alone and alone[0] != alone[1]
+
+
+def test_bad_streams_are_refused(asr):
+    model = Recogniser(pack(asr))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        model.start().feed(np.array([0.0, np.nan]))
+    with pytest.raises(ValueError, match="without any audio"):
+        model.start().feed([], final=True)
+    stream = model.start()
+    stream.feed(np.zeros(10), final=True)
+    with pytest.raises(ValueError, match="has ended"):
+        stream.feed(np.zeros(10))
+    broken = pack(asr)
+    broken.arrays["encoder.0.0.bias"][:] = np.nan
+    broken.arrays["encoder.0.1.bias"][:] = np.nan
+    with pytest.raises(ValueError, match="encoded frames have NaN"):
+        Recogniser(broken).transcribe(speech(0.2))
+
+
+def test_a_router_that_is_not_known(asr):
+    class Own(FixedRouting):
+        pass
+
+    asr.mods.encoder.router = Own(2)
+    with pytest.raises(ValueError, match="no router of the kind Own"):
+        pack(asr)
+
+
+def test_pytorch_is_not_needed():
+    code = (
+        "import sys, speechbrain_amnet.runtime.recogniser\n"
+        "print([m for m in ('torch', 'speechbrain') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_real_speech(asr, an4):
+    import soundfile
+
+    for path in sorted((an4 / "test").rglob("*.flac"))[:3]:
+        same(asr, soundfile.read(path, dtype="float32")[0], [640])
+
+
+def test_three_branches_of_each_form(asr, tiny):
+    """Input and recurrent matrices of different forms, too."""
+    from functools import partial
+
+    from speechbrain_amnet import Dense, LowRank
+
+    def mixed(rows, columns):
+        """Dense for the recurrent matrix, thin for the input."""
+        thin = columns == 320
+        return LowRank(rows, columns, 30) if thin else Dense(rows, columns)
+
+    old = asr.mods.encoder
+    asr.mods.encoder = AmortizedEncoder(
+        320,
+        old.hidden_size,
+        2,
+        [Dense, mixed, partial(LowRank, rank=3)],
+        RandomRouting([0.3, 0.3, 0.4]),
+    ).eval()
+    with torch.no_grad():
+        for weight in asr.mods.encoder.parameters():
+            weight.mul_(4)
+    frames = same(asr, speech(1.1), [800])
+    assert {frame.branch for frame in frames} == {0, 1, 2}
