@@ -25,6 +25,8 @@ _HOMES = {
     "RandomRouting": "arbitrator",
     "SafeCheckpointer": "checkpoints",
     "Schedule": "schedules",
+    "Skip": "weights",
+    "Sparse": "weights",
     "StreamingFeatures": "features",
     "TransducerLoss": "transducer",
 }

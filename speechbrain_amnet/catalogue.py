@@ -126,6 +126,7 @@ form: !new:speechbrain_amnet.LowRank
     rows: 128
     columns: 320
     rank: 32
+    energy: null  # or the share of the squared singular values to keep
 """,
     "Predictor": """
 predictor: !new:speechbrain_amnet.Predictor
@@ -154,6 +155,24 @@ checkpointer: !new:speechbrain_amnet.SafeCheckpointer
 temperature: !new:speechbrain_amnet.Schedule
     points: [[0.4, 1], [0.8, 100]]  # share of the training, value
     interpolation: geometric
+""",
+    "Skip": """
+branches:
+    - !name:speechbrain_amnet.Dense
+    - !name:speechbrain_amnet.LowRank {rank: 32}
+    - !name:speechbrain_amnet.Skip  # carries the state on
+form: !new:speechbrain_amnet.Skip
+    rows: 128
+    columns: 320
+""",
+    "Sparse": """
+branches:
+    - !name:speechbrain_amnet.Sparse {density: 0.1}
+form: !new:speechbrain_amnet.Sparse
+    rows: 128
+    columns: 320
+    density: 0.1
+    block: 16  # rows that are kept or lost together
 """,
     "StreamingFeatures": """
 features: !new:speechbrain_amnet.StreamingFeatures

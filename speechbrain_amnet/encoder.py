@@ -13,8 +13,9 @@ from torch import nn
 from .arbitrator import FixedRouting, Router, Routing
 from .device import Device
 from .frames import frame_mask
+from .pruning import prune
 from .recurrence import chosen_lstm, mixed_lstm
-from .weights import WeightForm
+from .weights import Sparse, WeightForm
 
 
 class BranchedLayer(nn.Module):
@@ -269,6 +270,29 @@ class AmortizedEncoder(nn.Module):
             for layer in self.layers:
                 for k in range(1, self.router.branches):
                     layer.start_from(0, k)
+
+    def prune(self, share: float, scope: str = "matrix") -> None:
+        """Prune the branches of sparse matrices; nothing if there are none.
+
+        Arguments
+        ---------
+        share : float
+            Of the way from all entries to the matrices' density, 0 to 1.
+        scope : str
+            "matrix", or "all" for the matrices of a branch together; see
+            `pruning.prune`.
+        """
+        for k in range(self.router.branches):
+            forms = [
+                part[k]
+                for layer in self.layers
+                for part in (layer.input, layer.recurrent)
+            ]
+            prune(
+                [form for form in forms if isinstance(form, Sparse)],
+                share,
+                scope,
+            )
 
     def route(
         self,

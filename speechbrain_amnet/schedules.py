@@ -29,7 +29,8 @@ class Schedule:
         Share of the training (0 to 1, rising) and value.
     interpolation : str
         Between the points: "linear", "geometric" (for values above 0, such
-        as a temperature) or "cosine".
+        as a temperature), "cosine", or "cubic" (fast at first, slow at the
+        end).
 
     Raises
     ------
@@ -60,10 +61,10 @@ class Schedule:
             raise ValueError(
                 f"Schedule: shares must be within 0 to 1, got {shares}."
             )
-        if interpolation not in ("linear", "geometric", "cosine"):
+        if interpolation not in ("linear", "geometric", "cosine", "cubic"):
             raise ValueError(
-                "Schedule: interpolation must be linear, geometric or "
-                f"cosine, got {interpolation!r}."
+                "Schedule: interpolation must be linear, geometric, cosine or "
+                f"cubic, got {interpolation!r}."
             )
         if interpolation == "geometric" and min(values) <= 0:
             raise ValueError(
@@ -88,6 +89,8 @@ class Schedule:
             return a * (b / a) ** x
         if self.interpolation == "cosine":
             x = (1 - math.cos(math.pi * x)) / 2
+        if self.interpolation == "cubic":
+            x = 1 - (1 - x) ** 3
         return a + (b - a) * x
 
     def update(self, done: float) -> float:

@@ -114,13 +114,19 @@ class LowRank(WeightForm):
         Size of the output.
     columns : int
         Size of the input.
-    rank : int
-        Columns of the left factor, rows of the right one.
+    rank : int, optional
+        Columns of the left factor, rows of the right one. With `energy` the
+        most that there may be; by default as many as make it no dearer than
+        the dense matrix.
+    energy : float, optional
+        When the form takes on a trained matrix (`copy_from`): the smallest
+        rank that keeps this share of the squared singular values.
 
     Raises
     ------
     ValueError
-        If the rank is below 1, or above what the matrix can have.
+        If neither is given, the rank is below 1 or above what the matrix can
+        have, or the energy is not above 0 and at most 1.
 
     Example
     -------
@@ -129,24 +135,52 @@ class LowRank(WeightForm):
     torch.Size([3, 64])
     >>> form.flops
     768
+    >>> form = LowRank(64, 32, energy=0.9)
+    >>> form.copy_from(torch.outer(torch.ones(64), torch.ones(32)))
+    >>> form.rank
+    1
     """
 
-    def __init__(self, rows: int, columns: int, rank: int):
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        rank: int | None = None,
+        energy: float | None = None,
+    ):
         super().__init__(rows, columns)
+        if energy is not None and not 0 < energy <= 1:
+            raise ValueError(
+                f"LowRank: energy must be above 0 and at most 1, got {energy}."
+            )
+        if rank is None:
+            if energy is None:
+                raise ValueError("LowRank: give rank, energy, or both.")
+            rank = max(1, rows * columns // (rows + columns))
         if not 1 <= rank <= min(rows, columns):
             raise ValueError(
-                f"rank: expected 1 to {min(rows, columns)} for a "
+                f"LowRank: rank must be 1 to {min(rows, columns)} for a "
                 f"{rows} x {columns} matrix, got {rank}."
             )
-        self.rank = rank
+        self.energy = energy
         # The product's entries get the variance of a dense matrix's.
         bound = (9 / (columns * rank)) ** 0.25 / 3**0.25
         self.left = _uniform(rows, rank, bound)
         self.right = _uniform(rank, columns, bound)
+        if energy is not None:
+            # A float, as checkpoint averaging divides whatever it finds.
+            self.register_buffer("kept", torch.tensor(float(rank)))
+
+    @property
+    def rank(self) -> int:
+        """Columns of the left factor, as it is used."""
+        return self.left.shape[1] if self.energy is None else int(self.kept)
 
     def factors(self) -> tuple[torch.Tensor, ...]:
         """The left and the right factor."""
-        return self.left, self.right
+        if self.energy is None:
+            return self.left, self.right
+        return self.left[:, : self.rank], self.right[: self.rank]
 
     @property
     def flops(self) -> int:
@@ -160,9 +194,148 @@ class LowRank(WeightForm):
         The singular values are shared evenly between the two factors.
         """
         u, s, v = torch.linalg.svd(matrix.float(), full_matrices=False)
+        if self.energy is not None:
+            share = s.square().cumsum(0) / s.square().sum()
+            enough = int((share < self.energy * (1 - 1e-6)).sum()) + 1
+            self.kept.fill_(min(enough, self.left.shape[1]))
         root = s[: self.rank].sqrt()
-        self.left.copy_(u[:, : self.rank] * root)
-        self.right.copy_(root[:, None] * v[: self.rank])
+        self.left[:, : self.rank] = u[:, : self.rank] * root
+        self.right[: self.rank] = root[:, None] * v[: self.rank]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}"
+
+
+class Sparse(WeightForm):
+    """A matrix of which few entries are kept, ``2 * kept`` FLOPs.
+
+    Starts dense; `pruning.prune` takes its smallest entries away, step by
+    step, while it learns. What is gone stays gone, the rest trains on.
+
+    Arguments
+    ---------
+    rows : int
+        Size of the output.
+    columns : int
+        Size of the input.
+    density : float
+        Share of the entries that is left in the end.
+    block : int
+        Rows that are kept or lost together, column by column.
+
+    Raises
+    ------
+    ValueError
+        If the density is not above 0 and at most 1, or the rows are no whole
+        number of blocks.
+
+    Example
+    -------
+    >>> form = Sparse(64, 32, density=0.1)
+    >>> form.flops  # what is planned; in evaluation what there is
+    410
+    >>> form.eval().flops
+    4096
+    >>> form.keep(205)
+    >>> form.flops
+    410
+    """
+
+    def __init__(self, rows: int, columns: int, density: float, block: int = 1):
+        super().__init__(rows, columns)
+        if not 0 < density <= 1:
+            raise ValueError(
+                f"Sparse: density must be above 0 and at most 1, got {density}."
+            )
+        if block < 1 or rows % block:
+            raise ValueError(
+                f"Sparse: block must divide the matrix's {rows} rows, got "
+                f"{block}."
+            )
+        self.density, self.block = density, block
+        self.weight = _uniform(rows, columns, 1 / math.sqrt(columns))
+        # Floats, as checkpoint averaging divides whatever it finds.
+        self.register_buffer("mask", torch.ones(rows, columns))
+        self.register_buffer("budget", torch.tensor(0.0))
+        self.register_buffer("kept", torch.tensor(float(rows * columns)))
+        budget = block * max(1, round(density * rows * columns / block))
+        self.budget.fill_(budget)
+
+    def factors(self) -> tuple[torch.Tensor, ...]:
+        """The matrix, with zeros where it was pruned."""
+        return (self.weight * self.mask,)
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of one product with a vector.
+
+        In training those that are planned, so that the routing is learnt for
+        the costs that it will meet; in evaluation those that there are.
+        """
+        return 2 * int(self.budget if self.training else self.kept)
+
+    @torch.no_grad()
+    def copy_from(self, matrix: torch.Tensor) -> None:
+        """Copy a dense ``[rows, columns]`` matrix, and keep all of it."""
+        self.weight.copy_(matrix)
+        self.mask.fill_(1)
+        self.kept.fill_(matrix.numel())
+
+    @torch.no_grad()
+    def scores(self) -> torch.Tensor:
+        """What each entry or block is worth: its root mean square."""
+        squares = (self.weight * self.mask).float().square()
+        return squares.unflatten(0, (-1, self.block)).mean(1).sqrt()
+
+    @torch.no_grad()
+    def keep(self, count: int) -> None:
+        """Keep as many entries, those of the highest `scores`."""
+        scores = self.scores().flatten()
+        best = scores.topk(max(1, count // self.block)).indices
+        kept = torch.zeros_like(scores).index_fill_(0, best, 1)
+        kept = kept.reshape(-1, self.columns)
+        self.mask.mul_(kept.repeat_interleave(self.block, 0))
+        self.kept.copy_(self.mask.sum())
+
+    def extra_repr(self) -> str:
+        return (
+            f"{super().extra_repr()}, density={self.density}, "
+            f"block={self.block}"
+        )
+
+
+class Skip(WeightForm):
+    """A matrix of zeros, for nothing: of a branch that reads nothing.
+
+    Its biases alone say how much of the state is carried on.
+
+    Arguments
+    ---------
+    rows : int
+        Size of the output.
+    columns : int
+        Size of the input.
+
+    Example
+    -------
+    >>> form = Skip(8, 4)
+    >>> form(torch.ones(4)).abs().sum().item(), form.flops
+    (0.0, 0)
+    """
+
+    def __init__(self, rows: int, columns: int):
+        super().__init__(rows, columns)
+        self.register_buffer("left", torch.empty(rows, 0), persistent=False)
+        self.register_buffer("right", torch.empty(0, columns), persistent=False)
+
+    def factors(self) -> tuple[torch.Tensor, ...]:
+        """Two matrices of rank 0."""
+        return self.left, self.right
+
+    @property
+    def flops(self) -> int:
+        """None."""
+        return 0
+
+    def copy_from(self, matrix: torch.Tensor) -> None:
+        """Zeros stay zeros."""

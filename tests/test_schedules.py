@@ -14,6 +14,7 @@ from speechbrain_amnet import Schedule
         ("linear", 50.5, 25.75),
         ("geometric", 10.0, 100**0.25),
         ("cosine", 50.5, 1 + 99 * (1 - math.cos(math.pi / 4)) / 2),
+        ("cubic", 1 + 99 * 7 / 8, 1 + 99 * 37 / 64),
     ],
 )
 def test_interpolation_between_two_points(interpolation, half, quarter):
@@ -24,7 +25,9 @@ def test_interpolation_between_two_points(interpolation, half, quarter):
     assert [schedule(x) for x in (0.0, 0.2, 0.6, 1.0)] == [1, 1, 100, 100]
 
 
-@pytest.mark.parametrize("interpolation", ["linear", "geometric", "cosine"])
+@pytest.mark.parametrize(
+    "interpolation", ["linear", "geometric", "cosine", "cubic"]
+)
 def test_every_point_is_met(interpolation):
     points = [[0.0, 0.5], [0.3, 4], [0.31, 2], [1.0, 8]]
     schedule = Schedule(points, interpolation)
@@ -68,7 +71,7 @@ def test_the_value_is_in_the_checkpoint(tmp_path):
         ([[0.6, 1], [0.5, 2]], "linear", r"must rise, got \[0.6, 0.5\]"),
         ([[-0.1, 1]], "linear", r"0 to 1, got \[-0.1\]"),
         ([[0.1, 1], [2, 1]], "linear", r"0 to 1, got \[0.1, 2.0\]"),
-        ([[0.1, 1]], "cubic", "got 'cubic'"),
+        ([[0.1, 1]], "quintic", "got 'quintic'"),
         ([[0.1, 0], [1, 1]], "geometric", r"above 0, got \[0.0, 1.0\]"),
     ],
 )

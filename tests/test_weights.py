@@ -84,3 +84,35 @@ def test_a_rank_that_the_matrix_cannot_have_is_named(rank):
 def test_an_empty_matrix_is_refused(make):
     with pytest.raises(ValueError, match="0 x 4"):
         make(0, 4)
+
+
+@pytest.mark.parametrize("energy, rank", [(0.5, 1), (0.9, 2), (1.0, 3)])
+def test_a_rank_by_energy(energy, rank):
+    """Singular values 4, 2, 1: squares 16, 4, 1 of 21."""
+    u, _ = torch.linalg.qr(torch.randn(12, 3))
+    v, _ = torch.linalg.qr(torch.randn(9, 3))
+    matrix = u @ torch.diag(torch.tensor([4.0, 2.0, 1.0])) @ v.t()
+    form = LowRank(12, 9, energy=energy)
+    assert form.flops <= 2 * 12 * 9, "no dearer than dense before it is known"
+    form.copy_from(matrix)
+    assert form.rank == rank and form.flops == 2 * rank * (12 + 9)
+    assert matrix_of(form).shape == (12, 9)
+    torch.testing.assert_close(
+        torch.linalg.matrix_norm(matrix - matrix_of(form)).square(),
+        torch.tensor([5.0, 1.0, 0.0])[rank - 1],
+        rtol=1e-3,
+        atol=1e-4,
+    )
+    again = LowRank(12, 9, energy=energy)
+    again.load_state_dict(form.state_dict())
+    assert again.rank == rank
+    capped = LowRank(12, 9, rank=2, energy=1.0)
+    capped.copy_from(matrix)
+    assert capped.rank == 2
+
+
+def test_rank_or_energy():
+    with pytest.raises(ValueError, match="give rank, energy, or both"):
+        LowRank(6, 4)
+    with pytest.raises(ValueError, match="energy must be above 0 .* got 0"):
+        LowRank(6, 4, energy=0)

@@ -38,6 +38,8 @@ from speechbrain_amnet.tokens import BLANK, train_tokenizer
 
 logger = logging.getLogger("train")
 
+PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
+
 
 class Recogniser(sb.Brain):
     """The transducer, its losses, and what is logged of them."""
@@ -186,6 +188,9 @@ class Recogniser(sb.Brain):
             hparams.encoder.router.temperature.fill_(temperature)
         if not self.routed and done >= hparams.dense_warmup:
             hparams.encoder.start_routing(copy=hparams.dense_warmup > 0)
+        share = hparams.pruning_schedule.update(done)
+        if self.optimizer_step % PRUNE_EVERY == 0:
+            hparams.encoder.prune(share, hparams.pruning_scope)
 
     def on_stage_start(self, stage, epoch):
         """Start the means anew."""

@@ -4,9 +4,11 @@ A layer's gates are ``W x + U h + b``. Both vectors lie side by side, so that
 two dense matrices are one product, and so are two thin left factors.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy.sparse
 
 Factors = Sequence[np.ndarray]
 Product = Callable[[np.ndarray], np.ndarray]
@@ -33,6 +35,23 @@ class Dense:
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """``[columns] -> [rows]``; the next call overwrites the result."""
         return np.dot(self.matrix, z, out=self.out)
+
+
+class Csr:
+    """``[W U] z`` of a matrix with many zeros, row by row.
+
+    Arguments
+    ---------
+    matrix : np.ndarray
+        ``[rows, columns]``
+    """
+
+    def __init__(self, matrix: np.ndarray):
+        self.matrix = scipy.sparse.csr_array(matrix)
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """``[columns] -> [rows]``"""
+        return self.matrix @ z
 
 
 class LowRank:
@@ -102,7 +121,34 @@ def product_of(inputs: Factors, recurrent: Factors) -> Product:
     """
     counts = len(inputs), len(recurrent)
     if counts == (1, 1):
-        return Dense(np.hstack([inputs[0], recurrent[0]]))
+        matrix = np.hstack([inputs[0], recurrent[0]])
+        if np.count_nonzero(matrix) > matrix.size / 2:
+            return Dense(matrix)
+        return fastest([Dense(matrix), Csr(matrix)], matrix.shape[1])
     if counts == (2, 2):
         return LowRank(inputs, recurrent)
     return Sum(inputs, recurrent)
+
+
+def fastest(products: Sequence[Product], columns: int) -> Product:
+    """The product that takes the least time on this machine.
+
+    A processor multiplies a dense matrix so much faster, entry by entry, that
+    zeros pay only where they are nine in ten, and not on every machine.
+
+    Arguments
+    ---------
+    products : sequence of callables
+        That all give the same.
+    columns : int
+        Size of what they multiply.
+    """
+    z, spent = np.ones(columns, "float32"), []
+    for product in products:
+        runs = []
+        for _ in range(15):
+            start = time.perf_counter()
+            product(z)
+            runs.append(time.perf_counter() - start)
+        spent.append(sorted(runs)[len(runs) // 2])
+    return products[spent.index(min(spent))]

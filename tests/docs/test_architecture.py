@@ -92,7 +92,7 @@ def sparse():
     names = {}
     (text,) = (text for language, text in CODE if language == "python")
     exec(compile(text, "docs/architecture.md", "exec"), names)
-    return lambda rows, columns: names["Sparse"](rows, columns, density=0.1)
+    return lambda rows, columns: names["PrunedOnce"](rows, columns, density=0.1)
 
 
 def test_a_new_form_needs_no_change_elsewhere(sparse):

@@ -1,5 +1,6 @@
 """The recipe as a user runs it: whole, killed, on two processes, and wrong."""
 
+import json
 import os
 import resource
 import signal
@@ -261,3 +262,27 @@ def test_full_disk(tones, tmp_path):
     )
     assert "is the disk full?" in one_line(done)
     assert not list((tmp_path / "out" / "save").glob("CKPT*"))
+
+
+def test_sparse_branches_reach_their_density(tones, tmp_path):
+    """Pruned after the dense warm-up, and counted as what is left."""
+    file, out = tmp_path / "sparse.yaml", tmp_path / "out"
+    file.write_text(
+        f"base: {ROOT / 'hparams' / 'amnet.yaml'}\n"
+        "encoder:\n"
+        "    branches:\n"
+        "        - !name:speechbrain_amnet.Dense\n"
+        "        - !name:speechbrain_amnet.Sparse {density: 0.1}\n"
+        "        - !name:speechbrain_amnet.Skip\n"
+        "arbitrator:\n"
+        "    branches: 3\n"
+    )
+    done = run(command(file, tones, out, epochs=12), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    state = torch.load(out / "model" / "encoder.ckpt")
+    masks = {name: mask for name, mask in state.items() if "mask" in name}
+    assert len(masks) == 4
+    for name, mask in masks.items():
+        assert int(mask.sum()) == round(0.1 * mask.numel()), name
+    results = json.loads((out / "results.json").read_text())
+    assert len(results["branch_shares"]) == 3

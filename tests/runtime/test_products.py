@@ -1,5 +1,7 @@
 """A layer's product is that of its matrices, in every form."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,27 @@ def factors(random, rows, columns, rank):
         [(rows, columns)] if rank is None else [(rows, rank), (rank, columns)]
     )
     return [random.standard_normal(s).astype("float32") for s in shapes]
+
+
+def test_a_sparse_matrix_in_either_form():
+    random = np.random.default_rng(0)
+    w, u = factors(random, 12, 7, None) + factors(random, 12, 3, None)
+    w[random.random(w.shape) < 0.8] = 0
+    u[random.random(u.shape) < 0.8] = 0
+    z = random.standard_normal(10).astype("float32")
+    matrix = np.hstack([w, u])
+    for product in (products.product_of([w], [u]), products.Csr(matrix)):
+        assert product(z) == pytest.approx(matrix @ z, rel=1e-5, abs=1e-5)
+
+
+def test_the_fastest_is_taken():
+    def slow(z):
+        time.sleep(1e-3)
+
+    def quick(z):
+        pass
+
+    assert products.fastest([slow, quick, slow], 3) is quick
 
 
 @pytest.mark.parametrize(
