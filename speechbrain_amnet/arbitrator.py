@@ -25,7 +25,8 @@ class Routing(NamedTuple):
     backlog : [batch, frames] seconds, what each frame found on its arrival.
     time : [batch, frames] seconds, what each frame takes to encode.
     flops : [batch, frames], what each frame costs.
-    branch_time : [K] seconds of a frame on each branch.
+    branch_time : [K] seconds of a frame on each branch; [batch, K] where each
+        utterance has a device of its own.
     probabilities : [batch, frames, K], what the router said; the shares
         before they were made hard.
     """
@@ -66,7 +67,12 @@ class Router(nn.Module):
         """FLOPs a frame."""
         return 0
 
-    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+    def prepare(
+        self,
+        features: torch.Tensor,
+        first: int = 0,
+        load: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """What can be done for all frames at once.
 
         Arguments
@@ -75,6 +81,9 @@ class Router(nn.Module):
             ``[batch, frames, size]``
         first : int
             Index of the first of these frames in its utterance.
+        load : torch.Tensor, optional
+            Frame durations that the first branch takes on the device,
+            ``[batch]`` or ``[1]``.
 
         Returns
         -------
@@ -120,7 +129,7 @@ class Router(nn.Module):
         features : torch.Tensor
             ``[batch, frames, size]``
         branch_time : torch.Tensor
-            Seconds of a frame on each branch, ``[K]``.
+            Seconds of a frame on each branch, ``[K]`` or ``[batch, K]``.
         branch_flops : torch.Tensor
             FLOPs of a frame on each branch, ``[K]``.
         frame_duration : float
@@ -140,17 +149,17 @@ class Router(nn.Module):
             What the next frame will find, in seconds, ``[batch]``; without a
             gradient.
         """
-        prepared = self.prepare(features, first).float()
+        times = branch_time.reshape(-1, self.branches)  # [batch or 1, K]
+        load = times[:, 0] / frame_duration
+        prepared = self.prepare(features, first, load).float()
         if backlog is None:
             backlog = prepared.new_zeros(len(features))
         with torch.no_grad():
             said, found, backlog = self._follow(
-                prepared, branch_time, frame_duration, hard, backlog
+                prepared, times, frame_duration, hard, backlog
             )
         if torch.is_grad_enabled() and not hard:
-            said, found = self._learning(
-                prepared, found, branch_time, frame_duration
-            )
+            said, found = self._learning(prepared, found, times, frame_duration)
         shares = said
         if hard:
             shares = nn.functional.one_hot(said.argmax(-1), self.branches)
@@ -158,28 +167,29 @@ class Router(nn.Module):
         routing = Routing(
             shares,
             found,
-            (shares * branch_time).sum(-1),
+            (shares * times[:, None]).sum(-1),
             (shares * branch_flops).sum(-1),
             branch_time,
             said,
         )
         return routing, backlog
 
-    def _follow(self, prepared, branch_time, frame_duration, hard, backlog):
+    def _follow(self, prepared, times, frame_duration, hard, backlog):
         """Frame by frame: shares, the backlog found, and what is left."""
         said, found = [], []
+        each = times.expand(len(prepared), -1)
         for now in prepared.unbind(1):
             share = self.decide(now, backlog / frame_duration)
             said.append(share)
             found.append(backlog)
             if hard:
-                time = branch_time[share.argmax(-1)]
+                time = each.gather(1, share.argmax(-1, keepdim=True))[:, 0]
             else:
-                time = share @ branch_time
+                time = (share * each).sum(-1)
             backlog = next_backlog(backlog, time, frame_duration)
         return torch.stack(said, 1), torch.stack(found, 1), backlog
 
-    def _learning(self, prepared, found, branch_time, frame_duration):
+    def _learning(self, prepared, found, times, frame_duration):
         """The same shares and backlogs, with their gradient.
 
         Once the backlogs are known, all frames can be decided at once. Of the
@@ -187,7 +197,8 @@ class Router(nn.Module):
         one number: autograd over the frames took four times as long.
         """
         leaf = found.detach().requires_grad_()
-        time = self.decide(prepared, leaf / frame_duration) @ branch_time
+        share = self.decide(prepared, leaf / frame_duration)
+        time = (share * times[:, None]).sum(-1)
         if not time.requires_grad:
             return self.decide(prepared, found / frame_duration), found
         (slope,) = torch.autograd.grad(
@@ -227,9 +238,11 @@ class _Backlog(torch.autograd.Function):
 class Arbitrator(Router):
     """A small network on the frame and the backlog.
 
-    ``softmax(temperature * V tanh(W x[t] + w log(1 + b[t])))``, with the
-    backlog ``b`` in frame durations. The product with ``W`` is done for all
-    frames at once; what is left to do frame by frame is tiny.
+    ``softmax(temperature * V tanh(W x[t] + w log(1 + b[t]) + v log r))``, with
+    the backlog ``b`` in frame durations; ``r``, the frame durations that the
+    first branch takes on the device, is read if `use_device` says so. The
+    product with ``W`` is done for all frames at once; what is left to do
+    frame by frame is tiny.
 
     Arguments
     ---------
@@ -241,6 +254,9 @@ class Arbitrator(Router):
         Size of the hidden layer.
     use_backlog : bool
         False shows what the arbitrator is without it (an ablation).
+    use_device : bool
+        Read how fast the device is. One model then serves every device that
+        it was trained for (`Device`'s `train_loads`).
 
     Example
     -------
@@ -256,12 +272,15 @@ class Arbitrator(Router):
         branches: int = 2,
         hidden: int = 16,
         use_backlog: bool = True,
+        use_device: bool = False,
     ):
         super().__init__(branches)
-        self.use_backlog = use_backlog
+        self.use_backlog, self.use_device = use_backlog, use_device
         self.frame = nn.Linear(input_size, hidden)
         self.backlog = nn.Linear(1, hidden, bias=False)
         self.out = nn.Linear(hidden, branches)
+        if use_device:
+            self.device = nn.Linear(1, hidden, bias=False)
         # Starts undecided, so that every branch is heard from.
         nn.init.zeros_(self.out.bias)
         self.register_buffer("temperature", torch.ones(()))
@@ -273,9 +292,22 @@ class Arbitrator(Router):
         inputs = self.frame.in_features + int(self.use_backlog)
         return 2 * hidden * (inputs + self.branches)
 
-    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+    def prepare(
+        self,
+        features: torch.Tensor,
+        first: int = 0,
+        load: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The frame's part of the hidden layer, ``[batch, frames, hidden]``."""
-        return self.frame(features)
+        prepared = self.frame(features)
+        if self.use_device:
+            if load is None:
+                raise ValueError(
+                    "Arbitrator: use_device needs the device's load."
+                )
+            known = load.log().reshape(-1, 1, 1)
+            prepared = prepared + self.device(known.to(features))
+        return prepared
 
     def decide(
         self, prepared: torch.Tensor, backlog: torch.Tensor
@@ -316,7 +348,12 @@ class FixedRouting(Router):
             )
         self.branch = branch
 
-    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+    def prepare(
+        self,
+        features: torch.Tensor,
+        first: int = 0,
+        load: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The shares themselves, ``[batch, frames, K]``."""
         shares = features.new_zeros(*features.shape[:2], self.branches)
         shares[..., self.branch] = 1
@@ -368,7 +405,12 @@ class RandomRouting(Router):
             x = x & 0xFFFFFFFF
         return ((x ^ (x >> 16)) & 0xFFFFFFFF).double() / 2**32
 
-    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+    def prepare(
+        self,
+        features: torch.Tensor,
+        first: int = 0,
+        load: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The shares themselves, one-hot, ``[batch, frames, K]``."""
         batch, frames = features.shape[:2]
         if self.training:
@@ -415,7 +457,12 @@ class EnergyRouting(Router):
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
-    def prepare(self, features: torch.Tensor, first: int = 0) -> torch.Tensor:
+    def prepare(
+        self,
+        features: torch.Tensor,
+        first: int = 0,
+        load: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The shares themselves, one-hot, ``[batch, frames, K]``."""
         energy = features.float().mean(-1)
         if self.training:

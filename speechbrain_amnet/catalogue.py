@@ -63,6 +63,7 @@ router: !new:speechbrain_amnet.Arbitrator
     branches: 2
     hidden: 16
     use_backlog: true
+    use_device: false  # true: one model for devices of any speed
 """,
     "BacklogAwareLoss": """
 routing_loss: !new:speechbrain_amnet.BacklogAwareLoss
@@ -84,6 +85,7 @@ form: !new:speechbrain_amnet.Dense
     "Device": """
 device: !new:speechbrain_amnet.Device
     load: 2  # the dense encoder is twice too slow to keep up
+    train_loads: [0.8, 4]  # in training each utterance has its own
 phone: !new:speechbrain_amnet.Device
     flops_per_second: 650.0e+6
 """,

@@ -24,11 +24,15 @@ class Device:
         durations. At 2 the dense encoder alone is twice too slow to keep up.
     flops_per_second : float, optional
         The same said directly. Give exactly one of the two.
+    train_loads : list of float, optional
+        Lowest and highest load that utterances of a training meet, each one
+        of its own, evenly spread over the logarithm; `load` if not given.
 
     Raises
     ------
     ValueError
-        If not exactly one is given, or it is not above 0.
+        If not exactly one of the first two is given, or a figure is not above
+        0, or the highest load below the lowest.
 
     Example
     -------
@@ -42,6 +46,7 @@ class Device:
         self,
         load: float | None = None,
         flops_per_second: float | None = None,
+        train_loads: list[float] | None = None,
     ):
         if (load is None) == (flops_per_second is None):
             raise ValueError(
@@ -56,7 +61,15 @@ class Device:
                 raise ValueError(
                     f"Device: {name} must be above 0, got {value}."
                 )
+        if train_loads is not None:
+            low, high = train_loads
+            if not 0 < low <= high:
+                raise ValueError(
+                    "Device: train_loads must be two loads above 0, the "
+                    f"lowest first, got {list(train_loads)}."
+                )
         self.load, self.flops_per_second = load, flops_per_second
+        self.train_loads = train_loads
 
     def speed(self, dense_flops: float, frame_duration: float) -> float:
         """FLOPs per second, for an encoder with this dense cost a frame."""

@@ -4,6 +4,7 @@ One routing decision per frame holds for the whole stack. The branches share
 their recurrent state, so a frame may go to any branch whatever came before.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -111,12 +112,15 @@ class EncoderContext:
     backlog : seconds that the next frame will find, ``[batch]``. A live run
         overwrites it with what its clock says.
     first : how many frames came before.
+    device : what the backlog is reckoned for, if not the encoder's
+        `target_device`; may change between chunks, as a phone's that throttles.
     routing : the decisions on the latest chunk.
     """
 
     state: list[tuple[torch.Tensor, torch.Tensor]]
     backlog: torch.Tensor
     first: int = 0
+    device: Device | None = None
     routing: Routing | None = field(default=None, repr=False)
 
 
@@ -246,13 +250,18 @@ class AmortizedEncoder(nn.Module):
             for n in range(len(self.layers))
         )
 
-    def _branch_costs(self, like: torch.Tensor):
+    def _branch_costs(self, like: torch.Tensor, device: Device | None = None):
+        """Seconds ([K], or [batch, K]) and FLOPs ([K]) of a frame."""
+        device = device or self.target_device
         flops = torch.tensor(
             self.branch_flops, dtype=torch.float32, device=like.device
         )
-        time = self.target_device.seconds(
-            flops, self.dense_flops, self.frame_duration
-        )
+        if self.training and device.train_loads:
+            low, high = map(math.log, device.train_loads)
+            drawn = torch.rand(len(like), 1, device=like.device)
+            load = (low + (high - low) * drawn).exp()
+            return load * self.frame_duration * flops / self.dense_flops, flops
+        time = device.seconds(flops, self.dense_flops, self.frame_duration)
         return time, flops
 
     def start_routing(self, copy: bool = True) -> None:
@@ -305,7 +314,7 @@ class AmortizedEncoder(nn.Module):
         router = self.router
         if branch is not None:
             router = FixedRouting(router.branches, branch)
-        time, flops = self._branch_costs(x)
+        time, flops = self._branch_costs(x, context.device if context else None)
         return router.route(
             x,
             time,

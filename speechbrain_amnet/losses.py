@@ -122,8 +122,9 @@ class BacklogAwareLoss(nn.Module):
             Scalars `cost`, `idle`, `end`, `saved` (the share of compute) and
             `total`.
         """
-        slow, fast = routing.branch_time[0], routing.branch_time[-1]
-        faster = (slow - routing.branch_time) / (slow - fast).clamp(min=1e-12)
+        times = routing.branch_time.unsqueeze(-2)  # the same for all frames
+        slow, fast = times[..., :1], times[..., -1:]
+        faster = (slow - times) / (slow - fast).clamp(min=1e-12)
         slack = (1 - routing.backlog / self.significant_backlog).clamp(min=0)
         idle = (routing.shares * faster).sum(-1) * slack
         parts = {

@@ -159,7 +159,7 @@ class LowRank(WeightForm):
             rank = max(1, rows * columns // (rows + columns))
         if not 1 <= rank <= min(rows, columns):
             raise ValueError(
-                f"LowRank: rank must be 1 to {min(rows, columns)} for a "
+                f"rank: expected 1 to {min(rows, columns)} for a "
                 f"{rows} x {columns} matrix, got {rank}."
             )
         self.energy = energy

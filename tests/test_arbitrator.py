@@ -67,6 +67,41 @@ def test_the_backlog_is_read_and_left_out_without():
         assert (router.backlog.weight.grad is None) is not use_backlog
 
 
+def test_the_device_is_read_and_left_out_without():
+    """As log r, r the frame durations of the first branch; at 1 it is 0."""
+    features = torch.randn(1, 1, 5).expand(3, 1, 5)
+    loads = torch.tensor([1.0, 2.0, 4.0])
+    times = loads[:, None] * FRAME * TIMES / TIMES[0]
+    for use_device in (True, False):
+        torch.manual_seed(0)
+        router = Arbitrator(5, use_device=use_device)
+        shares = router.route(features, times, FLOPS, FRAME, False)[0].shares
+        assert len(shares[:, 0, 0].unique()) == (3 if use_device else 1)
+        if use_device:
+            hidden = router.frame(features[0])
+            hidden = hidden + router.device.weight[:, 0] * loads[2].log()
+            expected = router.out(hidden.tanh()).softmax(-1)
+            torch.testing.assert_close(shares[2], expected)
+            with pytest.raises(ValueError, match="needs the device's load"):
+                router.prepare(features)
+
+
+def test_each_utterance_s_device_has_its_own_backlog():
+    loads = torch.tensor([1.0, 2.0, 4.0])
+    times = loads[:, None] * torch.tensor([FRAME, FRAME / 4])
+    features = torch.randn(3, 12, 5)
+    for hard in (True, False):
+        router = undecided()
+        whole, after = router.route(features, times, FLOPS, FRAME, hard)
+        for n in range(3):
+            alone, left = router.route(
+                features[n : n + 1], times[n], FLOPS, FRAME, hard
+            )
+            torch.testing.assert_close(whole.backlog[n], alone.backlog[0])
+            torch.testing.assert_close(whole.time[n], alone.time[0])
+            torch.testing.assert_close(after[n], left[0])
+
+
 def test_the_backlog_is_read_in_frame_durations():
     router = undecided()
     prepared = router.prepare(torch.randn(2, 1, 5))
@@ -87,18 +122,27 @@ def test_the_gradient_of_a_late_backlog_reaches_early_shares():
 
 @pytest.mark.parametrize("branches", [2, 3])
 @pytest.mark.parametrize("use_backlog", [True, False])
-def test_gradient_is_that_of_autograd_over_the_frames(branches, use_backlog):
-    router = Arbitrator(5, branches, use_backlog=use_backlog)
+@pytest.mark.parametrize("own_devices", [True, False])
+def test_gradient_is_that_of_autograd_over_the_frames(
+    branches, use_backlog, own_devices
+):
+    router = Arbitrator(
+        5, branches, use_backlog=use_backlog, use_device=own_devices
+    )
     torch.nn.init.normal_(router.backlog.weight, std=2)
     torch.nn.init.normal_(router.out.weight, std=2)
     times = torch.tensor([0.09, 0.05, 0.01][:branches])
+    flops, load = times, None
+    if own_devices:
+        times = torch.tensor([[1.0], [0.6], [1.7]]) * times
+        load = times[:, 0] / FRAME
     features = torch.randn(3, 30, 5, requires_grad=True)
     start = torch.tensor([0.0, 0.1, 0.3])
     routing, after = router.route(
-        features, times, times, FRAME, hard=False, backlog=start
+        features, times, flops, FRAME, hard=False, backlog=start
     )
     shares, found, backlog = [], [], start
-    for now in router.prepare(features).unbind(1):
+    for now in router.prepare(features, load=load).unbind(1):
         found.append(backlog)
         shares.append(router.decide(now, backlog / FRAME))
         time = (shares[-1] * times).sum(-1)

@@ -326,3 +326,18 @@ def test_features_of_another_shape_are_named(shape):
         with pytest.raises(ValueError, match=r"frames, 10\]") as error:
             run(x)
         assert f"got {list(shape)}" in str(error.value)
+
+
+def test_utterances_of_a_training_meet_devices_of_their_own():
+    device = Device(load=2.0, train_loads=[1.0, 4.0])
+    encoder = AmortizedEncoder(
+        4, 3, 1, [Dense], target_device=device, frame_duration=0.04
+    )
+    x = torch.zeros(2000, 1, 4)
+    _, routing = encoder(x)
+    loads = routing.time[:, 0] / 0.04
+    assert 1.0 <= loads.min() < 1.01 and 3.96 < loads.max() <= 4.0
+    # Evenly over the logarithm: half of them below the geometric mean.
+    assert 0.45 < (loads < 2.0).float().mean() < 0.55
+    _, routing = encoder.eval()(x)
+    assert (routing.time / 0.04).allclose(torch.tensor(2.0))

@@ -158,7 +158,7 @@ def test_which_branch_a_part_pulls_to(part, faster):
 class Given(Router):
     """Shares that are known beforehand."""
 
-    def prepare(self, features, first=0):
+    def prepare(self, features, first=0, load=None):
         return features
 
 

@@ -112,6 +112,8 @@ def router_of(router: Router):
         }
         if router.use_backlog:
             arrays["backlog"] = router.backlog.weight[:, 0]
+        if router.use_device:
+            arrays["device"] = router.device.weight[:, 0]
         return {"kind": "arbitrator"}, arrays
     if kind is FixedRouting:
         return {"kind": "fixed", "branch": router.branch}, {}

@@ -53,10 +53,10 @@ class Recogniser:
         self.dense_flops = config["dense_flops"]
         self.device = device or Device(**packed.config["device"])
 
-    def branch_seconds(self) -> list[float]:
-        """Seconds of a frame on each branch, as the device reckons them."""
+    def branch_seconds(self, device: Device) -> list[float]:
+        """Seconds of a frame on each branch, as a device reckons them."""
         return [
-            self.device.seconds(flops, self.dense_flops, self.frame_duration)
+            device.seconds(flops, self.dense_flops, self.frame_duration)
             for flops in self.branch_flops
         ]
 
@@ -105,10 +105,21 @@ class Stream:
         self.search = SearchState(recogniser.search)
         self.text = TextStream(recogniser.pieces)
         self.samples = np.zeros(recogniser.features.overlap, "float32")
-        self.branch_seconds = recogniser.branch_seconds()
+        self.device = recogniser.device
         self.backlog = 0.0
         self.index = 0
         self.ended = False
+
+    @property
+    def device(self) -> Device:
+        """What backlogs are reckoned for; may change in mid-stream."""
+        return self._device
+
+    @device.setter
+    def device(self, device: Device) -> None:
+        self._device = device
+        self.branch_seconds = self.recogniser.branch_seconds(device)
+        self.load = self.branch_seconds[0] / self.recogniser.frame_duration
 
     def feed(self, samples: np.ndarray, final: bool = False) -> list[Frame]:
         """Read the next samples and encode the frames that they complete.
@@ -159,7 +170,7 @@ class Stream:
         if self.clock is not None:
             backlog = self.clock(self.index)
         branch = model.router.choose(
-            features, backlog / model.frame_duration, self.index
+            features, backlog / model.frame_duration, self.index, self.load
         )
         encoded = model.encoder.step(features, branch, self.cells)
         tokens = self.search.step(encoded)

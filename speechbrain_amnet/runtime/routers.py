@@ -20,10 +20,12 @@ class Arbitrator:
         arrays = packed.part("router")
         self.frame = np.asfortranarray(arrays["frame"])
         self.bias = arrays["bias"]
-        self.backlog = arrays.get("backlog")
+        self.backlog, self.device = arrays.get("backlog"), arrays.get("device")
         self.out, self.out_bias = arrays["out"], arrays["out_bias"]
 
-    def choose(self, frame: np.ndarray, backlog: float, index: int) -> int:
+    def choose(
+        self, frame: np.ndarray, backlog: float, index: int, load: float
+    ) -> int:
         """The branch of a frame.
 
         Arguments
@@ -34,11 +36,15 @@ class Arbitrator:
             In frame durations.
         index : int
             Of the frame in its stream.
+        load : float
+            Frame durations that the first branch takes on the device.
         """
         hidden = self.frame @ frame
         hidden += self.bias
         if self.backlog is not None:
             hidden += np.float32(math.log1p(backlog)) * self.backlog
+        if self.device is not None:
+            hidden += np.float32(math.log(load)) * self.device
         np.tanh(hidden, out=hidden)
         return int((self.out @ hidden + self.out_bias).argmax())
 
@@ -49,7 +55,9 @@ class Fixed:
     def __init__(self, packed: Packed):
         self.branch = packed.config["router"]["branch"]
 
-    def choose(self, frame: np.ndarray, backlog: float, index: int) -> int:
+    def choose(
+        self, frame: np.ndarray, backlog: float, index: int, load: float
+    ) -> int:
         """The branch of a frame; see `Arbitrator.choose`."""
         return self.branch
 
@@ -61,7 +69,9 @@ class Random:
         config = packed.config["router"]
         self.edges, self.seed = config["edges"], config["seed"]
 
-    def choose(self, frame: np.ndarray, backlog: float, index: int) -> int:
+    def choose(
+        self, frame: np.ndarray, backlog: float, index: int, load: float
+    ) -> int:
         """The branch of a frame; see `Arbitrator.choose`."""
         x = ((index + 1) * 0x9E3779B1 + self.seed * 0x85EBCA6B) % 2**32
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
@@ -77,7 +87,9 @@ class Energy:
         self.threshold = packed.config["router"]["threshold"]
         self.last = packed.config["encoder"]["branches"] - 1
 
-    def choose(self, frame: np.ndarray, backlog: float, index: int) -> int:
+    def choose(
+        self, frame: np.ndarray, backlog: float, index: int, load: float
+    ) -> int:
         """The branch of a frame; see `Arbitrator.choose`."""
         return 0 if frame.mean() > self.threshold else self.last
 

@@ -37,7 +37,10 @@ def test_a_router_without_learning_rate_stays(monkeypatch):
     brain.hparams = SimpleNamespace(
         learning_rate=0.1,
         dense_warmup=0.0,
-        encoder=SimpleNamespace(router=router, routed=torch.ones(())),
+        encoder=SimpleNamespace(
+            router=router, routed=torch.ones(()), prune=lambda *_: None
+        ),
+        pruning_scope="matrix",
         **{
             f"{name}_schedule": SimpleNamespace(update=lambda _, v=value: v)
             for name, value in (
@@ -45,6 +48,7 @@ def test_a_router_without_learning_rate_stays(monkeypatch):
                 ("routing_weight", 1.0),
                 ("temperature", 20.0),
                 ("router_lr", 0.0),
+                ("pruning", 0.0),
             )
         },
     )

@@ -9,6 +9,7 @@ import torch
 
 from speechbrain_amnet import (
     AmortizedEncoder,
+    Arbitrator,
     Device,
     EnergyRouting,
     FixedRouting,
@@ -74,6 +75,37 @@ def test_any_router(asr, router):
 def test_an_arbitrator_that_does_not_read_the_backlog(asr):
     asr.mods.encoder.router.use_backlog = False
     same(asr, speech(1.1), [800])
+
+
+def test_a_device_that_the_arbitrator_reads_and_that_throttles(asr):
+    """The frames after the change are those of a stream that goes on so."""
+    encoder = asr.mods.encoder
+    old, encoder.router = encoder.router, Arbitrator(320, use_device=True)
+    encoder.router.load_state_dict(old.state_dict(), strict=False)
+    with torch.no_grad():
+        encoder.router.device.weight.mul_(3)
+    encoder.router.eval()
+    same(asr, speech(1.1), [800])
+
+    samples = speech(2.0)
+    stream = Recogniser(pack(asr)).start()
+    frames = stream.feed(samples[:16000])
+    stream.device = Device(load=6.0)
+    frames += stream.feed(samples[16000:])
+    context = asr.make_streaming_context()
+    branches, backlogs = [], []
+    wavs = torch.from_numpy(samples)[None]
+    for part in wavs.split(16000, 1):
+        asr.transcribe_chunk(context, part)
+        routing = context.encoder_context.routing
+        branches += routing.choice[0].tolist()
+        backlogs += routing.backlog[0].tolist()
+        context.encoder_context.device = Device(load=6.0)
+    assert [frame.branch for frame in frames] == branches
+    assert [frame.backlog for frame in frames] == pytest.approx(backlogs)
+    unchanged = Recogniser(pack(asr)).start().feed(samples)
+    assert [f.branch for f in frames[:25]] == [f.branch for f in unchanged[:25]]
+    assert frames[25:] != unchanged[25:]
 
 
 def test_the_state_of_the_encoder(asr):
