@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from speechbrain_amnet.commands import (
+    bench,
     corpus,
     cp,
     demo,
@@ -33,6 +34,7 @@ COMMANDS = (
     table,
     plot,
     pack,
+    bench,
     demo,
 )
 

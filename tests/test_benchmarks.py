@@ -8,8 +8,18 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("name", ["training_step", "streaming_frame"])
-def test_the_last_line_is_the_ratio(root, name):
+RIVALS = ("nn.LSTM", "K=1", "K=2")
+
+
+@pytest.mark.parametrize(
+    "name, contenders",
+    [
+        ("training_step", RIVALS),
+        ("streaming_frame", RIVALS),
+        ("runtime_frame", ("dense", "rank 2", "sparse 0.1")),
+    ],
+)
+def test_the_last_line_is_the_ratio(root, name, contenders):
     done = subprocess.run(
         [sys.executable, root / "benchmarks" / f"{name}.py", "--quick"],
         capture_output=True,
@@ -19,5 +29,5 @@ def test_the_last_line_is_the_ratio(root, name):
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"ratio: \d+\.\d\d", last), done.stdout
-    for contender in ("nn.LSTM", "K=1", "K=2"):
+    for contender in contenders:
         assert f"\n{contender}" in done.stdout

@@ -14,13 +14,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "transcribe", help="stream recordings through a trained model"
     )
-    parser.add_argument(
-        "folder",
-        metavar="MODEL",
-        type=Path,
-        help="the output folder of a training, the model folder in it, or "
-        "what `amnet pack` wrote",
-    )
+    add_runtime(parser)
     parser.add_argument(
         "wavs", metavar="WAV", nargs="+", type=Path, help="recordings"
     )
@@ -39,6 +33,17 @@ def add(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """MODEL: what the runtime streams with."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="the output folder of a training, the model folder in it, or "
+        "what `amnet pack` wrote",
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Prints words as they come, and what they cost."""
     # Before NumPy is loaded: more threads are slower for one frame.
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.text import branch_names, on_device
     from speechbrain_amnet.runtime.audio import read_audio
 
-    model = find_model(args.folder, args.load)
+    model = find_model(args.model, args.load)
     rate, names = model.features.sample_rate, branch_names(model.branches)
     size = round(rate * args.chunk_ms / 1000)
     if size < 1:

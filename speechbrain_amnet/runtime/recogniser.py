@@ -60,7 +60,11 @@ class Recogniser:
             for flops in self.branch_flops
         ]
 
-    def start(self, clock: Callable[[int], float] | None = None) -> "Stream":
+    def start(
+        self,
+        clock: Callable[[int], float] | None = None,
+        encoded: Callable[[], None] | None = None,
+    ) -> "Stream":
         """A new stream.
 
         Arguments
@@ -69,8 +73,10 @@ class Recogniser:
             What tells the backlog in seconds that the frame of an index finds
             when it is about to be encoded; reckoned for the device if not
             given.
+        encoded : callable, optional
+            Called when a frame has been encoded, before it is searched.
         """
-        return Stream(self, clock)
+        return Stream(self, clock, encoded)
 
     def transcribe(self, samples: np.ndarray) -> str:
         """The words of a whole recording.
@@ -90,7 +96,7 @@ class Stream:
     ---------
     recogniser : Recogniser
         The model.
-    clock : callable, optional
+    clock, encoded : callable, optional
         See `Recogniser.start`.
     """
 
@@ -98,9 +104,10 @@ class Stream:
         self,
         recogniser: Recogniser,
         clock: Callable[[int], float] | None = None,
+        encoded: Callable[[], None] | None = None,
     ):
         self.recogniser = recogniser
-        self.clock = clock
+        self.clock, self.encoded = clock, encoded
         self.cells = recogniser.encoder.start()
         self.search = SearchState(recogniser.search)
         self.text = TextStream(recogniser.pieces)
@@ -173,6 +180,8 @@ class Stream:
             features, backlog / model.frame_duration, self.index, self.load
         )
         encoded = model.encoder.step(features, branch, self.cells)
+        if self.encoded is not None:
+            self.encoded()
         tokens = self.search.step(encoded)
         self.backlog = next_backlog(
             backlog, self.branch_seconds[branch], model.frame_duration

@@ -1,0 +1,99 @@
+"""`amnet bench`: a model on the clock, beside what was reckoned."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from speechbrain_amnet.commands.transcribe import add_runtime, find_model
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet bench`."""
+    parser = subparsers.add_parser(
+        "bench", help="measure a model on the clock, live"
+    )
+    add_runtime(parser)
+    parser.add_argument(
+        "wavs", metavar="WAV", nargs="+", type=Path, help="recordings"
+    )
+    parser.add_argument(
+        "--load",
+        type=float,
+        help="hold this machine back until a dense frame takes so many frame "
+        "durations (default: as fast as it is)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measures the branches, then plays the recordings in real time."""
+    # Before NumPy is loaded: more threads are slower for one frame.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import numpy as np
+    from tqdm import tqdm
+
+    from speechbrain_amnet.report.text import branch_names
+    from speechbrain_amnet.runtime import live
+    from speechbrain_amnet.runtime.audio import read_audio
+    from speechbrain_amnet.runtime.measure import peak_memory_mb
+
+    idle = peak_memory_mb()
+    model = find_model(args.model)
+    rate, duration = model.features.sample_rate, model.frame_duration
+    recordings = [read_audio(wav, rate) for wav in args.wavs]
+    # In real time: a few of the shortest are enough.
+    few = sorted(recordings, key=len)[: 1 + len(recordings) // 4]
+    seconds = live.branch_seconds(model, few)
+    slowdown = 1.0
+    if args.load is not None:
+        slowdown = args.load * duration / seconds[0]
+        if slowdown < 1:
+            raise ValueError(
+                f"--load {args.load:g}: a dense frame takes "
+                f"{seconds[0] / duration:.2f} frame durations here already"
+            )
+    print(f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}")
+    for name, flops, second in zip(
+        branch_names(model.branches), model.branch_flops, seconds
+    ):
+        print(
+            f"{name:14} {flops / 1e6:8.3f} {1000 * second:11.3f} "
+            f"{1000 * second * slowdown:10.3f}"
+        )
+    if model.branches > 1:
+        print(
+            f"The last branch computes {flops / model.branch_flops[0]:.2f} of "
+            f"the first one's FLOPs in {second / seconds[0]:.2f} of its time."
+        )
+    held = [slowdown * second for second in seconds]
+    runs = [
+        live.run_live(model, samples, slowdown)
+        for samples in tqdm(recordings, desc="live", unit="recording")
+    ]
+    simulated = [live.simulate(model, samples, held) for samples in recordings]
+    took = np.concatenate([run.took for run in runs])
+    words = [run.first_word for run in runs if run.first_word is not None]
+    audio = sum(map(len, recordings)) / rate
+    if "torch" not in sys.modules:  # which takes a hundred times as much
+        print(f"peak memory  {peak_memory_mb() - idle:8.1f} MB")
+    print(
+        f"first word   {np.mean(words or [np.nan]):8.2f} s after the start\n"
+        f"encoding     {100 * took.sum() / audio:8.1f} % of the time\n"
+        f"{'latency, ms':12} {'mean':>8} {'p50':>8} {'p90':>8} {'max':>8}"
+    )
+    for name, waits in (
+        ("measured", [run.latency for run in runs]),
+        ("reckoned", simulated),
+    ):
+        ms = 1000 * np.array(waits)
+        figures = (ms.mean(), *np.percentile(ms, [50, 90]), ms.max())
+        print(f"{name:12}" + "".join(f" {figure:8.1f}" for figure in figures))
+    measured = 1000 * np.mean([run.latency for run in runs])
+    print(
+        f"{audio:.1f} s of audio, {len(runs)} recordings: encoded "
+        f"{measured:.1f} ms after the last sample, reckoned "
+        f"{1000 * np.mean(simulated):.1f} ms, with a dense frame taking "
+        f"{held[0] / duration:.2f} frame durations."
+    )

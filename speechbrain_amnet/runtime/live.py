@@ -1,0 +1,189 @@
+"""Streams on the clock: the real backlog drives the arbitrator.
+
+Audio comes as a microphone gives it, a frame every frame duration; what a frame
+finds waiting is what the clock says. A machine that is faster than the device
+in question is held back: after routing and encoding a frame it waits until
+these have taken `slowdown` times as long.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from speechbrain_amnet.runtime.recogniser import Frame, Recogniser
+
+
+class Live(NamedTuple):
+    """What a live stream was like; times in seconds.
+
+    frames : what happened to each, with the backlog that it really found.
+    took : [frames], what routing and encoding each took, held back.
+    latency : from the end of the last frame's audio until its words were there.
+    first_word : from the start of the audio to the first text; None if there
+        was none.
+    """
+
+    frames: list[Frame]
+    took: list[float]
+    latency: float
+    first_word: float | None
+
+
+class LiveStream:
+    """A stream that arrives in real time.
+
+    Arguments
+    ---------
+    recogniser : Recogniser
+        The model.
+    slowdown : float
+        How many times as long a frame is to take.
+    clock : callable
+        Tells the time in seconds.
+    sleep : callable
+        Waits so many seconds.
+    worked : callable
+        Tells the seconds that this thread has computed, which are what is
+        slowed down: what other programs take of this machine is not.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        slowdown: float = 1.0,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+        worked: Callable[[], float] = time.thread_time,
+    ):
+        if not slowdown >= 1:
+            raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
+        self.slowdown, self.clock, self.worked = slowdown, clock, worked
+        self.sleep = sleep
+        self.duration = recogniser.frame_duration
+        self.stream = recogniser.start(self.begin, self.end)
+        self.took: list[float] = []
+        self.start = clock()
+
+    def arrival(self, index: int) -> float:
+        """When a frame has been spoken."""
+        return self.start + (index + 1) * self.duration
+
+    def begin(self, index: int) -> float:
+        """A frame is about to be routed; the backlog that it finds."""
+        self.begun, self.before = self.clock(), self.worked()
+        return max(0.0, self.begun - self.arrival(index))
+
+    def end(self) -> None:
+        """The frame is encoded: wait until that has taken long enough."""
+        work = self.worked() - self.before
+        self.wait(self.begun + self.slowdown * work)
+        self.took.append(self.clock() - self.begun)
+
+    def wait(self, until: float) -> None:
+        """Wait for a moment; the last of it awake, as sleep is coarse."""
+        while (left := until - self.clock()) > 0:
+            self.sleep(max(0.0, left - 0.002))
+
+
+def run_live(
+    recogniser: Recogniser, samples: np.ndarray, slowdown: float = 1.0, **clocks
+) -> Live:
+    """Play a recording to a recogniser, in real time.
+
+    Arguments
+    ---------
+    recogniser : Recogniser
+        The model.
+    samples : np.ndarray
+        ``[samples]`` in -1 to 1. Its last frame comes whole.
+    slowdown : float
+        How many times as long a frame is to take.
+    **clocks
+        See `LiveStream`.
+
+    Returns
+    -------
+    Live
+
+    Raises
+    ------
+    ValueError
+        If the slowdown is below 1.
+    """
+    size = recogniser.features.frame_samples
+    count = -(-len(samples) // size)
+    live = LiveStream(recogniser, slowdown, **clocks)
+    frames, first_word = [], None
+    for n in range(count):
+        live.wait(live.arrival(n))
+        chunk = samples[n * size : (n + 1) * size]
+        frames += live.stream.feed(chunk, final=n == count - 1)
+        if frames[-1].text and first_word is None:
+            first_word = live.clock() - live.start
+    latency = live.clock() - live.arrival(count - 1)
+    return Live(frames, live.took, latency, first_word)
+
+
+def branch_seconds(
+    recogniser: Recogniser, recordings: Sequence[np.ndarray], **clocks
+) -> list[float]:
+    """What routing and encoding a frame really take on each branch.
+
+    The median over frames that come in real time: between them a processor's
+    caches go cold, and a frame takes up to three times as long as in a row.
+
+    Arguments
+    ---------
+    recogniser : Recogniser
+        The model.
+    recordings : sequence of np.ndarray
+        ``[samples]`` each.
+    **clocks
+        See `LiveStream`.
+    """
+    router, medians = recogniser.router, []
+    try:
+        for branch in range(recogniser.branches):
+            recogniser.router = _Always(router, branch)
+            runs = [run_live(recogniser, one, **clocks) for one in recordings]
+            medians.append(
+                float(np.median(np.concatenate([r.took for r in runs])))
+            )
+    finally:
+        recogniser.router = router
+    return medians
+
+
+class _Always:
+    """A router that does its work, and is not listened to."""
+
+    def __init__(self, router, branch: int):
+        self.router, self.branch = router, branch
+
+    def choose(self, *frame) -> int:
+        """The branch; see `routers.Arbitrator.choose`."""
+        self.router.choose(*frame)
+        return self.branch
+
+
+def simulate(
+    recogniser: Recogniser, samples: np.ndarray, seconds: Sequence[float]
+) -> float:
+    """The latency of a recording if each branch takes so many seconds.
+
+    Arguments
+    ---------
+    recogniser : Recogniser
+        The model.
+    samples : np.ndarray
+        ``[samples]``
+    seconds : sequence of float
+        Of a frame on each branch.
+    """
+    stream = recogniser.start()
+    stream.branch_seconds = list(seconds)
+    stream.load = seconds[0] / recogniser.frame_duration
+    last = stream.feed(samples, final=True)[-1]
+    return last.backlog + seconds[last.branch]

@@ -1,0 +1,41 @@
+"""`amnet bench`: what it prints, and what it refuses."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_amnet import cli
+from speechbrain_amnet.export import export_model
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    export_model(*tiny(folder, ["GO FORWARD TEN", "STOP"]), folder / "model")
+    return folder
+
+
+def test_measured_beside_reckoned(run, tmp_path, capsys):
+    file, wav = tmp_path / "model.safetensors", tmp_path / "some.wav"
+    soundfile.write(
+        wav, 0.1 * np.random.default_rng(0).normal(size=5000), 16000
+    )
+    assert cli.main(["pack", str(run), str(file)]) == 0
+    capsys.readouterr()
+    assert cli.main(["bench", str(file), str(wav), "--load=0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    dense = next(line for line in lines if line.startswith("dense"))
+    assert dense.split()[-1] == "20.000", "half of a frame of 40 ms"
+    for name in ("measured", "reckoned"):
+        (line,) = [line for line in lines if line.startswith(name)]
+        mean, *_ = map(float, line.split()[1:])
+        assert 0 < mean < 1000
+    assert "0.3 s of audio, 1 recordings: encoded" in lines[-1]
+    assert "0.50 frame durations." in lines[-1]
+
+
+def test_a_device_faster_than_this_machine(run, tmp_path, capsys):
+    wav = tmp_path / "some.wav"
+    soundfile.write(wav, np.zeros(1000), 16000)
+    assert cli.main(["bench", str(run), str(wav), "--load=1e-5"]) == 2
+    assert "frame durations here already" in capsys.readouterr().err

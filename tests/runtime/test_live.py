@@ -1,0 +1,88 @@
+"""Live streams: on a clock that a test winds, they are the simulation's."""
+
+import numpy as np
+import pytest
+
+from speechbrain_amnet.runtime import live
+from speechbrain_amnet.runtime.convert import pack
+from speechbrain_amnet.runtime.recogniser import Recogniser
+
+SECONDS = [0.012, 0.002]  # that a frame of each branch computes
+
+
+class Clock:
+    """Time that passes when someone waits or works."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += max(seconds, 1e-4)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def model(asr, clock, monkeypatch):
+    """A recogniser whose frames take the clock's time, by branch."""
+    model = Recogniser(pack(asr))
+    step = model.encoder.step
+
+    def encode(x, branch, cells):
+        clock.now += SECONDS[branch]
+        return step(x, branch, cells)
+
+    monkeypatch.setattr(model.encoder, "step", encode)
+    return model
+
+
+def speech(seconds, seed=0):
+    random = np.random.default_rng(seed)
+    samples = random.standard_normal(int(16000 * seconds))
+    loud = np.abs(np.sin(np.arange(len(samples)) / 2000))
+    return (0.3 * samples * loud).astype("float32")
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 6.0])
+def test_live_is_as_reckoned(model, clock, slowdown):
+    held = [slowdown * second for second in SECONDS]
+    waited = False
+    for seed in range(4):
+        samples = speech(1.0 + 0.3 * seed, seed)
+        run = live.run_live(
+            model,
+            samples,
+            slowdown,
+            clock=clock,
+            sleep=clock.sleep,
+            worked=clock,
+        )
+        assert len(run.frames) == -(-len(samples) // 640)
+        for frame, took in zip(run.frames, run.took):
+            assert took == pytest.approx(held[frame.branch], abs=1e-3)
+        reckoned = live.simulate(model, samples, held)
+        assert run.latency == pytest.approx(reckoned, abs=0.004)
+        waited = waited or any(frame.backlog > 0.01 for frame in run.frames)
+        text = "".join(frame.text for frame in run.frames)
+        assert (run.first_word is None) == (not text)
+    assert waited == (slowdown > 1)
+
+
+def test_seconds_of_each_branch(model, clock):
+    router = model.router
+    found = live.branch_seconds(
+        model, [speech(0.5)], clock=clock, sleep=clock.sleep, worked=clock
+    )
+    assert found == pytest.approx(SECONDS)
+    assert model.router is router
+
+
+def test_only_slower(model):
+    with pytest.raises(ValueError, match="slowdown must be 1 or more, got 0.5"):
+        live.run_live(model, speech(0.1), 0.5)
