@@ -16,7 +16,7 @@ RIVALS = ("nn.LSTM", "K=1", "K=2")
     [
         ("training_step", RIVALS),
         ("streaming_frame", RIVALS),
-        ("runtime_frame", ("dense", "rank 2", "sparse 0.1")),
+        ("runtime_frame", ("dense", "rank 2", "sparse 0.02")),
     ],
 )
 def test_the_last_line_is_the_ratio(root, name, contenders):
