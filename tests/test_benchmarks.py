@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-
 RIVALS = ("nn.LSTM", "K=1", "K=2")
 
 
