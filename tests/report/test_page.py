@@ -1,0 +1,113 @@
+"""The page: all in one file, and drawn where there is a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from speechbrain_amnet import cli
+from speechbrain_amnet.report.page import write_page
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def data_of(page):
+    """The data that a page holds."""
+    text = page.read_text(encoding="utf-8")
+    (found,) = re.findall(
+        r'<script id="data" type="application/json">(.*?)</script>', text, re.S
+    )
+    return json.loads(found)
+
+
+@pytest.fixture
+def page(runs):
+    """`amnet` and `full` beside each other."""
+    both = runs.make("amnet", errors=(0, 1, 0, 0, 1)), runs.make("full")
+    return write_page(both, runs.folder / "new" / "page.html", count=3)
+
+
+def test_what_the_page_holds(page, runs):
+    data = data_of(page)
+    assert [run["name"] for run in data["runs"]] == [
+        "amnet, toy test, seed 1",
+        "full, toy test, seed 1",
+    ]
+    assert data["runs"][0]["branches"] == ["dense", "cheap"]
+    assert [one["seconds"] for one in data["utterances"]] == [1.0, 3.0, 5.0]
+    for one in data["utterances"]:
+        assert one["audio"].startswith("data:audio/wav;base64,")
+        assert max(map(abs, one["wave"])) == 1
+        amnet, full = one["runs"]
+        assert set(amnet["branch"]) == {"0", "1"}
+        assert set(full["branch"]) == {"0"}
+        for run in (amnet, full):
+            frames = {len(run[k]) for k in ("branch", "backlog", "wait")}
+            assert frames == {round(one["seconds"] / 0.04)}
+        late, early = full["words"][-1][1], amnet["words"][0][1]
+        assert late > one["seconds"] > early
+    assert [p["name"] for p in data["points"]] == ["full", "amnet"]
+    assert not list(page.parent.glob("*.part"))
+
+
+def test_the_page_asks_no_network(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(
+        r"""(?:src|href)=["'](?!data:)|https?://|@import""", text
+    )
+
+
+def test_data_cannot_end_their_element(runs):
+    run = runs.make("</script><b>", errors=(0,))
+    page = write_page([run], runs.folder / "page.html", count=1)
+    assert data_of(page)["runs"][0]["name"].startswith("</script>")
+    assert page.read_text().count("</script>") == 2
+
+
+def test_runs_of_other_utterances_are_refused(runs):
+    one, other = runs.make("amnet", errors=(0,)), runs.make("full", errors=(0,))
+    for name in ("frames_test.jsonl", "utterances_test.csv"):
+        file = other / name
+        file.write_text(file.read_text().replace("u0", "v0"))
+    with pytest.raises(ValueError, match="no utterances of test in common"):
+        write_page([one, other], runs.folder / "page.html")
+    with pytest.raises(FileNotFoundError, match="frames_dev.jsonl|results_dev"):
+        write_page([one], runs.folder / "page.html", split="dev")
+
+
+def test_command(runs, capsys):
+    run = runs.make("amnet")
+    runs.make("small", published=True)
+    others = runs.folder / "published"
+    assert (
+        cli.main(["page", str(run), "--count=1", "--others", str(others)]) == 0
+    )
+    page = run / "page_test.html"
+    assert str(page) in capsys.readouterr().out
+    names = [point["name"] for point in data_of(page)["points"]]
+    assert names == ["small", "amnet"]
+
+
+@pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
+def test_a_browser_draws_it(page, tmp_path, picture, has_color):
+    shot = tmp_path / "shot.png"
+    subprocess.run(
+        [
+            BROWSER,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            "--disable-background-networking",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1000,1200",
+            "--virtual-time-budget=2000",
+            f"--screenshot={shot}",
+            page.as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    pixels = picture(shot)
+    for color in ("#0072B2", "#F2B134"):  # the key of the branches
+        assert has_color(pixels, color)
