@@ -45,6 +45,8 @@ def measure_stream(
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
+                # Else a package in the working directory comes first.
+                "PYTHONSAFEPATH": "1",
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             },
             capture_output=True,
