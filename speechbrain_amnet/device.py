@@ -13,6 +13,8 @@ A frame can be encoded only after it was spoken, so ``latency >= tau[T]``, its
 Nothing here imports PyTorch: the runtime reckons with the same functions.
 """
 
+import math
+
 
 class Device:
     """How fast the device computes.
@@ -57,16 +59,22 @@ class Device:
             ("load", load),
             ("flops_per_second", flops_per_second),
         ):
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(
                     f"Device: {name} must be above 0, got {value}."
                 )
         if train_loads is not None:
-            low, high = train_loads
-            if not 0 < low <= high:
+            numbers = isinstance(train_loads, list | tuple) and all(
+                isinstance(load, int | float) for load in train_loads
+            )
+            if not (
+                numbers
+                and len(train_loads) == 2
+                and 0 < train_loads[0] <= train_loads[1] < math.inf
+            ):
                 raise ValueError(
                     "Device: train_loads must be two loads above 0, the "
-                    f"lowest first, got {list(train_loads)}."
+                    f"lowest first, got {train_loads}."
                 )
         self.load, self.flops_per_second = load, flops_per_second
         self.train_loads = train_loads

@@ -227,7 +227,8 @@ class AmortizedEncoder(nn.Module):
         if any(a < b for a, b in zip(costs, costs[1:], strict=False)):
             raise ValueError(
                 "AmortizedEncoder: branches must be ordered by cost, the most "
-                f"expensive first, got {costs} FLOPs a frame."
+                f"expensive first, got {costs} FLOPs a frame (low rank by "
+                "energy counts with the most that its rank may be)."
             )
 
     @property

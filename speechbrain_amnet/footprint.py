@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .inference import AmortizedASR
-from .runtime.convert import pack
+from .runtime.convert import UnknownRouter, pack
 from .runtime.packed import write_packed
 
 
@@ -31,13 +31,18 @@ def measure_stream(
     Returns
     -------
     dict
-        real_time_factor, peak_memory_mb : see `runtime.measure.measure`.
+        real_time_factor, peak_memory_mb : see `runtime.measure.measure`; null
+            for a router of one's own, which the runtime does not know.
     """
+    try:
+        packed = pack(asr)
+    except UnknownRouter:
+        return {"real_time_factor": None, "peak_memory_mb": None}
     here = str(Path(__file__).resolve().parent.parent)
     paths = [here, os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.safetensors"
-        write_packed(pack(asr), model)
+        write_packed(packed, model)
         done = subprocess.run(
             [sys.executable, "-m", "speechbrain_amnet.runtime.measure", model]
             + [str(wav) for wav in wavs],

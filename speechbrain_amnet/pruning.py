@@ -49,7 +49,7 @@ def prune(forms: Iterable[Sparse], share: float, scope: str = "matrix") -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"pruning: share must be 0 to 1, got {share}.")
     sizes = [form.rows * form.columns for form in forms]
-    goals = [round(form.density * size) for form, size in zip(forms, sizes)]
+    goals = [form.goal for form in forms]
     counts = [round(n - share * (n - goal)) for n, goal in zip(sizes, goals)]
     if scope == "all" and forms:
         counts = shared_out(forms, sum(counts))

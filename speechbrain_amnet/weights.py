@@ -199,6 +199,8 @@ class LowRank(WeightForm):
             enough = int((share < self.energy * (1 - 1e-6)).sum()) + 1
             self.kept.fill_(min(enough, self.left.shape[1]))
         root = s[: self.rank].sqrt()
+        self.left.zero_()
+        self.right.zero_()
         self.left[:, : self.rank] = u[:, : self.rank] * root
         self.right[: self.rank] = root[:, None] * v[: self.rank]
 
@@ -258,8 +260,8 @@ class Sparse(WeightForm):
         self.register_buffer("mask", torch.ones(rows, columns))
         self.register_buffer("budget", torch.tensor(0.0))
         self.register_buffer("kept", torch.tensor(float(rows * columns)))
-        budget = block * max(1, round(density * rows * columns / block))
-        self.budget.fill_(budget)
+        self.goal = block * max(1, round(density * rows * columns / block))
+        self.budget.fill_(self.goal)
 
     def factors(self) -> tuple[torch.Tensor, ...]:
         """The matrix, with zeros where it was pruned."""

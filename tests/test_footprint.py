@@ -41,6 +41,14 @@ def test_time_and_memory_of_a_stream(asr, tmp_path):
     assert 0 <= measured["peak_memory_mb"] < 100
 
 
+def test_a_router_of_one_s_own_is_not_streamed(asr, monkeypatch):
+    class Own(type(asr.mods.encoder.router)):
+        pass
+
+    monkeypatch.setattr(asr.mods.encoder.router, "__class__", Own)
+    assert set(measure_stream(asr, ["some.wav"]).values()) == {None}
+
+
 def test_size_without_files(asr):
     alone = SimpleNamespace(mods=asr.mods, hparams=SimpleNamespace())
     assert model_size(alone)["megabytes"] == pytest.approx(

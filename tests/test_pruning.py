@@ -69,8 +69,16 @@ def test_blocks_go_together():
     mask = form.mask.reshape(4, 4, 8)
     assert ((mask == mask[:, :1]).all()) and int(mask.sum()) == 32
     scores = form.weight.detach().reshape(4, 4, 8).square().sum(1)
+    assert form.flops == form.eval().flops == 64
     kept = mask[:, 0] == 1
     assert scores[kept].min() >= scores[~kept].max()
+
+
+def test_a_density_is_reached_in_whole_blocks():
+    form = Sparse(64, 32, density=0.1, block=8)
+    planned = form.flops
+    prune([form], 1.0)
+    assert form.eval().flops == planned == 2 * int(form.mask.sum())
 
 
 def test_the_plan_is_what_routing_is_learnt_for():

@@ -161,7 +161,9 @@ class Recogniser(sb.Brain):
     def on_fit_start(self):
         """Load the checkpoint, if there is one."""
         super().on_fit_start()
-        self.total_steps = self.hparams.epochs * len(self.train_sampler)
+        # SpeechBrain drops what is left of an epoch's last group of batches.
+        steps = len(self.train_sampler) // self.grad_accumulation_factor
+        self.total_steps = self.hparams.epochs * max(1, steps)
 
     def init_optimizers(self):
         """One optimizer; the router's learning rate is its own."""
@@ -228,8 +230,8 @@ class Recogniser(sb.Brain):
 
     def average(self):
         """Load the mean of the last epochs' weights."""
-        checkpoints = last_epochs(
-            self.checkpointer, self.hparams.average_checkpoints
+        checkpoints = settled(
+            last_epochs(self.checkpointer, self.hparams.average_checkpoints)
         )
         for name in self.hparams.modules:
             state = average_checkpoints(checkpoints, name)
@@ -311,7 +313,7 @@ def copy_tokenizer(hparams):
 def start_from(folder, modules):
     """Load the weights that another training ended with."""
     checkpointer = sb.utils.checkpoints.Checkpointer(Path(folder) / "save")
-    checkpoints = last_epochs(checkpointer, 1000)
+    checkpoints = settled(last_epochs(checkpointer, 1000))
     for name, module in modules.items():
         module.load_state_dict(average_checkpoints(checkpoints, name))
 
@@ -329,6 +331,25 @@ def last_epochs(checkpointer, count):
             "at least one epoch."
         )
     return checkpoints
+
+
+def settled(checkpoints):
+    """Those whose branches have the last one's form.
+
+    Weights may be averaged, but not what is pruned or the rank of a branch.
+    """
+    kept, last = [], None
+    for checkpoint in checkpoints:
+        state = torch.load(checkpoint.paramfiles["encoder"])
+        form = {
+            name: value
+            for name, value in state.items()
+            if name.rpartition(".")[2] in ("mask", "kept", "routed")
+        }
+        last = last or form
+        if all(torch.equal(form[name], last[name]) for name in last):
+            kept.append(checkpoint)
+    return kept
 
 
 def make_loaders(sets, hparams):

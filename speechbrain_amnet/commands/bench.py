@@ -1,6 +1,7 @@
 """`amnet bench`: a model on the clock, beside what was reckoned."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -46,13 +47,15 @@ def run(args: argparse.Namespace) -> None:
     # In real time: a few of the shortest are enough.
     few = sorted(recordings, key=len)[: 1 + len(recordings) // 4]
     seconds = live.branch_seconds(model, few)
+    # A load is always that of the dense encoder, whatever the first branch is.
+    dense = seconds[0] * model.dense_flops / model.branch_flops[0] / duration
     slowdown = 1.0
     if args.load is not None:
-        slowdown = args.load * duration / seconds[0]
-        if slowdown < 1:
+        slowdown = args.load / dense
+        if not 1 <= slowdown < math.inf:
             raise ValueError(
-                f"--load {args.load:g}: a dense frame takes "
-                f"{seconds[0] / duration:.2f} frame durations here already"
+                f"--load {args.load:g}: expected a number from {dense:.3f} on, "
+                "which a dense frame takes here already, in frame durations"
             )
     print(f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}")
     for name, flops, second in zip(
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         )
     held = [slowdown * second for second in seconds]
     runs = [
-        live.run_live(model, samples, slowdown)
+        live.run_live(model, samples, slowdown, load=held[0] / duration)
         for samples in tqdm(recordings, desc="live", unit="recording")
     ]
     simulated = [live.simulate(model, samples, held) for samples in recordings]
@@ -95,5 +98,5 @@ def run(args: argparse.Namespace) -> None:
         f"{audio:.1f} s of audio, {len(runs)} recordings: encoded "
         f"{measured:.1f} ms after the last sample, reckoned "
         f"{1000 * np.mean(simulated):.1f} ms, with a dense frame taking "
-        f"{held[0] / duration:.2f} frame durations."
+        f"{dense * slowdown:.2f} frame durations."
     )

@@ -1,6 +1,7 @@
 """`amnet transcribe`: words as they come, and what they cost."""
 
 import argparse
+import math
 import os
 import time
 from pathlib import Path
@@ -53,11 +54,11 @@ def run(args: argparse.Namespace) -> None:
 
     model = find_model(args.model, args.load)
     rate, names = model.features.sample_rate, branch_names(model.branches)
-    size = round(rate * args.chunk_ms / 1000)
-    if size < 1:
+    if not 1000 / rate <= args.chunk_ms < math.inf:
         raise ValueError(
             f"a chunk must have at least one sample, got {args.chunk_ms} ms"
         )
+    size = round(rate * args.chunk_ms / 1000)
     seconds = spent = 0.0
     flops, waits = [], []
     for wav in args.wavs:

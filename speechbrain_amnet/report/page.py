@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,12 +17,12 @@ import numpy as np
 import soundfile
 
 from speechbrain_amnet.files import write
-from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.results import group_of, read_results
 from speechbrain_amnet.report.style import BRANCHES
 from speechbrain_amnet.report.summary import summarise
 from speechbrain_amnet.report.table import shown
 from speechbrain_amnet.report.text import branch_names
-from speechbrain_amnet.report.tradeoff import looks_of
+from speechbrain_amnet.report.tradeoff import label_of, looks_of
 from speechbrain_amnet.report.utterances import prepare, read_frames, spread
 
 COLUMNS = 500  # of the drawn sound
@@ -62,6 +63,8 @@ def write_page(
     ValueError
         If the runs have no utterances in common, or files are incomplete.
     """
+    if count < 1:
+        raise ValueError(f"a page needs at least one utterance, got {count}")
     folders = [Path(run) for run in runs]
     name = "results.json" if split == "test" else f"results_{split}.json"
     results = read_results([folder / name for folder in folders])
@@ -100,8 +103,9 @@ def write_page(
     # A "</script>" in the data would end the element that holds them.
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     template = resources.files("speechbrain_amnet.report") / "page.html"
-    page = template.read_text(encoding="utf-8").replace("TITLE", title)
-    write(out, page.replace("DATA", text))
+    parts = {"TITLE": title, "DATA": text}
+    page = template.read_text(encoding="utf-8")
+    write(out, re.sub("TITLE|DATA", lambda found: parts[found[0]], page))
     return Path(out)
 
 
@@ -110,15 +114,20 @@ def read_more(
 ) -> list[dict[str, Any]]:
     """Further results of the same data and split."""
     paths = list(paths)
-    keys = ("experiment", "seed", "data", "split")
-    seen = {tuple(result[key] for key in keys) for result in known}
-    return [
+    seen = {(*group_of(result), result["seed"]) for result in known}
+    same = (known[0]["data"], known[0]["split"])
+    more = [
         result
         for result in (read_results(paths) if paths else [])
-        if tuple(result[key] for key in keys) not in seen
-        and result["data"] == known[0]["data"]
-        and result["split"] == known[0]["split"]
+        if (*group_of(result), result["seed"]) not in seen
+        and (result["data"], result["split"]) == same
     ]
+    if paths and not more:
+        raise ValueError(
+            f"no further results of {' '.join(same)} in "
+            + ", ".join(map(str, paths))
+        )
+    return more
 
 
 def about_run(
@@ -193,7 +202,7 @@ def points(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     looks = looks_of(rows)
     return [
         {
-            "name": row["experiment"],
+            "name": label_of(row, rows),
             "mflops": row["mflops_per_frame"],
             "wer": row["wer"],
             "latency": max(1.0, row["latency_mean_ms"]),

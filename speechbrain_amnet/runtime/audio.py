@@ -33,7 +33,8 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
         raise FileNotFoundError(f"no such audio file: {path}")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+    # A TypeError for files of samples alone, as *.raw.
+    except (soundfile.LibsndfileError, TypeError) as error:
         raise ValueError(f"{path}: unreadable audio ({error})") from None
     if not len(samples):
         raise ValueError(f"{path}: empty audio (0 samples)")

@@ -18,6 +18,10 @@ from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.transducer import Joint, Predictor
 
 
+class UnknownRouter(ValueError):
+    """The model has a router that the runtime does not know."""
+
+
 def pack(asr: AmortizedASR) -> Packed:
     """Make a model for the runtime of a trained one.
 
@@ -32,7 +36,7 @@ def pack(asr: AmortizedASR) -> Packed:
 
     Raises
     ------
-    ValueError
+    UnknownRouter
         If the model has a router that the runtime does not know.
     """
     modules, search = asr.mods, asr.hparams.search
@@ -123,7 +127,7 @@ def router_of(router: Router):
     if kind is EnergyRouting:
         threshold = float(router.threshold)
         return {"kind": "energy", "threshold": threshold}, {}
-    raise ValueError(
+    raise UnknownRouter(
         f"the runtime has no router of the kind {kind.__name__}, only those "
         "of speechbrain_amnet"
     )

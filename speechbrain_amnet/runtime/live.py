@@ -47,6 +47,9 @@ class LiveStream:
     worked : callable
         Tells the seconds that this thread has computed, which are what is
         slowed down: what other programs take of this machine is not.
+    load : float, optional
+        Frame durations that the first branch takes, for an arbitrator that
+        reads it; those of the model's device if not given.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LiveStream:
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
         worked: Callable[[], float] = time.thread_time,
+        load: float | None = None,
     ):
         if not slowdown >= 1:
             raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
@@ -63,6 +67,8 @@ class LiveStream:
         self.sleep = sleep
         self.duration = recogniser.frame_duration
         self.stream = recogniser.start(self.begin, self.end)
+        if load is not None:
+            self.stream.load = load
         self.took: list[float] = []
         self.start = clock()
 
@@ -88,7 +94,10 @@ class LiveStream:
 
 
 def run_live(
-    recogniser: Recogniser, samples: np.ndarray, slowdown: float = 1.0, **clocks
+    recogniser: Recogniser,
+    samples: np.ndarray,
+    slowdown: float = 1.0,
+    **options,
 ) -> Live:
     """Play a recording to a recogniser, in real time.
 
@@ -100,7 +109,7 @@ def run_live(
         ``[samples]`` in -1 to 1. Its last frame comes whole.
     slowdown : float
         How many times as long a frame is to take.
-    **clocks
+    **options
         See `LiveStream`.
 
     Returns
@@ -114,7 +123,7 @@ def run_live(
     """
     size = recogniser.features.frame_samples
     count = -(-len(samples) // size)
-    live = LiveStream(recogniser, slowdown, **clocks)
+    live = LiveStream(recogniser, slowdown, **options)
     frames, first_word = [], None
     for n in range(count):
         live.wait(live.arrival(n))

@@ -25,7 +25,8 @@ def test_measured_beside_reckoned(run, tmp_path, capsys):
     assert cli.main(["bench", str(file), str(wav), "--load=0.5"]) == 0
     lines = capsys.readouterr().out.splitlines()
     dense = next(line for line in lines if line.startswith("dense"))
-    assert dense.split()[-1] == "20.000", "half of a frame of 40 ms"
+    # Half of a frame of 40 ms, and the arbitrator's time on top.
+    assert 20.0 <= float(dense.split()[-1]) < 22.0
     for name in ("measured", "reckoned"):
         (line,) = [line for line in lines if line.startswith(name)]
         mean, *_ = map(float, line.split()[1:])
@@ -38,4 +39,4 @@ def test_a_device_faster_than_this_machine(run, tmp_path, capsys):
     wav = tmp_path / "some.wav"
     soundfile.write(wav, np.zeros(1000), 16000)
     assert cli.main(["bench", str(run), str(wav), "--load=1e-5"]) == 2
-    assert "frame durations here already" in capsys.readouterr().err
+    assert "which a dense frame takes here already" in capsys.readouterr().err

@@ -66,6 +66,29 @@ def test_data_cannot_end_their_element(runs):
     assert page.read_text().count("</script>") == 2
 
 
+def test_any_name_may_stand_in_the_title(runs):
+    run = runs.make("amnet", data="MY DATA TITLE")
+    page = write_page([run], runs.folder / "page.html", count=1)
+    assert (
+        "<title>amnet, MY DATA TITLE test, seed 1</title>" in page.read_text()
+    )
+    assert data_of(page)["points"][0]["name"] == "amnet"
+
+
+def test_another_device_is_another_point(runs):
+    run = runs.make("amnet")
+    slow = {"load": 4.0, "flops_per_second": 2e7}
+    other = runs.make("amnet", published=True, device=slow)
+    out = runs.folder / "page.html"
+    page = write_page([run], out, count=1, others=[other])
+    names = [point["name"] for point in data_of(page)["points"]]
+    assert names == ["amnet, r = 2", "amnet, r = 4"]
+    with pytest.raises(ValueError, match="no further results of toy test in"):
+        write_page([run], out, others=[run])
+    with pytest.raises(ValueError, match="at least one utterance, got 0"):
+        write_page([run], out, count=0)
+
+
 def test_runs_of_other_utterances_are_refused(runs):
     one, other = runs.make("amnet", errors=(0,)), runs.make("full", errors=(0,))
     for name in ("frames_test.jsonl", "utterances_test.csv"):

@@ -32,6 +32,8 @@ def test_bad_audio_is_refused(tmp_path):
     path.write_text("these are words")
     with pytest.raises(ValueError, match="some.wav: unreadable audio"):
         read_audio(path, 16000)
+    with pytest.raises(ValueError, match="some.raw: unreadable audio"):
+        read_audio(path.rename(tmp_path / "some.raw"), 16000)
     soundfile.write(path, np.zeros(0), 16000)
     with pytest.raises(ValueError, match="empty audio"):
         read_audio(path, 16000)

@@ -74,6 +74,17 @@ def test_live_is_as_reckoned(model, clock, slowdown):
     assert waited == (slowdown > 1)
 
 
+def test_the_arbitrator_is_told_the_load_of_the_clock(model, clock):
+    told = set()
+    choose = model.router.choose
+    model.router.choose = lambda *a: told.add(a[-1]) or choose(*a)
+    clocks = {"clock": clock, "sleep": clock.sleep, "worked": clock}
+    live.run_live(model, speech(0.2), 5.0, load=1.5, **clocks)
+    assert told == {1.5}
+    live.simulate(model, speech(0.2), [0.06, 0.01])
+    assert sorted(told) == pytest.approx([1.5] * len(told))
+
+
 def test_seconds_of_each_branch(model, clock):
     router = model.router
     found = live.branch_seconds(
