@@ -112,6 +112,7 @@ search: !new:speechbrain_amnet.GreedySearch
     joint: !ref <joint>
     blank: 0
     max_symbols: 10
+    blank_penalty: 0.5  # fewer words left out, more made up
 """,
     "Joint": """
 joint: !new:speechbrain_amnet.Joint

@@ -162,3 +162,16 @@ def test_bad_input_of_the_search_is_refused(search):
         )
     with pytest.raises(ValueError, match="NaN"):
         search.forward_streaming(torch.full((2, 4, 5), torch.nan), context)
+
+
+def test_a_penalty_on_blank_is_a_lower_bias(search, utterances):
+    batch, frames = padded(utterances)
+    lengths = frames / frames.max()
+    plain = search(batch, lengths)
+    search.blank_penalty = 1.5
+    with_penalty = search(batch, lengths)
+    search.blank_penalty = 0.0
+    with torch.no_grad():
+        search.joint.output.bias[0] -= 1.5
+    assert with_penalty == search(batch, lengths)
+    assert sum(map(len, with_penalty)) > sum(map(len, plain))

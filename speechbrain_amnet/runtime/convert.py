@@ -62,6 +62,7 @@ def pack(asr: AmortizedASR) -> Packed:
         "search": {
             "blank": search.blank,
             "max_symbols": search.max_symbols,
+            "blank_penalty": search.blank_penalty,
             "layers": modules.predictor.lstm.num_layers,
             "pieces": asr.pieces,
         },

@@ -28,7 +28,8 @@ class Search:
         self.encoder_bias = joint["encoder_bias"]
         self.from_predictor = np.asfortranarray(joint["predictor"])
         self.output = Dense(joint["output"])
-        self.output_bias = joint["output_bias"]
+        self.output_bias = joint["output_bias"].copy()
+        self.output_bias[self.blank] -= config["blank_penalty"]
 
 
 class SearchState:

@@ -72,6 +72,13 @@ def test_any_router(asr, router):
     same(asr, speech(1.1), [800])
 
 
+def test_a_penalty_on_blank(asr):
+    plain = same(asr, speech(1.1), [800])
+    asr.hparams.search.blank_penalty = 2.0
+    more = same(asr, speech(1.1), [800])
+    assert sum(len(f.tokens) for f in more) > sum(len(f.tokens) for f in plain)
+
+
 def test_an_arbitrator_that_does_not_read_the_backlog(asr):
     asr.mods.encoder.router.use_backlog = False
     same(asr, speech(1.1), [800])
