@@ -1,18 +1,9 @@
 """`amnet bench`: what it prints, and what it refuses."""
 
 import numpy as np
-import pytest
 import soundfile
 
 from speechbrain_amnet import cli
-from speechbrain_amnet.export import export_model
-
-
-@pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    export_model(*tiny(folder, ["GO FORWARD TEN", "STOP"]), folder / "model")
-    return folder
 
 
 def test_measured_beside_reckoned(run, tmp_path, capsys):
