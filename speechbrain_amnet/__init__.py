@@ -16,6 +16,7 @@ _HOMES = {
     "BacklogAwareLoss": "losses",
     "Dense": "weights",
     "Device": "device",
+    "DistillationLoss": "distillation",
     "EnergyRouting": "arbitrator",
     "FixedRouting": "arbitrator",
     "GreedySearch": "search",

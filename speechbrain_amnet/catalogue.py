@@ -89,6 +89,11 @@ device: !new:speechbrain_amnet.Device
 phone: !new:speechbrain_amnet.Device
     flops_per_second: 650.0e+6
 """,
+    "DistillationLoss": """
+distillation_loss: !new:speechbrain_amnet.DistillationLoss
+    blank: 0
+    least: 0.001                # nodes that fewer alignments pass are left out
+""",
     "EnergyRouting": """
 router: !new:speechbrain_amnet.EnergyRouting
     share: 0.4  # the loudest 40 % of the frames, to the dense branch

@@ -92,16 +92,30 @@ class BranchedLayer(nn.Module):
             lefts.append(left)
         return nn.functional.linear(torch.cat(fronts, -1), torch.cat(lefts, 1))
 
-    def start_from(self, source: int, target: int) -> None:
-        """Give one branch the closest weights to another's."""
+    def start_from(
+        self, source: int, target: int, layer: "BranchedLayer | None" = None
+    ) -> None:
+        """Give one branch the closest weights to another's.
+
+        Arguments
+        ---------
+        source, target : int
+            Branches.
+        layer : BranchedLayer, optional
+            Whose `source`, if not this layer's.
+        """
+        layer = layer or self
         with torch.no_grad():
-            for forms in (self.input, self.recurrent):
-                matrix = forms[source].factors()
+            for theirs, mine in (
+                (layer.input, self.input),
+                (layer.recurrent, self.recurrent),
+            ):
+                matrix = theirs[source].factors()
                 matrix = (
                     matrix[0] if len(matrix) == 1 else matrix[0] @ matrix[1]
                 )
-                forms[target].copy_from(matrix)
-            self.bias[target].copy_(self.bias[source])
+                mine[target].copy_from(matrix)
+            self.bias[target].copy_(layer.bias[source])
 
 
 @dataclass
@@ -280,6 +294,34 @@ class AmortizedEncoder(nn.Module):
             for layer in self.layers:
                 for k in range(1, self.router.branches):
                     layer.start_from(0, k)
+
+    def start_from(self, other: "AmortizedEncoder") -> None:
+        """Give every branch the weights closest to another encoder's first.
+
+        That is how a trained dense encoder becomes an amortized or a
+        compressed one. The router keeps what it has.
+
+        Arguments
+        ---------
+        other : AmortizedEncoder
+            Of the same sizes.
+
+        Raises
+        ------
+        ValueError
+            If its sizes are others.
+        """
+        sizes = [
+            (e.input_size, e.hidden_size, len(e.layers)) for e in (self, other)
+        ]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                "An encoder can start from one of its own input size, hidden "
+                f"size and layers, {sizes[0]}, only; got {sizes[1]}."
+            )
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            for k in range(self.router.branches):
+                mine.start_from(0, k, theirs)
 
     def prune(self, share: float, scope: str = "matrix") -> None:
         """Prune the branches of sparse matrices; nothing if there are none.

@@ -252,6 +252,33 @@ def test_start_routing_gives_every_branch_the_first_one_s_weights():
     assert encoder.state_dict()["routed"] == 1
 
 
+def test_every_branch_can_start_from_another_encoder():
+    dense = AmortizedEncoder(INPUT, HIDDEN, LAYERS, [Dense])
+    for layer in dense.layers:
+        torch.nn.init.normal_(layer.bias[0])
+    encoder = build(3)
+    router = [p.clone() for p in encoder.router.parameters()]
+    encoder.start_from(dense)
+    x = torch.randn(2, 12, INPUT)
+    expected, _ = dense(x, hard=True)
+    torch.testing.assert_close(encoder(x, branch=0, hard=True)[0], expected)
+    for layer, theirs in zip(encoder.layers, dense.layers, strict=True):
+        u, s, v = torch.linalg.svd(theirs.input[0].weight)
+        torch.testing.assert_close(
+            torch.mm(*layer.input[2].factors()), s[0] * u[:, :1] @ v[:1]
+        )
+        assert all(torch.equal(b, theirs.bias[0]) for b in layer.bias)
+    assert all(map(torch.equal, router, encoder.router.parameters()))
+    small = AmortizedEncoder(INPUT, HIDDEN, LAYERS, [partial(LowRank, rank=2)])
+    small.start_from(encoder)
+    torch.testing.assert_close(small.layers[0].bias[0], dense.layers[0].bias[0])
+
+
+def test_an_encoder_of_another_size_is_no_start():
+    with pytest.raises(ValueError, match="hidden size"):
+        build().start_from(AmortizedEncoder(INPUT, HIDDEN + 1, LAYERS, [Dense]))
+
+
 def test_start_routing_may_leave_the_weights():
     encoder = build()
     before = [p.clone() for p in encoder.parameters()]

@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_amnet import files
 from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.frames import frame_mask, last_frame
@@ -64,18 +65,20 @@ class Recogniser(sb.Brain):
         encoded, routing = self.modules.encoder(
             features, lengths, branch=branch
         )
-        logits = ctc = None
+        logits = ctc = taught = None
         if train:
             ctc = self.modules.ctc_head(encoded)
         if not (train and self.warming_up):
             tokens, _ = batch.tokens
             predicted = self.modules.predictor(tokens)
             logits = self.modules.joint(encoded, predicted)
-        return encoded, lengths, routing, logits, ctc
+            if train and self.teacher:
+                taught = self.teacher(features, lengths, tokens)
+        return encoded, lengths, routing, logits, ctc, taught
 
     def compute_objectives(self, outputs, batch, stage):
         """Transducer, CTC and routing losses; words and routing on dev."""
-        encoded, lengths, routing, logits, ctc = outputs
+        encoded, lengths, routing, logits, ctc, taught = outputs
         parts, loss = {}, 0.0
         routing_parts = self.hparams.routing_loss(
             routing, lengths, self.hparams.encoder.dense_flops
@@ -84,6 +87,11 @@ class Recogniser(sb.Brain):
             loss = parts["transducer"] = self.hparams.transducer_loss(
                 logits, batch.tokens.data, lengths, batch.tokens.lengths
             )
+        if taught is not None:
+            parts["teacher"] = self.hparams.distillation_loss(
+                logits, taught, batch.tokens.data, lengths, batch.tokens.lengths
+            )
+            loss = loss + self.hparams.teacher_weight * parts["teacher"]
         if stage == sb.Stage.TRAIN:
             parts["ctc"] = self.ctc_loss(ctc, batch, lengths)
             weight = 1.0 if self.warming_up else self.hparams.ctc_weight
@@ -310,12 +318,31 @@ def copy_tokenizer(hparams):
         files.write(target, source.read_bytes())
 
 
-def start_from(folder, modules):
-    """Load the weights that another training ended with."""
-    checkpointer = sb.utils.checkpoints.Checkpointer(Path(folder) / "save")
+def start_from(hparams):
+    """Load the weights that another training ended with.
+
+    An encoder of other branches takes its matrices from the other's first one.
+    """
+    folder = Path(hparams["start_from"])
+    checkpointer = sb.utils.checkpoints.Checkpointer(folder / "save")
     checkpoints = settled(last_epochs(checkpointer, 1000))
-    for name, module in modules.items():
-        module.load_state_dict(average_checkpoints(checkpoints, name))
+    for name, module in hparams["modules"].items():
+        state = average_checkpoints(checkpoints, name)
+        if name == "encoder" and not same_shapes(state, module.state_dict()):
+            values = {"output_folder": str(folder), "data_folder": "unused"}
+            values["seed"] = hparams["seed"]  # loading sets it
+            other = load_hparams(folder / "hyperparams.yaml", values)[name]
+            other.load_state_dict(state)
+            module.start_from(other)
+        else:
+            module.load_state_dict(state)
+
+
+def same_shapes(one, other):
+    """Whether two state dicts have the same names and shapes."""
+    return {n: v.shape for n, v in one.items()} == {
+        n: v.shape for n, v in other.items()
+    }
 
 
 def last_epochs(checkpointer, count):
@@ -400,7 +427,7 @@ def make_brain(argv):
         files.write(folder / "hyperparams.yaml", resolved)
     sets = make_data(hparams)
     if hparams["start_from"]:
-        start_from(hparams["start_from"], hparams["modules"])
+        start_from(hparams)
     fit_statistics(hparams["features"], sets["train"])
     brain = Recogniser(
         modules=hparams["modules"],
@@ -412,6 +439,10 @@ def make_brain(argv):
     # Branches that a step does not use get no gradient.
     brain.find_unused_parameters = True
     brain.tensorboard = hparams["tensorboard"]()
+    brain.teacher = None
+    if hparams["teacher"]:
+        brain.teacher = Teacher(hparams["teacher"], brain.device)
+        brain.teacher.check(hparams["features"], hparams["tokenizer"])
     return brain, hparams, sets
 
 

@@ -171,6 +171,32 @@ def test_start_from_another_training(whole, tones, tmp_path):
     )
 
 
+def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path):
+    dense, out = tmp_path / "dense", tmp_path / "out"
+    done = run(command("full.yaml", tones, dense, epochs=1))
+    assert done.returncode == 0, done.stderr[-3000:]
+    values = {"epochs": 1, "learning_rate": 0.0, "dense_warmup": 0.0}
+    values |= {"ctc_warmup": 0.0, "start_from": dense, "teacher": dense}
+    done = run(command("amnet.yaml", tones, out, **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    (checkpoint,) = (dense / "save").glob("CKPT*")
+    before = torch.load(checkpoint / "encoder.ckpt")
+    after = weights(out)["encoder"]
+    for name in ("input.0.weight", "recurrent.0.weight", "bias.0"):
+        name = f"layers.1.{name}"
+        assert torch.equal(before[name], after[name])
+    assert torch.equal(after["layers.1.bias.1"], after["layers.1.bias.0"])
+    assert after["layers.1.input.1.left"].shape == (128, 32)
+    assert "train teacher: " in (out / "train_log.txt").read_text()
+    # Where they start from the same weights, the dense student agrees.
+    out = tmp_path / "again"
+    values |= {"dropout": 0.0, "token_noise": 0.0, "average_checkpoints": 1}
+    done = run(command("full.yaml", tones, out, **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = (out / "train_log.txt").read_text()
+    assert float(log.split("train teacher: ")[1].split(",")[0]) < 1e-3
+
+
 def test_another_seed_gives_other_weights(whole, tones, tmp_path):
     out = tmp_path / "out"
     done = run(command("amnet.yaml", tones, out, seed=2, epochs=1))
