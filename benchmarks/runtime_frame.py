@@ -6,6 +6,7 @@ line is how much of the FLOP ratio of dense and cheap branch the clock shows: 1
 if a frame of a quarter of the FLOPs takes a quarter of the time.
 
     python benchmarks/runtime_frame.py
+    python benchmarks/runtime_frame.py --int8
     python benchmarks/runtime_frame.py --size 256 --layers 3 --rank 32
 """
 
@@ -22,7 +23,7 @@ import torch
 
 from speechbrain_amnet import AmortizedEncoder, Dense, FixedRouting, LowRank
 from speechbrain_amnet import Sparse as SparseForm
-from speechbrain_amnet.runtime.convert import as_array, encoder_arrays
+from speechbrain_amnet.runtime.convert import as_array, as_int8, encoder_arrays
 from speechbrain_amnet.runtime.encoder import Encoder
 from speechbrain_amnet.runtime.packed import Packed
 
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--rank", type=int, help="by default size / 8")
     parser.add_argument("--density", type=float, default=0.1)
+    parser.add_argument("--int8", action="store_true", help="8-bit weights")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
@@ -64,7 +66,8 @@ def main() -> None:
         "layers": args.layers,
         "branches": len(branches),
     }
-    encoder = Encoder(Packed({"encoder": config}, arrays))
+    packed = Packed({"encoder": config}, arrays)
+    encoder = Encoder(as_int8(packed) if args.int8 else packed)
     cells = encoder.start()
     frame = np.random.default_rng(0).standard_normal(FEATURES).astype("f")
     spent = [[] for _ in branches]

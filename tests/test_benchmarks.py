@@ -16,11 +16,14 @@ RIVALS = ("nn.LSTM", "K=1", "K=2")
         ("training_step", RIVALS),
         ("streaming_frame", RIVALS),
         ("runtime_frame", ("dense", "rank 2", "sparse 0.02")),
+        ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
     ],
 )
 def test_the_last_line_is_the_ratio(root, name, contenders):
+    name, *options = name.split()
+    program = root / "benchmarks" / f"{name}.py"
     done = subprocess.run(
-        [sys.executable, root / "benchmarks" / f"{name}.py", "--quick"],
+        [sys.executable, program, "--quick", *options],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},

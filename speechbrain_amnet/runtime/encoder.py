@@ -80,7 +80,7 @@ class Encoder:
             parts = [
                 packed.part(f"encoder.{n}.{k}") for n in range(self.layers)
             ]
-            self.products.append([product(part) for part in parts])
+            self.products.append([product(part, packed.int8) for part in parts])
             self.biases.append([part["bias"] for part in parts])
 
     def start(self) -> list[Cell]:
@@ -111,10 +111,10 @@ class Encoder:
         return x
 
 
-def product(part: dict[str, np.ndarray]) -> Product:
+def product(part: dict[str, np.ndarray], int8: bool) -> Product:
     """The product of a layer's two matrices, from their packed factors."""
     inputs, recurrent = (
         [part[f"{name}.{i}"] for i in range(2) if f"{name}.{i}" in part]
         for name in ("input", "recurrent")
     )
-    return product_of(inputs, recurrent)
+    return product_of(inputs, recurrent, int8)

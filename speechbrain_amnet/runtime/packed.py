@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from speechbrain_amnet import files
+from speechbrain_amnet.runtime.int8 import from_int8, to_int8
 
-FORMAT = 1  # of the file
+FORMAT = 2  # of the file
+SCALES = "scales."  # before the name of an array whose steps the file holds
 KEY = "speechbrain_amnet"
 
 
@@ -26,10 +28,19 @@ class Packed:
         What is no array; JSON can hold it. See `convert.pack`.
     arrays : mapping
         Name to array, float32.
+    scales : mapping
+        Name to what a step of 8 bits is worth, in each row of those arrays
+        that hold whole steps only. The file needs a byte a number for them.
     """
 
     config: dict[str, Any]
     arrays: Mapping[str, np.ndarray]
+    scales: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def int8(self) -> bool:
+        """Whether matrices are of 8 bits."""
+        return bool(self.scales)
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
         """The arrays whose names begin so, by the rest of their names."""
@@ -44,7 +55,11 @@ class Packed:
 def write_packed(packed: Packed, path: str | Path) -> None:
     """Write a model as one safetensors file, aside and renamed."""
     about = json.dumps({"format": FORMAT, **packed.config}, ensure_ascii=False)
-    files.write(path, save(dict(packed.arrays), metadata={KEY: about}))
+    arrays = dict(packed.arrays)
+    for name, scales in packed.scales.items():
+        arrays[name] = to_int8(arrays[name], scales)
+        arrays[SCALES + name] = scales
+    files.write(path, save(arrays, metadata={KEY: about}))
 
 
 def read_packed(path: str | Path) -> Packed:
@@ -79,4 +94,11 @@ def read_packed(path: str | Path) -> Packed:
             f"{path}: this version reads packed models of format {FORMAT}; "
             "pack the model again"
         )
-    return Packed(config, arrays)
+    scales = {
+        name.removeprefix(SCALES): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(SCALES)
+    }
+    for name, steps in scales.items():
+        arrays[name] = from_int8(arrays[name], steps)
+    return Packed(config, arrays, scales)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse
 
+from speechbrain_amnet.runtime.int8 import Int8, kernel
+
 Factors = Sequence[np.ndarray]
 Product = Callable[[np.ndarray], np.ndarray]
 
@@ -21,6 +23,8 @@ class Dense:
     ---------
     matrix : np.ndarray
         ``[rows, columns]``
+    out : np.ndarray, optional
+        ``[rows]``, where the result goes.
 
     Example
     -------
@@ -28,9 +32,9 @@ class Dense:
     array([0., 1.], dtype=float32)
     """
 
-    def __init__(self, matrix: np.ndarray):
+    def __init__(self, matrix: np.ndarray, out: np.ndarray | None = None):
         self.matrix = np.asfortranarray(matrix)
-        self.out = np.empty(len(matrix), matrix.dtype)
+        self.out = np.empty(len(matrix), matrix.dtype) if out is None else out
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """``[columns] -> [rows]``; the next call overwrites the result."""
@@ -61,20 +65,25 @@ class LowRank:
     ---------
     inputs, recurrent : sequence of np.ndarray
         The left and the right factor of each.
+    int8 : bool
+        Whether the weights are those of 8 bits.
     """
 
-    def __init__(self, inputs: Factors, recurrent: Factors):
+    def __init__(self, inputs: Factors, recurrent: Factors, int8: bool = False):
         (left_x, right_x), (left_h, right_h) = inputs, recurrent
-        self.left = Dense(np.hstack([left_x, left_h]))
-        self.rights = [np.asfortranarray(r) for r in (right_x, right_h)]
+        self.left = full(np.hstack([left_x, left_h]), int8)
         self.split = right_x.shape[1]
         self.middle = np.empty(len(right_x) + len(right_h), left_x.dtype)
-        self.parts = np.split(self.middle, [len(right_x)])
+        parts = np.split(self.middle, [len(right_x)])
+        self.rights = [
+            full(right, int8, part)
+            for right, part in zip((right_x, right_h), parts)
+        ]
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """``[columns] -> [rows]``; the next call overwrites the result."""
-        np.dot(self.rights[0], z[: self.split], out=self.parts[0])
-        np.dot(self.rights[1], z[self.split :], out=self.parts[1])
+        self.rights[0](z[: self.split])
+        self.rights[1](z[self.split :])
         return self.left(self.middle)
 
 
@@ -85,12 +94,14 @@ class Sum:
     ---------
     inputs, recurrent : sequence of np.ndarray
         The factors of each.
+    int8 : bool
+        Whether the weights are those of 8 bits.
     """
 
-    def __init__(self, inputs: Factors, recurrent: Factors):
+    def __init__(self, inputs: Factors, recurrent: Factors, int8: bool = False):
         self.split = inputs[-1].shape[1]
         self.chains = [
-            [Dense(factor) for factor in reversed(factors)]
+            [full(factor, int8) for factor in reversed(factors)]
             for factors in (inputs, recurrent)
         ]
 
@@ -105,13 +116,17 @@ class Sum:
         return x
 
 
-def product_of(inputs: Factors, recurrent: Factors) -> Product:
+def product_of(
+    inputs: Factors, recurrent: Factors, int8: bool = False
+) -> Product:
     """The product of a layer's input and recurrent matrix with ``(x, h)``.
 
     Arguments
     ---------
     inputs, recurrent : sequence of np.ndarray
         One or two factors each, left to right.
+    int8 : bool
+        Whether the weights are those of 8 bits; see `full`.
 
     Example
     -------
@@ -122,12 +137,34 @@ def product_of(inputs: Factors, recurrent: Factors) -> Product:
     counts = len(inputs), len(recurrent)
     if counts == (1, 1):
         matrix = np.hstack([inputs[0], recurrent[0]])
+        product = full(matrix, int8)
         if np.count_nonzero(matrix) > matrix.size / 2:
-            return Dense(matrix)
-        return fastest([Dense(matrix), Csr(matrix)], matrix.shape[1])
+            return product
+        return fastest([product, Csr(matrix)], matrix.shape[1])
     if counts == (2, 2):
-        return LowRank(inputs, recurrent)
-    return Sum(inputs, recurrent)
+        return LowRank(inputs, recurrent, int8)
+    return Sum(inputs, recurrent, int8)
+
+
+def full(
+    matrix: np.ndarray, int8: bool = False, out: np.ndarray | None = None
+) -> Product:
+    """The product of a matrix that is not sparse.
+
+    Arguments
+    ---------
+    matrix : np.ndarray
+        ``[rows, columns]``
+    int8 : bool
+        Whether the weights are those of 8 bits. They are multiplied as such
+        where that is faster here (and numba is installed), else as float32.
+    out : np.ndarray, optional
+        ``[rows]``, where the result goes.
+    """
+    products: list[Product] = [Dense(matrix, out)]
+    if int8 and kernel():
+        products.append(Int8(matrix, out))
+    return fastest(products, matrix.shape[1])
 
 
 def fastest(
@@ -149,8 +186,11 @@ def fastest(
     clock : callable
         Tells the time in seconds.
     """
+    if len(products) == 1:
+        return products[0]
     z, spent = np.ones(columns, "float32"), []
     for product in products:
+        product(z)  # the first call may compile
         runs = []
         for _ in range(15):
             start = clock()

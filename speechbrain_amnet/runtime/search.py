@@ -4,7 +4,7 @@ import numpy as np
 
 from speechbrain_amnet.runtime.encoder import Cell
 from speechbrain_amnet.runtime.packed import Packed
-from speechbrain_amnet.runtime.products import Dense
+from speechbrain_amnet.runtime.products import full
 
 
 class Search:
@@ -22,12 +22,14 @@ class Search:
         self.blank, self.max_symbols = config["blank"], config["max_symbols"]
         self.embedding = predictor["embedding"]
         layers = range(config["layers"])
-        self.products = [Dense(predictor[f"{n}.weight"]) for n in layers]
+        weights = [predictor[f"{n}.weight"] for n in layers]
+        self.sizes = [weight.shape[1] for weight in weights]
+        self.products = [full(weight, packed.int8) for weight in weights]
         self.biases = [predictor[f"{n}.bias"] for n in layers]
-        self.from_encoder = Dense(joint["encoder"])
+        self.from_encoder = full(joint["encoder"], packed.int8)
         self.encoder_bias = joint["encoder_bias"]
         self.from_predictor = np.asfortranarray(joint["predictor"])
-        self.output = Dense(joint["output"])
+        self.output = full(joint["output"], packed.int8)
         self.output_bias = joint["output_bias"].copy()
         self.output_bias[self.blank] -= config["blank_penalty"]
 
@@ -44,10 +46,7 @@ class SearchState:
     def __init__(self, search: Search):
         self.search = search
         size = len(search.biases[0]) // 4
-        self.cells = [
-            Cell(product.matrix.shape[1] - size, size)
-            for product in search.products
-        ]
+        self.cells = [Cell(columns - size, size) for columns in search.sizes]
         self.read(search.blank)
 
     def read(self, token: int) -> None:

@@ -25,6 +25,11 @@ def test_a_packed_model_is_the_same(run, tmp_path, capsys):
     assert shown[0] == shown[1]
     assert len(shown[0][0]) == 32 and "takes 3 times" in shown[0][1]
 
+    small = tmp_path / "small.safetensors"
+    assert cli.main(["pack", str(run), str(small), "--int8"]) == 0
+    assert small.stat().st_size < file.stat().st_size / 2
+    assert cli.main(["transcribe", str(small), str(wav)]) == 0
+
     code = (
         "import sys; from speechbrain_amnet import cli; "
         f"code = cli.main(['transcribe', {str(file)!r}, {str(wav)!r}]); "

@@ -44,7 +44,7 @@ def test_other_files_are_refused(asr, tmp_path):
         packed.read_packed(path)
     about = json.dumps({"format": 99})
     save_file({"a": np.zeros(1)}, path, metadata={packed.KEY: about})
-    with pytest.raises(ValueError, match="format 1"):
+    with pytest.raises(ValueError, match="format 2"):
         packed.read_packed(path)
     packed.write_packed(pack(asr), path)
     path.write_bytes(path.read_bytes()[:-1000])
