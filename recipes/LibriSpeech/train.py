@@ -167,11 +167,15 @@ class Recogniser(sb.Brain):
         return bool(self.hparams.encoder.routed)
 
     def on_fit_start(self):
-        """Load the checkpoint, if there is one."""
+        """Load the checkpoint, if there is one; else skip what is done."""
         super().on_fit_start()
         # SpeechBrain drops what is left of an epoch's last group of batches.
-        steps = len(self.train_sampler) // self.grad_accumulation_factor
-        self.total_steps = self.hparams.epochs * max(1, steps)
+        steps = max(1, len(self.train_sampler) // self.grad_accumulation_factor)
+        self.total_steps = self.hparams.epochs * steps
+        counter = self.hparams.epoch_counter
+        if counter.current == 0 and self.optimizer_step == 0:
+            counter.current = int(self.hparams.starts_at * self.hparams.epochs)
+            self.optimizer_step = counter.current * steps
 
     def init_optimizers(self):
         """One optimizer; the router's learning rate is its own."""
@@ -426,8 +430,18 @@ def make_brain(argv):
         resolved = resolve_hparams(path, overrides)
         files.write(folder / "hyperparams.yaml", resolved)
     sets = make_data(hparams)
+    if not 0 <= hparams["starts_at"] < 1:
+        raise ValueError(
+            f"starts_at is a share of the training, from 0 to below 1; got "
+            f"{hparams['starts_at']}."
+        )
     if hparams["start_from"]:
         start_from(hparams)
+    elif hparams["starts_at"]:
+        raise ValueError(
+            "starts_at skips what another training has done; name its output "
+            "folder as start_from."
+        )
     fit_statistics(hparams["features"], sets["train"])
     brain = Recogniser(
         modules=hparams["modules"],

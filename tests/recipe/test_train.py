@@ -175,8 +175,8 @@ def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path):
     dense, out = tmp_path / "dense", tmp_path / "out"
     done = run(command("full.yaml", tones, dense, epochs=1))
     assert done.returncode == 0, done.stderr[-3000:]
-    values = {"epochs": 1, "learning_rate": 0.0, "dense_warmup": 0.0}
-    values |= {"ctc_warmup": 0.0, "start_from": dense, "teacher": dense}
+    values = {"learning_rate": 0.0, "start_from": dense, "starts_at": 0.5}
+    values |= {"teacher": dense}
     done = run(command("amnet.yaml", tones, out, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     (checkpoint,) = (dense / "save").glob("CKPT*")
@@ -187,7 +187,9 @@ def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path):
         assert torch.equal(before[name], after[name])
     assert torch.equal(after["layers.1.bias.1"], after["layers.1.bias.0"])
     assert after["layers.1.input.1.left"].shape == (128, 32)
-    assert "train teacher: " in (out / "train_log.txt").read_text()
+    assert after["routed"] == 1
+    (log,) = (out / "train_log.txt").read_text().splitlines()
+    assert "epoch: 2," in log and "train teacher: " in log
     # Where they start from the same weights, the dense student agrees.
     out = tmp_path / "again"
     values |= {"dropout": 0.0, "token_noise": 0.0, "average_checkpoints": 1}
@@ -265,6 +267,15 @@ def test_missing_split(tones, tmp_path):
         command("amnet.yaml", tones, tmp_path / "out", train_splits="[x]")
     )
     assert "train" in one_line(done) and "dev" in one_line(done)
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [({"starts_at": 0.4}, "start_from"), ({"starts_at": 1.0}, "below 1")],
+)
+def test_what_is_skipped_must_have_been_done(values, said, tones, tmp_path):
+    done = run(command("amnet.yaml", tones, tmp_path / "out", **values))
+    assert "starts_at" in one_line(done) and said in one_line(done)
 
 
 def test_loss_that_is_not_a_number(tones, tmp_path):
