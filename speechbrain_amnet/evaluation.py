@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from . import __version__, files
-from .corpus.manifest import read_commands, read_manifest
+from .corpus.manifest import has_slots, read_commands, read_manifest
 from .corpus.prepare import prepare_librispeech
 from .footprint import measure_stream, model_size
 from .frames import frame_counts, timing
@@ -305,21 +305,6 @@ def count_errors(reference: str, hypothesis: str) -> dict[str, int]:
         "words": len(reference.split()),
         **{kind: getattr(result, kind) for kind in KINDS},
     }
-
-
-def has_slots(words: str, slots: dict[str, str]) -> bool:
-    """Whether the phrase of every slot is found, as whole words.
-
-    Example
-    -------
-    >>> has_slots("A LARGE LATTE PLEASE", {"size": "large", "drink": "latte"})
-    True
-    >>> has_slots("A LARGER LATTE", {"size": "large"})
-    False
-    """
-    spaced = f" {' '.join(words.upper().split())} "
-    phrases = (" ".join(str(v).upper().split()) for v in slots.values())
-    return all(f" {phrase} " in spaced for phrase in phrases)
 
 
 # Arithmetic ----------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Benchmarks run to their end and say their headline in the last line."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -33,3 +34,62 @@ def test_the_last_line_is_the_ratio(root, name, contenders):
     assert re.fullmatch(r"ratio: \d+\.\d\d", last), done.stdout
     for contender in contenders:
         assert f"\n{contender}" in done.stdout
+
+
+@pytest.fixture
+def peers(root):
+    """benchmarks/peers.py as a module; the others' packages are not here."""
+    file = root / "benchmarks" / "peers.py"
+    spec = importlib.util.spec_from_file_location("peers", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ("Enter 42, P-I-T-T.", "ENTER FORTY TWO P I T T"),
+        (
+            "5213, 504 and 07",
+            "FIVE TWO ONE THREE FIVE ZERO FOUR AND ZERO SEVEN",
+        ),
+        ("I'd like a 12-ounce; 20%", "I'D LIKE A TWELVE OUNCE TWENTY"),
+        ("  ", ""),
+    ],
+)
+def test_transcripts_of_peers_are_made_alike(peers, said, words):
+    assert peers.normal(said) == words
+
+
+def test_unigrams_of_known_words(peers):
+    model = peers.unigrams(["go go on", "on zzyzx"], {"go", "on"})
+    assert "ngram 1=4\n" in model and "zzyzx" not in model
+    assert "\n-0.4771 go 0.0\n" in model  # 2 of 6
+
+
+def test_peers_read_our_model(peers, root, tmp_path, capsys, tiny):
+    """The part of it that needs no package of others."""
+    import json
+
+    import numpy as np
+    import soundfile
+
+    from speechbrain_amnet.export import export_model
+    from speechbrain_amnet.inference import load
+    from speechbrain_amnet.runtime.convert import pack
+    from speechbrain_amnet.runtime.packed import write_packed
+
+    noise = 0.1 * np.random.default_rng(0).standard_normal(20001)
+    for split in ("train", "test"):
+        folder = tmp_path / split / "a" / "b"
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "a-b-0.wav", noise, 16000)
+        (folder / "a-b.trans.txt").write_text("a-b-0 GO ON\n")
+    export_model(*tiny(tmp_path, ["GO ON", "STOP"]), tmp_path / "model")
+    model = tmp_path / "model.safetensors"
+    write_packed(pack(load(tmp_path, run_opts={"device": "cpu"})), model)
+    peers.measure("ours", model, tmp_path, "test", None)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["texts"].keys() == {"a-b-0"} and found["texts"]["a-b-0"]
+    assert found["wait_ms"] > 0 and found["real_time_factor"] > 0

@@ -63,3 +63,18 @@ def read_commands(
                     f"id, got {line[:60]!r}"
                 ) from None
     return records
+
+
+def has_slots(words: str, slots: dict[str, str]) -> bool:
+    """Whether the phrase of every slot is found, as whole words.
+
+    Example
+    -------
+    >>> has_slots("A LARGE LATTE PLEASE", {"size": "large", "drink": "latte"})
+    True
+    >>> has_slots("A LARGER LATTE", {"size": "large"})
+    False
+    """
+    spaced = f" {' '.join(words.upper().split())} "
+    phrases = (" ".join(str(v).upper().split()) for v in slots.values())
+    return all(f" {phrase} " in spaced for phrase in phrases)

