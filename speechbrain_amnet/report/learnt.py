@@ -1,0 +1,147 @@
+"""What an arbitrator learnt: which frames it gives to the dense branch.
+
+Frames are sorted by what can be heard in them, by rules that no model has a
+part in, and by the backlog that they found. A voice detector would treat steady
+sounds and transitions alike, random routing all three alike, and neither would
+mind the backlog.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechbrain_amnet import files
+from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.utterances import read_audio, read_frames
+
+CLASSES = ("silence", "steady", "transition")
+BACKLOGS = ("none", "up to two frames", "more")
+QUIET_DB = 30.0  # below the loudest tenth of an utterance's frames
+BANDS = 24
+FLOOR = 1e-7
+
+
+def classify(wave: np.ndarray, rate: int, frame: float) -> np.ndarray:
+    """Sort the frames of a recording by what is heard.
+
+    A frame is silence if it is 30 dB below the loudest tenth of the
+    recording's frames. Of the others the half whose spectrum changes most
+    from the frame before to the one after are transitions.
+
+    Arguments
+    ---------
+    wave : np.ndarray
+        ``[samples]``
+    rate : int
+        Samples a second.
+    frame : float
+        Seconds.
+
+    Returns
+    -------
+    np.ndarray
+        ``[frames]``, indices of `CLASSES`.
+
+    Example
+    -------
+    >>> time = np.arange(16000) / 16000
+    >>> tone = np.sin(2 * np.pi * 500 * time) * (time > 0.4)
+    >>> classify(tone, 16000, 0.04)[:5].tolist()
+    [0, 0, 0, 0, 0]
+    """
+    size = round(rate * frame)
+    count = -(-len(wave) // size)
+    frames = np.pad(wave, (0, count * size - len(wave))).reshape(count, size)
+    spectrum = np.abs(np.fft.rfft(frames * np.hanning(size))) ** 2
+    # Bands that widen with the frequency, as hearing does.
+    edges = np.geomspace(2, spectrum.shape[1], BANDS + 1).astype(int)
+    bands = [
+        spectrum[:, low : max(low + 1, high)].mean(1)
+        for low, high in zip(edges, edges[1:])
+    ]
+    level = 10 * np.log10((frames**2).mean(1) + FLOOR)
+    shape = 10 * np.log10(np.stack(bands, 1) + FLOOR * size)
+    loud = level > np.percentile(level, 90) - QUIET_DB
+    around = np.pad(shape, ((1, 1), (0, 0)), mode="edge")
+    change = np.abs(around[2:] - around[:-2]).mean(1)
+    classes = np.zeros(count, int)
+    classes[loud] = 1 + (change > np.median(change[loud]))[loud]
+    return classes
+
+
+def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
+    """Count a run's frames, and those on its first branch.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Of a run that was evaluated on the split, with its audio in place.
+    split : str
+        The evaluated split.
+
+    Returns
+    -------
+    dict
+        `experiment`, `seed`, `data`, `split`, and by class and backlog
+        (``[CLASSES, BACKLOGS]``) `frames` and how many were `dense`.
+    """
+    folder = Path(folder)
+    name = "results.json" if split == "test" else f"results_{split}.json"
+    (result,) = read_results([folder / name])
+    frames = np.zeros((len(CLASSES), len(BACKLOGS)), int)
+    dense = np.zeros_like(frames)
+    for utterance in read_frames(folder, split):
+        wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
+        length = utterance["frame_ms"]
+        heard = classify(wave, rate, length / 1000)
+        branch = np.array([int(b) for b in utterance["branch"]])
+        waiting = np.array(utterance["backlog_ms"]) / length
+        found = np.digitize(waiting, [1e-3, 2.0])
+        np.add.at(frames, (heard, found), 1)
+        np.add.at(dense, (heard, found), branch == 0)
+    return {
+        **{k: result[k] for k in ("experiment", "seed", "data", "split")},
+        "frames": frames.tolist(),
+        "dense": dense.tolist(),
+    }
+
+
+def markdown_text(counts: Iterable[dict[str, Any]]) -> str:
+    """A Markdown table of the percent of frames on the first branch.
+
+    Arguments
+    ---------
+    counts : iterable of dict
+        As `count_frames` gives them.
+    """
+    heads = ["Run", "all", *CLASSES]
+    heads += [f"{name}, no backlog" for name in CLASSES]
+    heads += ["all, backlog up to two frames", "all, more"]
+    lines = ["| " + " | ".join(heads) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(heads) - 1))
+    for count in counts:
+        frames, dense = np.array(count["frames"]), np.array(count["dense"])
+        pairs = [(dense.sum(), frames.sum())]
+        pairs += list(zip(dense.sum(1), frames.sum(1)))
+        pairs += list(zip(dense[:, 0], frames[:, 0]))
+        pairs += list(zip(dense.sum(0)[1:], frames.sum(0)[1:]))
+        cells = [
+            f"{100 * part / whole:.0f}" if whole else "–"
+            for part, whole in pairs
+        ]
+        run = f"`{count['experiment']}`, seed {count['seed']}"
+        lines.append(f"| {run} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_counts(counts: Sequence[dict[str, Any]], file: str | Path) -> None:
+    """Keep the counts of some runs."""
+    files.write(file, json.dumps(list(counts), indent=1) + "\n")
+
+
+def read_counts(file: str | Path) -> list[dict[str, Any]]:
+    """What `write_counts` wrote."""
+    return json.loads(Path(file).read_text(encoding="utf-8"))

@@ -1,0 +1,81 @@
+"""Which frames go to the dense branch, by what is heard in them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from speechbrain_amnet import cli
+from speechbrain_amnet.report import learnt
+
+RATE, FRAME = 16000, 0.04
+
+
+def tone(hertz, seconds, loudness=0.3):
+    time = np.arange(round(RATE * seconds)) / RATE
+    return loudness * np.sin(2 * np.pi * hertz * time)
+
+
+def test_silence_steady_sound_and_transitions():
+    quiet = 1e-4 * np.random.default_rng(0).standard_normal(RATE * 2 // 5)
+    wave = np.concatenate(
+        [quiet, tone(300, 0.4), tone(2500, 0.4), tone(700, 0.4), quiet]
+    )
+    classes = learnt.classify(wave, RATE, FRAME)
+    assert len(classes) == 50
+    assert not classes[:10].any() and not classes[40:].any()
+    assert classes[10:40].all()
+    assert (classes == 2).sum() <= 15  # half of what is no silence
+    for border in (20, 30):  # 300 to 2500 Hz, 2500 to 700
+        assert (classes[border - 1 : border + 1] == 2).all()
+
+
+def test_a_last_frame_that_is_short_and_silence_alone():
+    assert learnt.classify(np.zeros(641), RATE, FRAME).tolist() == [1, 1]
+    assert len(learnt.classify(tone(300, 0.1), RATE, FRAME)) == 3
+
+
+def test_frames_are_counted(runs):
+    folder = runs.make("amnet")
+    count = learnt.count_frames(folder, "test")
+    frames, dense = np.array(count["frames"]), np.array(count["dense"])
+    assert count["experiment"] == "amnet" and count["seed"] == 1
+    assert frames.shape == dense.shape == (3, 3)
+    # 25, 50, ... 125 frames, every other one dense.
+    assert frames.sum() == 375 and dense.sum() == 13 + 25 + 38 + 50 + 63
+    assert (dense <= frames).all()
+    assert not frames[:, 2].any() or frames[:, 1].any()
+
+
+def test_the_table():
+    count = {
+        "experiment": "amnet",
+        "seed": 3,
+        "frames": [[10, 0, 0], [5, 5, 0], [0, 10, 10]],
+        "dense": [[0, 0, 0], [5, 0, 0], [0, 5, 1]],
+    }
+    table = learnt.markdown_text([count]).splitlines()
+    assert len(table) == 3
+    cells = [cell.strip() for cell in table[2].strip("|").split("|")]
+    # all; silence, steady, transition; these without backlog; with some, more
+    assert cells[0] == "`amnet`, seed 3"
+    assert cells[1:] == "28 0 50 30 0 100 – 33 10".split()
+
+
+def test_the_command(runs, tmp_path, capsys):
+    folder, page = runs.make("amnet"), tmp_path / "page.md"
+    page.write_text("<!-- table: who -->\n<!-- end -->\n")
+    kept = tmp_path / "published" / "learnt.json"
+    command = ["learnt", str(folder), f"--publish={kept}"]
+    command += [f"--markdown={page}", "--name=who"]
+    assert cli.main(command) == 0
+    table = learnt.markdown_text(learnt.read_counts(kept))
+    assert table in capsys.readouterr().out and table in page.read_text()
+    assert len(json.loads(kept.read_text())) == 1
+    assert cli.main(command[:3] + ["--markdown=x.md"]) == 2
+    assert "go together" in capsys.readouterr().err
+
+
+def test_a_run_that_was_not_evaluated_is_refused(runs):
+    with pytest.raises(FileNotFoundError, match="dev"):
+        learnt.count_frames(runs.make("amnet"), "dev")
