@@ -36,6 +36,7 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, trains, and shows the table and the pictures."""
     from speechbrain_amnet.corpus.spoken import make_spoken_corpus
+    from speechbrain_amnet.report.animation import animate_utterance
     from speechbrain_amnet.report.page import write_page
     from speechbrain_amnet.report.plots import plot_runs
     from speechbrain_amnet.report.results import read_results
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{terminal_text(rows)}\nPictures:")
     for picture in plot_runs(folders.values()):
         print(f"  {os.path.relpath(picture)}")
+    film = animate_utterance(folders.values(), "test", out / "live.gif")
+    print(f"  {os.path.relpath(film)}")
     both = [folders["amnet"], folders["full"]]
     page = write_page(both, out / "page.html")
     print(f"Listen to them: open {os.path.relpath(page)} in a browser")

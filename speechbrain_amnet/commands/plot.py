@@ -24,12 +24,25 @@ def add(subparsers: Any) -> None:
         type=Path,
         help="for all pictures (default: each run's own folder)",
     )
+    parser.add_argument(
+        "--animate",
+        metavar="GIF",
+        type=Path,
+        help="let an utterance go by in all these evaluated runs, in real time",
+    )
+    parser.add_argument(
+        "--split", default="test", help="of the utterance (default: test)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Draws all that there is to draw, and names the pictures."""
+    from speechbrain_amnet.report.animation import animate_utterance
     from speechbrain_amnet.report.plots import plot_runs
 
+    if args.animate:
+        print(animate_utterance(args.folders, args.split, args.animate))
+        return
     for picture in plot_runs(args.folders, args.out):
         print(picture)

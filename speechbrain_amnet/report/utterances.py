@@ -76,17 +76,8 @@ def plot_utterances(
     branches = max(len(u["shares"]) for u in chosen)
     top = 1.4 * max(max(u["latency"], *u["backlog"]) for u in chosen)
 
-    heights = [
-        TITLE
-        + 0.16 * (u["hypothesis"] != u["reference"])
-        + WORD_ROW * u["rows"]
-        + WAVE
-        + STRIP
-        + BACKLOG
-        + 2 * GAP
-        for u in chosen
-    ]
-    height = TOP + sum(heights) + BETWEEN * (len(chosen) - 1) + BOTTOM
+    height = TOP + sum(map(height_of, chosen)) + BOTTOM
+    height += BETWEEN * (len(chosen) - 1)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         y = height - TOP
@@ -241,6 +232,13 @@ def stack(spans: list[tuple[str, float, float]]) -> list[int]:
         ends[row : row + 1] = [middle + half]
         rows.append(row)
     return rows
+
+
+def height_of(utterance: dict[str, Any]) -> float:
+    """What `draw_utterance` needs, in inches."""
+    wrong = utterance["hypothesis"] != utterance["reference"]
+    words = 0.16 * wrong + WORD_ROW * utterance["rows"]
+    return TITLE + words + WAVE + STRIP + BACKLOG + 2 * GAP
 
 
 def draw_utterance(

@@ -15,6 +15,7 @@ def test_demo_runs_from_nothing_to_pictures(tmp_path, capsys, monkeypatch):
     for name in RUNS:
         assert (tmp_path / "demo" / name / "1" / "results.json").exists()
     assert (tmp_path / "demo" / "tradeoff_spoken_test.png").stat().st_size
+    assert (tmp_path / "demo" / "live.gif").stat().st_size
     for picture in ("training.png", "utterances_test.png"):
         assert (tmp_path / "demo" / "amnet" / "1" / picture).stat().st_size
 
