@@ -22,3 +22,21 @@ def add_load(parser: argparse.ArgumentParser) -> None:
         help="frame durations that a dense frame takes on the device "
         "(default: as in training)",
     )
+
+
+def add_markdown(parser: argparse.ArgumentParser) -> None:
+    """The place of a table in a Markdown file."""
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE",
+        type=Path,
+        help="put the table into this Markdown file, between the lines "
+        "`<!-- table: NAME -->` and `<!-- end -->`",
+    )
+    parser.add_argument("--name", help="of the table in the Markdown file")
+
+
+def check_markdown(args: argparse.Namespace) -> None:
+    """Both of them or none."""
+    if (args.markdown is None) != (args.name is None):
+        raise ValueError("--markdown FILE and --name NAME go together")

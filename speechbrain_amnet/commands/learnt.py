@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from speechbrain_amnet.commands import arguments
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet learnt`."""
@@ -19,14 +21,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--publish", metavar="FILE", type=Path, help="keep the counts as JSON"
     )
-    parser.add_argument(
-        "--markdown",
-        metavar="FILE",
-        type=Path,
-        help="put the table into this Markdown file, between the lines "
-        "`<!-- table: NAME -->` and `<!-- end -->`",
-    )
-    parser.add_argument("--name", help="of the table in the Markdown file")
+    arguments.add_markdown(parser)
     parser.set_defaults(run=run)
 
 
@@ -35,8 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report import learnt
     from speechbrain_amnet.report.markdown import update_markdown
 
-    if (args.markdown is None) != (args.name is None):
-        raise ValueError("--markdown FILE and --name NAME go together")
+    arguments.check_markdown(args)
     counts = [learnt.count_frames(folder, args.split) for folder in args.runs]
     table = learnt.markdown_text(counts)
     print("Frames on the dense branch, percent:")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from speechbrain_amnet.commands import arguments
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet table`."""
@@ -18,14 +20,7 @@ def add(subparsers: Any) -> None:
         help="a run, a folder of runs or of published results, or a results "
         "file",
     )
-    parser.add_argument(
-        "--markdown",
-        metavar="FILE",
-        type=Path,
-        help="put the table into this Markdown file, between the lines "
-        "`<!-- table: NAME -->` and `<!-- end -->`",
-    )
-    parser.add_argument("--name", help="of the table in the Markdown file")
+    arguments.add_markdown(parser)
     parser.add_argument(
         "--csv", metavar="FILE", type=Path, help="write the table as CSV too"
     )
@@ -56,8 +51,7 @@ def run(args: argparse.Namespace) -> None:
         terminal_text,
     )
 
-    if (args.markdown is None) != (args.name is None):
-        raise ValueError("--markdown FILE and --name NAME go together")
+    arguments.check_markdown(args)
     if args.check and args.markdown is None:
         raise ValueError("--check needs --markdown FILE --name NAME")
     results = read_results(args.folders)
