@@ -325,7 +325,8 @@ def copy_tokenizer(hparams):
 def start_from(hparams):
     """Load the weights that another training ended with.
 
-    An encoder of other branches takes its matrices from the other's first one.
+    An encoder of other branches, or with another router, takes its matrices
+    from the other's first branch.
     """
     folder = Path(hparams["start_from"])
     checkpointer = sb.utils.checkpoints.Checkpointer(folder / "save")
@@ -338,6 +339,7 @@ def start_from(hparams):
             other = load_hparams(folder / "hyperparams.yaml", values)[name]
             other.load_state_dict(state)
             module.start_from(other)
+            logger.info("Every branch starts from the first of %s.", folder)
         else:
             module.load_state_dict(state)
 

@@ -99,6 +99,6 @@ def read_packed(path: str | Path) -> Packed:
         for name in list(arrays)
         if name.startswith(SCALES)
     }
-    for name, steps in scales.items():
-        arrays[name] = from_int8(arrays[name], steps)
+    for name, step in scales.items():
+        arrays[name] = from_int8(arrays[name], step)
     return Packed(config, arrays, scales)
