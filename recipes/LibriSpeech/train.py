@@ -22,6 +22,7 @@ from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from speechbrain_amnet import files
+from speechbrain_amnet.averaging import last_epochs, settled
 from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.distillation import Teacher
@@ -349,40 +350,6 @@ def same_shapes(one, other):
     return {n: v.shape for n, v in one.items()} == {
         n: v.shape for n, v in other.items()
     }
-
-
-def last_epochs(checkpointer, count):
-    """The checkpoints of the ends of the last epochs."""
-    checkpoints = checkpointer.find_checkpoints(
-        max_num_checkpoints=count,
-        ckpt_predicate=lambda c: "epoch" in c.meta,
-        importance_key=lambda c: c.meta["epoch"],
-    )
-    if not checkpoints:
-        raise ValueError(
-            f"There is no checkpoint in {checkpointer.checkpoints_dir}; train "
-            "at least one epoch."
-        )
-    return checkpoints
-
-
-def settled(checkpoints):
-    """Those whose branches have the last one's form.
-
-    Weights may be averaged, but not what is pruned or the rank of a branch.
-    """
-    kept, last = [], None
-    for checkpoint in checkpoints:
-        state = torch.load(checkpoint.paramfiles["encoder"])
-        form = {
-            name: value
-            for name, value in state.items()
-            if name.rpartition(".")[2] in ("mask", "kept", "routed")
-        }
-        last = last or form
-        if all(torch.equal(form[name], last[name]) for name in last):
-            kept.append(checkpoint)
-    return kept
 
 
 def make_loaders(sets, hparams):

@@ -68,18 +68,3 @@ def test_a_router_without_learning_rate_stays(monkeypatch):
     after = (*other.parameters(), *router.parameters())
     same = [torch.equal(a, b) for a, b in zip(before, after)]
     assert same == [False] * 2 + [True] * len(list(router.parameters()))
-
-
-def test_only_branches_of_one_form_are_averaged(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
-    monkeypatch.delitem(sys.modules, "train", raising=False)
-    import train
-
-    checkpoints = []
-    for n, mask in enumerate(([1.0, 0.0], [1.0, 0.0], [1.0, 1.0])):
-        file = tmp_path / f"{n}.ckpt"
-        state = {"weight": torch.rand(2), "form.mask": torch.tensor(mask)}
-        torch.save(state, file)
-        checkpoints.append(SimpleNamespace(paramfiles={"encoder": file}))
-    assert train.settled(checkpoints) == checkpoints[:2]
-    assert train.settled(checkpoints[2:]) == checkpoints[2:]

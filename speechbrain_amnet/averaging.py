@@ -1,0 +1,61 @@
+"""Which checkpoints of a training are averaged."""
+
+import torch
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+
+
+def last_epochs(checkpointer: Checkpointer, count: int) -> list[Checkpoint]:
+    """The checkpoints of the ends of the last epochs.
+
+    Arguments
+    ---------
+    checkpointer : Checkpointer
+        Of the training.
+    count : int
+        At most so many.
+
+    Returns
+    -------
+    list of Checkpoint
+        The last one first.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    checkpoints = checkpointer.find_checkpoints(
+        max_num_checkpoints=count,
+        ckpt_predicate=lambda c: "epoch" in c.meta,
+        importance_key=lambda c: c.meta["epoch"],
+    )
+    if not checkpoints:
+        raise ValueError(
+            f"There is no checkpoint in {checkpointer.checkpoints_dir}; train "
+            "at least one epoch."
+        )
+    return checkpoints
+
+
+def settled(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Those whose branches have the last one's form.
+
+    Weights may be averaged, but not what is pruned or the rank of a branch.
+
+    Arguments
+    ---------
+    checkpoints : list of Checkpoint
+        From `last_epochs`.
+    """
+    kept, last = [], None
+    for checkpoint in checkpoints:
+        state = torch.load(checkpoint.paramfiles["encoder"])
+        form = {
+            name: value
+            for name, value in state.items()
+            if name.rpartition(".")[2] in ("mask", "kept", "routed")
+        }
+        last = last or form
+        if all(torch.equal(form[name], last[name]) for name in last):
+            kept.append(checkpoint)
+    return kept
