@@ -22,6 +22,7 @@ from speechbrain_amnet.commands import (
     pack,
     page,
     plot,
+    study,
     table,
     transcribe,
 )
@@ -33,6 +34,7 @@ COMMANDS = (
     corpus,
     transcribe,
     evaluate,
+    study,
     table,
     plot,
     learnt,

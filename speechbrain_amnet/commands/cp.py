@@ -8,7 +8,7 @@ from typing import Any
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 # What of a recipe an installed package holds; setup.cfg has the same list.
-SHIPPED = ("*.py", "*.md", "hparams/*.yaml")
+SHIPPED = ("*.py", "*.md", "hparams/*.yaml", "studies/*.yaml")
 
 
 def add(subparsers: Any) -> None:

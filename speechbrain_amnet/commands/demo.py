@@ -7,13 +7,13 @@ what they did.
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet.commands.cp import RECIPES
+from speechbrain_amnet.study import Training, train, training
 
 RECIPE = RECIPES / "LibriSpeech"
 RUNS = {"full": "demo_full.yaml", "amnet": "demo.yaml"}
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     corpus = make_spoken_corpus(out / "corpus", args.minutes, seed=SEED)
     folders = {name: out / name / str(SEED) for name in RUNS}
-    train(corpus, folders, args.epochs)
+    train(trainings(corpus, folders, args.epochs), jobs=len(RUNS))
     rows = summarise(read_results(folders.values()))
     print(f"\n{terminal_text(rows)}\nPictures:")
     for picture in plot_runs(folders.values()):
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def train(
+def trainings(
     corpus: Path, folders: dict[str, Path], epochs: int | None = None
-) -> None:
-    """Trains the models side by side, each on one core.
+) -> list[Training]:
+    """The two models, trained side by side.
 
     Arguments
     ---------
@@ -81,63 +81,20 @@ def train(
         Where each of `RUNS` goes.
     epochs : int, optional
         Instead of what the YAML says.
+
+    Returns
+    -------
+    list of Training
+        One for each of `RUNS`.
     """
-    from tqdm import tqdm
-
-    from speechbrain_amnet.hparams import load_hparams
-
-    total = (
-        epochs
-        or load_hparams(
-            RECIPE / "hparams" / RUNS["amnet"], {"data_folder": str(corpus)}
-        )["epochs"]
-    )
-    running = {}
-    try:
-        for name, folder in folders.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            command = [
-                sys.executable,
-                str(RECIPE / "train.py"),
-                str(RECIPE / "hparams" / RUNS[name]),
-                f"--data_folder={corpus}",
-                f"--output_folder={folder}",
-                f"--seed={SEED}",
-                f"--epochs={total}",
-                "--noprogressbar",
-            ]
-            with open(folder / "output.txt", "w") as output:
-                running[name] = subprocess.Popen(
-                    command,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
-                )
-        with tqdm(
-            total=total * len(folders), desc="train", unit="epoch"
-        ) as bar:
-            while any(process.poll() is None for process in running.values()):
-                time.sleep(1)
-                stop_if_failed(running, folders)
-                bar.update(sum(map(_epochs, folders.values())) - bar.n)
-        stop_if_failed(running, folders)
-    finally:
-        for process in running.values():
-            process.kill()
-
-
-def stop_if_failed(running, folders) -> None:
-    """Raises what a training that failed said last."""
-    for name, process in running.items():
-        if process.poll():
-            output = folders[name] / "output.txt"
-            lines = output.read_text().strip().splitlines() or [""]
-            raise ValueError(
-                f"The training of {name} failed: {lines[-1]} (all of it: "
-                f"{output})"
-            )
-
-
-def _epochs(folder: Path) -> int:
-    log = folder / "train_log.txt"
-    return len(log.read_text().splitlines()) if log.exists() else 0
+    found = []
+    for name, folder in folders.items():
+        arguments = [
+            str(RECIPE / "hparams" / RUNS[name]),
+            f"--data_folder={corpus}",
+            f"--output_folder={folder}",
+            f"--seed={SEED}",
+            *([f"--epochs={epochs}"] if epochs else []),
+        ]
+        found.append(training(name, folder, RECIPE / "train.py", arguments))
+    return found

@@ -3,7 +3,7 @@
 import pytest
 
 from speechbrain_amnet.cli import main
-from speechbrain_amnet.commands.demo import RUNS, stop_if_failed
+from speechbrain_amnet.commands.demo import RUNS
 
 
 def test_demo_runs_from_nothing_to_pictures(tmp_path, capsys, monkeypatch):
@@ -18,14 +18,3 @@ def test_demo_runs_from_nothing_to_pictures(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "demo" / "live.gif").stat().st_size
     for picture in ("training.png", "utterances_test.png"):
         assert (tmp_path / "demo" / "amnet" / "1" / picture).stat().st_size
-
-
-def test_failed_training_is_named(tmp_path):
-    class Failed:
-        @staticmethod
-        def poll():
-            return 2
-
-    (tmp_path / "output.txt").write_text("...\ntrain.py: error: no space\n")
-    with pytest.raises(ValueError, match="amnet failed: .*no space"):
-        stop_if_failed({"amnet": Failed}, {"amnet": tmp_path})

@@ -1,0 +1,100 @@
+"""`amnet study`: the trainings behind a table, and the table."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet study`."""
+    parser = subparsers.add_parser(
+        "study", help="train what a table is made of, and make the table"
+    )
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="which trainings these are"
+    )
+    parser.add_argument(
+        "--data_folder",
+        required=True,
+        metavar="FOLDER",
+        type=Path,
+        help="what they train on",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings at a time (1)"
+    )
+    parser.add_argument(
+        "--only",
+        metavar="EXPERIMENT",
+        nargs="+",
+        help="these experiments, or runs as amnet/1, alone",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="show what is missing, train nothing",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        default=[],
+        help="hparams of every training, as epochs=2",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Shows what is there, trains what is missing, prints the table."""
+    from speechbrain_amnet.report.plots import plot_runs
+    from speechbrain_amnet.report.results import read_results
+    from speechbrain_amnet.report.summary import summarise
+    from speechbrain_amnet.report.table import terminal_text
+    from speechbrain_amnet.study import read_study, train
+
+    trainings = chosen(
+        read_study(args.file, args.data_folder, args.set), args.only
+    )
+    width = max(len(training.name) for training in trainings)
+    for one in trainings:
+        state = "done" if one.done else f"{one.epochs_done} of {one.epochs}"
+        print(f"{one.name:{width}}  {state}")
+    missing = [training for training in trainings if not training.done]
+    left = sum(one.epochs - one.epochs_done for one in missing)
+    print(f"{len(missing)} of {len(trainings)} to train, {left} epochs left")
+    if args.list:
+        return
+    train(missing, args.jobs)
+    folders = [training.folder for training in trainings]
+    print(f"\n{terminal_text(summarise(read_results(folders)))}\nPictures:")
+    for picture in plot_runs(folders):
+        print(f"  {picture}")
+
+
+def chosen(trainings, names):
+    """Those of these experiments or runs; all if none is named."""
+    if not names:
+        return trainings
+    known = {t.name for t in trainings}
+    known |= {t.name.rpartition("/")[0] for t in trainings}
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"--only: no such run: {name}; there are "
+                f"{', '.join(sorted(known))}"
+            )
+    picked = [
+        t
+        for t in trainings
+        if t.name in names or t.name.rpartition("/")[0] in names
+    ]
+    folders = {t.folder for t in picked}
+    for other in trainings:
+        if not other.done and other.folder not in folders:
+            for t in picked:
+                if other.folder in t.after:
+                    raise ValueError(
+                        f"--only: {t.name} starts from {other.name}, which is "
+                        "not trained yet; name it too"
+                    )
+    return picked

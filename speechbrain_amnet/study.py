@@ -1,0 +1,335 @@
+"""A study: the trainings that a table is made of, those that are missing.
+
+A YAML file lists them::
+
+    train: ../train.py          # beside this file
+    hparams: ../hparams
+    results: results/an4        # RESULTS/EXPERIMENT/SEED, from where one is
+    runs:
+        full: {seeds: [1, 2, 3]}
+        amnet:
+            seeds: [1, 2, 3]
+            overrides:
+                start_from: results/an4/full/{seed}
+
+A run whose overrides name the folder of another waits for it. `file` names the
+hparams file where it is not EXPERIMENT.yaml.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from tqdm import tqdm
+
+KEYS = {"train", "hparams", "results", "runs"}
+RUN_KEYS = {"file", "seeds", "overrides"}
+
+
+@dataclass
+class Training:
+    """One training, and how far it is.
+
+    Arguments
+    ---------
+    name : str
+        What messages call it.
+    folder : Path
+        Its output folder.
+    command : list of str
+        What starts it, and goes on with it where it was stopped.
+    epochs : int
+        How many it trains.
+    after : list of Path
+        Output folders of trainings that must be done before.
+
+    Example
+    -------
+    >>> Training("full/1", Path("results/full/1"), ["true"], 90).done
+    False
+    """
+
+    name: str
+    folder: Path
+    command: list[str]
+    epochs: int
+    after: list[Path] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether its results are there, which a training writes last."""
+        return (self.folder / "results.json").is_file()
+
+    @property
+    def epochs_done(self) -> int:
+        """Lines of its log, at most its epochs."""
+        log = self.folder / "train_log.txt"
+        lines = len(log.read_text().splitlines()) if log.exists() else 0
+        return min(lines, self.epochs)
+
+
+def read_study(
+    path: str | Path, data_folder: str | Path, settings: Sequence[str] = ()
+) -> list[Training]:
+    """Read a study, and load the hparams of all its runs once.
+
+    Arguments
+    ---------
+    path : str or Path
+        The YAML file.
+    data_folder : str or Path
+        What all runs train on.
+    settings : sequence of str
+        Hparams of every run, as `epochs=2`; they come last.
+
+    Returns
+    -------
+    list of Training
+        In the order of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the study or one of its hparams files does not exist.
+    ValueError
+        If a key is unknown or missing, hparams do not load, runs wait for
+        each other, or a run that is done was trained with other hparams.
+    """
+    path = Path(path)
+    study = _read_yaml(path)
+    _check_keys(path, study, KEYS, KEYS)
+    trainings = []
+    for experiment, run in study["runs"].items():
+        where = f"{path}: {experiment}"
+        run = run or {}
+        _check_keys(where, run, RUN_KEYS, {"seeds"})
+        if not isinstance(run["seeds"], list) or not run["seeds"]:
+            raise ValueError(f"{where}: seeds must be a list, as [1, 2, 3]")
+        file = path.parent / study["hparams"]
+        file = file / run.get("file", f"{experiment}.yaml")
+        for seed in run["seeds"]:
+            folder = Path(study["results"]) / experiment / str(seed)
+            values = {
+                "data_folder": data_folder,
+                "output_folder": folder,
+                "experiment": experiment,
+                "seed": seed,
+                **(run.get("overrides") or {}),
+            }
+            arguments = [
+                str(file),
+                *(
+                    f"--{key}={str(value).replace('{seed}', str(seed))}"
+                    for key, value in values.items()
+                ),
+                *(f"--{setting}" for setting in settings),
+            ]
+            trainings.append(
+                training(
+                    f"{experiment}/{seed}",
+                    folder,
+                    path.parent / study["train"],
+                    arguments,
+                )
+            )
+    for one in trainings:
+        _check_settings(one)
+    return _in_order(path, trainings)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        study = YAML(typ="safe", pure=True).load(path.read_text())
+    except YAMLError as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{path}: not YAML: {text}") from error
+    if not isinstance(study, dict) or not isinstance(study.get("runs"), dict):
+        raise ValueError(f"{path}: not a study: there are no runs")
+    return study
+
+
+def _check_keys(where, found, known, needed):
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: expected `key: value` lines")
+    for key in found:
+        if key not in known:
+            raise ValueError(
+                f"{where}: unknown key '{key}'; there are "
+                f"{', '.join(sorted(known))}"
+            )
+    for key in sorted(needed - set(found)):
+        raise ValueError(f"{where}: '{key}' is missing")
+
+
+def training(
+    name: str, folder: Path, script: Path, arguments: Sequence[str]
+) -> Training:
+    """A training of a recipe; its hparams are loaded, which checks them.
+
+    Arguments
+    ---------
+    name : str
+        What messages call it.
+    folder : Path
+        Its output folder.
+    script : Path
+        The recipe's train.py.
+    arguments : sequence of str
+        What follows it on the command line.
+
+    Returns
+    -------
+    Training
+        Not started yet.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_hparams`.
+    """
+    from speechbrain_amnet.hparams import load_hparams, parse_arguments
+
+    with tempfile.TemporaryDirectory() as aside:  # loading makes its folder
+        kept = [a for a in arguments if not a.startswith("--output_folder=")]
+        file, _, overrides = parse_arguments(
+            [*kept, f"--output_folder={aside}"]
+        )
+        hparams = load_hparams(file, overrides)
+    skipped = int(hparams["starts_at"] * hparams["epochs"])
+    return Training(
+        name,
+        folder,
+        [sys.executable, str(script), *arguments, "--noprogressbar"],
+        hparams["epochs"] - skipped,
+        [Path(hparams[k]) for k in ("start_from", "teacher") if hparams[k]],
+    )
+
+
+def _check_settings(one: Training) -> None:
+    """A run that is done was trained as the study says now."""
+    from speechbrain_amnet.hparams import parse_arguments, resolve_hparams
+
+    used = one.folder / "hyperparams.yaml"
+    if not (one.done and used.exists()):
+        return
+    file, _, overrides = parse_arguments(one.command[2:-1])
+    if used.read_text() != resolve_hparams(file, overrides):
+        raise ValueError(
+            f"{one.folder} was trained with other hparams than the study has "
+            f"now (see {used}); move it away to train it anew"
+        )
+
+
+def _in_order(path, trainings):
+    """What runs wait for is here or trained, and nothing in a circle."""
+    folders = {one.folder for one in trainings}
+    for one in trainings:
+        for needed in one.after:
+            if needed not in folders and not (needed / "save").is_dir():
+                raise ValueError(
+                    f"{path}: {one.name} starts from {needed}, which is "
+                    "neither a run of this study nor the folder of a training"
+                )
+        one.after = [folder for folder in one.after if folder in folders]
+    ready, left = set(), list(trainings)
+    while left:
+        free = [t for t in left if ready.issuperset(t.after)]
+        if not free:
+            names = ", ".join(t.name for t in left)
+            raise ValueError(f"{path}: these wait for each other: {names}")
+        ready.update(t.folder for t in free)
+        left = [t for t in left if t.folder not in ready]
+    return trainings
+
+
+def train(trainings: Iterable[Training], jobs: int = 1) -> None:
+    """Run trainings, some at a time, each on one core.
+
+    What a training prints goes to `output.txt` in its folder. One that fails
+    does not stop the others, but those that wait for it are left out.
+
+    Arguments
+    ---------
+    trainings : iterable of Training
+        Those to run; they are started in this order.
+    jobs : int
+        How many run at a time.
+
+    Raises
+    ------
+    ValueError
+        If `jobs` is below 1. At the end, if one failed: what it said last.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be 1 or more, got {jobs}")
+    trainings = list(trainings)
+    waiting, running, failed = list(trainings), {}, []
+    total = sum(one.epochs for one in trainings)
+    # Epochs of earlier sessions count, but not in the speed.
+    before = sum(one.epochs_done for one in trainings)
+    with tqdm(total=total, initial=before, desc="train", unit="epoch") as bar:
+        try:
+            while waiting or running:
+                for one in _startable(waiting, trainings, failed):
+                    if len(running) < jobs:
+                        waiting.remove(one)
+                        running[one.name] = one, _start(one)
+                if not running:
+                    break  # what is left waits for one that failed
+                time.sleep(0.5)
+                for one, process in list(running.values()):
+                    if process.poll() is not None:
+                        del running[one.name]
+                        if process.returncode:
+                            failed.append(one)
+                bar.set_postfix_str(" ".join(running))
+                now = sum(one.epochs_done for one in trainings)
+                bar.update(now - bar.n)
+        finally:
+            for _, process in running.values():
+                process.kill()
+                process.wait()
+    if failed:
+        raise ValueError(_said(failed, waiting))
+
+
+def _startable(waiting, trainings, failed):
+    """Those that wait for nothing that is still to be trained."""
+    waited_for = {t.folder for t in [*waiting, *failed]}
+    waited_for |= {t.folder for t in trainings if not t.done}
+    return [t for t in waiting if waited_for.isdisjoint(t.after)]
+
+
+def _start(one):
+    one.folder.mkdir(parents=True, exist_ok=True)
+    with open(one.folder / "output.txt", "a") as output:
+        return subprocess.Popen(
+            one.command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+
+def _said(failed, waiting):
+    """One line for those that failed."""
+    parts = []
+    for one in failed:
+        output = one.folder / "output.txt"
+        lines = output.read_text().strip().splitlines() or ["it said nothing"]
+        parts.append(
+            f"The training of {one.name} failed: {lines[-1]} (all of it: "
+            f"{output})."
+        )
+    if waiting:
+        names = ", ".join(one.name for one in waiting)
+        parts.append(f"Not started, as they wait for it: {names}.")
+    return " ".join(parts)

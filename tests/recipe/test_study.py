@@ -1,0 +1,59 @@
+"""`amnet study`: trained in order, continued, and shown in a table."""
+
+from pathlib import Path
+
+import pytest
+
+from speechbrain_amnet.cli import main
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "LibriSpeech"
+TINY = (
+    "--set",
+    "epochs=1",
+    "batch_seconds=3",
+    "buckets=2",
+    "average_checkpoints=1",
+    "hidden_size=32",
+    "layers=1",
+    "predictor_size=8",
+    "joint_size=8",
+)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A dense model and an amortized one that starts from it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        f"train: {RECIPE / 'train.py'}\n"
+        f"hparams: {ROOT / 'hparams'}\n"
+        "results: results/tones\n"
+        "runs:\n"
+        "    amnet:\n"
+        "        seeds: [1]\n"
+        "        overrides: {start_from: 'results/tones/full/{seed}'}\n"
+        "    full: {seeds: [1]}\n"
+    )
+    return path
+
+
+def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
+    arguments = ["study", str(study), f"--data_folder={tones}"]
+    assert main([*arguments, "--only", "amnet", "--list", *TINY]) == 2
+    assert "starts from full/1, which is not" in capsys.readouterr().err
+    assert main([*arguments, "--jobs=2", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 to train, 2 epochs left" in said
+    assert "saved %" in said and "tradeoff" in said
+    log = Path("results/tones/amnet/1/output.txt").read_text()
+    assert "Every branch starts from the first of" in log
+    assert main([*arguments, "--list", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "amnet/1  done" in said and "0 of 2 to train" in said
+    # Other settings than the study's now: refused, not shown as its results.
+    assert main([*arguments, *TINY, "dropout=0.5"]) == 2
+    assert "trained with other hparams" in capsys.readouterr().err
+    assert main([*arguments, "--only", "small", *TINY]) == 2
+    assert "no such run: small" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""Studies: what is read, in which order it runs, what a failure leaves."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from speechbrain_amnet.study import Training, read_study, train
+
+ROOT = Path(__file__).parents[1]
+AN4 = ROOT / "recipes" / "LibriSpeech" / "studies" / "an4.yaml"
+
+STUDY = """\
+train: train.py
+hparams: {hparams}
+results: out
+runs:
+    full: {{seeds: [1, 2]}}
+    amnet:
+        seeds: [2]
+        overrides: {{start_from: "out/full/{{seed}}", epochs: 10}}
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The path of a small study, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.format(hparams=ROOT / "hparams"))
+    return path
+
+
+def fake(name, script="pass", after=()):
+    """A training that only notes when it began and ended."""
+    folder = Path(name)
+    done = (
+        "import json, time; from pathlib import Path; "
+        f"f = Path({name!r}); t = time.monotonic(); {script}; "
+        "(f / 'results.json').write_text(json.dumps([t, time.monotonic()]))"
+    )
+    command = [sys.executable, "-c", done]
+    return Training(name, folder, command, 1, [Path(a) for a in after])
+
+
+def spans(*names):
+    """When fake trainings began and ended."""
+    read = [(Path(name) / "results.json").read_text() for name in names]
+    return [[float(x) for x in text.strip("[]").split(",")] for text in read]
+
+
+def test_study_becomes_command_lines(study):
+    first, second, third = read_study(study, "data", ["layers=2"])
+    assert [first.name, third.name] == ["full/1", "amnet/2"]
+    assert third.folder == Path("out/amnet/2")
+    assert third.after == [second.folder]
+    assert not Path("out").exists()
+    assert not first.after and first.epochs == 90 and third.epochs == 10
+    for option in (
+        "--data_folder=data",
+        "--output_folder=out/amnet/2",
+        "--experiment=amnet",
+        "--seed=2",
+        "--start_from=out/full/2",
+        "--layers=2",
+    ):
+        assert option in third.command
+
+
+def test_the_table_of_an4_is_a_study():
+    trainings = {t.name: t for t in read_study(AN4, "data")}
+    assert trainings["full/3"].epochs == 90
+    # The second leg skips what the dense model stands for.
+    assert trainings["amnet/3"].epochs == 45
+    assert Path("results/an4/full/3") in trainings["amnet/3"].after
+    assert "full.yaml" in trainings["full_longer/1"].command[2]
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("runs:", "rums:", "no runs"),
+        ("seeds: [2]", "sedes: [2]", "unknown key 'sedes'"),
+        ("{seeds: [1, 2]}", "{}", "'seeds' is missing"),
+        ("{seeds: [1, 2]}", "{seeds: 1}", "seeds must be a list"),
+        ("epochs: 10", "epoch: 10", "unknown key 'epoch'"),
+        ("out/full/{seed}", "elsewhere", "starts from elsewhere"),
+        ("out/full/{seed}", "out/amnet/2", "wait for each other: amnet/2"),
+        ("[1, 2]", "[1, 2", "not YAML"),
+        ("full:", "fool:", "no such hparams file"),
+    ],
+)
+def test_mistakes_are_named(study, old, new, message):
+    text = study.read_text()
+    assert old in text
+    study.write_text(text.replace(old, new))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read_study(study, "data")
+
+
+def test_run_of_other_hparams_is_refused(study):
+    folder = read_study(study, "data")[0].folder
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text("{}")
+    assert read_study(study, "data")[0].done
+    (folder / "hyperparams.yaml").write_text("epochs: 3\n")
+    with pytest.raises(ValueError, match="other hparams than the study"):
+        read_study(study, "data")
+
+
+def test_two_at_a_time_and_none_before_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wait = "time.sleep(0.8)"
+    train(
+        [fake("late", after=["early"]), fake("early", wait), fake("b", wait)],
+        jobs=2,
+    )
+    late, early, beside = spans("late", "early", "b")
+    assert late[0] >= early[1]
+    assert beside[0] < early[1]
+
+
+def test_failure_is_said_and_stops_only_what_waits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = fake("wrong", "raise SystemExit('train.py: error: no space')")
+    with pytest.raises(ValueError) as error:
+        train([wrong, fake("next", after=["wrong"]), fake("other")])
+    said = str(error.value)
+    assert re.search("wrong failed: train.py: error: no space", said)
+    assert "Not started, as they wait for it: next" in said
+    assert fake("other").done and not fake("next").done
+
+
+def test_what_runs_is_stopped_with_the_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    slow = fake("slow", "time.sleep(5)")
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speechbrain_amnet.study.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train([slow])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    time.sleep(0.1)
+    assert not slow.done
+
+
+def test_jobs_must_be_positive():
+    with pytest.raises(ValueError, match="jobs must be 1 or more, got 0"):
+        train([], jobs=0)
