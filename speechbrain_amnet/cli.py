@@ -16,6 +16,7 @@ from speechbrain_amnet.commands import (
     corpus,
     cp,
     demo,
+    diff,
     evaluate,
     learnt,
     names,
@@ -41,6 +42,7 @@ COMMANDS = (
     page,
     pack,
     bench,
+    diff,
     demo,
 )
 

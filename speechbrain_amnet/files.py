@@ -29,3 +29,19 @@ def write(file: str | Path, content: str | bytes) -> None:
     aside = file.with_name(file.name + ".part")
     aside.write_bytes(content)
     os.replace(aside, file)
+
+
+def to_disk(path: str | Path) -> None:
+    """Have a file or folder written to disk before going on.
+
+    A folder's entries are written, not what is in its files.
+
+    Example
+    -------
+    >>> to_disk(".")
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,119 @@
+"""`amnet diff`: files that turn a deployed model into the next one."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: Any) -> None:
+    """Declares `amnet diff` and its own subcommands."""
+    parser = subparsers.add_parser(
+        "diff", help="update a deployed model by a small file, and undo it"
+    )
+    actions = parser.add_subparsers(
+        title="actions", metavar="ACTION", required=True
+    )
+    inspect = actions.add_parser("inspect", help="what a diff changes")
+    inspect.add_argument("file", metavar="DIFF", type=Path)
+    inspect.set_defaults(run=run_inspect)
+
+    apply = actions.add_parser("apply", help="update a model")
+    add_folder(apply, "the model: an output folder, or a model's folder")
+    apply.add_argument("file", metavar="DIFF", type=Path)
+    apply.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="the new model's folder; without it a folder that `apply` made "
+        "is updated itself",
+    )
+    apply.set_defaults(run=run_apply)
+
+    undo = actions.add_parser("undo", help="put the weights back")
+    add_folder(undo, "a folder that `apply` made")
+    undo.set_defaults(run=run_undo)
+
+    squash = actions.add_parser(
+        "squash", help="several diffs as one, for a device that missed some"
+    )
+    add_folder(squash, "the model that the first diff is for")
+    squash.add_argument("files", metavar="DIFF", nargs="+", type=Path)
+    squash.add_argument("--out", metavar="FILE", type=Path, required=True)
+    squash.set_defaults(run=run_squash)
+
+
+def add_folder(parser, what):
+    """FOLDER: a model."""
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help=what)
+
+
+def run_inspect(args: argparse.Namespace) -> None:
+    """Prints what a diff changes, and what its bytes are for."""
+    from speechbrain_amnet.diff.file import read_diff
+
+    diff = read_diff(args.file)
+    size = args.file.stat().st_size
+    width = max(map(len, diff.changes), default=0)
+    print(f"{'tensor':{width}}  kind      shape          changed  bits")
+    weights = 0
+    for name, change in diff.changes.items():
+        weights += change.size
+        count = change.size if change.touched is None else len(change.touched)
+        shape = "x".join(map(str, change.shape))
+        bits = 8 * change.values[0].stored.itemsize
+        print(
+            f"{name:{width}}  {change.kind:8}  {shape:12}  "
+            f"{100 * count / max(1, change.size):6.2f} %  {bits:4}"
+        )
+    for key, value in diff.about.items():
+        print(f"{key}: {value}")
+    print(f"base:   {diff.base}\nresult: {diff.result}")
+    print(
+        f"{size:,} bytes for {weights:,} weights in {len(diff.changes)} "
+        f"tensors: {100 * size / max(1, 4 * weights):.2f} % of their 32 bits"
+    )
+
+
+def run_apply(args: argparse.Namespace) -> None:
+    """Updates a model."""
+    from speechbrain_amnet.diff.folder import apply_update, history
+
+    entry = apply_update(args.folder, args.file, args.out)
+    folder = args.out or args.folder
+    print(
+        f"{folder} has its update {len(history(folder))}, {entry['diff']} of "
+        f"{entry['bytes']:,} bytes; to undo it {entry['undo_bytes']:,} bytes "
+        "are kept"
+    )
+
+
+def run_undo(args: argparse.Namespace) -> None:
+    """Puts the weights back."""
+    from speechbrain_amnet.diff.folder import history, undo_update
+
+    entry = undo_update(args.folder)
+    print(
+        f"{args.folder} is as it was before {entry['diff']}; it has "
+        f"{len(history(args.folder))} updates"
+    )
+
+
+def run_squash(args: argparse.Namespace) -> None:
+    """Makes one diff of several, and says which way is smaller."""
+    from speechbrain_amnet.diff.file import read_diff, write_diff
+    from speechbrain_amnet.diff.folder import ModelFiles
+    from speechbrain_amnet.diff.squash import squash
+
+    diffs = [read_diff(file) for file in args.files]
+    one = squash(diffs, ModelFiles(args.folder).tensors())
+    size = write_diff(one, args.out)
+    each = sum(file.stat().st_size for file in args.files)
+    whole = [
+        n for d in diffs for n, c in d.changes.items() if c.touched is None
+    ]
+    if whole:
+        print(f"{whole[0]} changes everywhere, so all of its values are sent")
+    better = "send it" if size < each else "send these"
+    print(
+        f"{args.out}: {size:,} bytes, the {len(diffs)} diffs {each:,}: {better}"
+    )

@@ -1,0 +1,284 @@
+"""What a diff does to one tensor: sparse, hashed, low-rank, or new values.
+
+A change is made of few numbers, in whole steps of a scale. `apply` is plain
+float32 arithmetic, element by element in one order, so that every machine gets
+the same bits.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from speechbrain_amnet.diff.coding import (
+    decode_positions,
+    encode_positions,
+    scale_of,
+    steps_of,
+)
+from speechbrain_amnet.diff.hashing import bucket_and_sign, key_of
+
+BLOCK = 1 << 20  # positions that are hashed at a time
+
+
+@dataclass
+class Values:
+    """Numbers as they travel.
+
+    Arguments
+    ---------
+    stored : np.ndarray
+        int8 steps, float16 or float32, flat.
+    scale : float
+        What a step is worth.
+    """
+
+    stored: np.ndarray
+    scale: np.float32 = np.float32(1.0)
+
+    @classmethod
+    def rounded(cls, values: np.ndarray, bits: int) -> "Values":
+        """Values in 2 to 8 bits, as half precision (16), or as they are (32).
+
+        Example
+        -------
+        >>> Values.rounded(np.array([127.0, 0.4]), 8).floats().tolist()
+        [127.0, 0.0]
+        """
+        values = np.asarray(values, dtype=np.float32).ravel()
+        if bits == 32:
+            return cls(values)
+        if bits == 16:
+            return cls(values.astype(np.float16))
+        if not 2 <= bits <= 8:
+            raise ValueError(f"bits must be 2 to 8, 16 or 32, got {bits}")
+        scale = scale_of(values, bits)
+        return cls(steps_of(values, scale, bits), scale)
+
+    def floats(self) -> np.ndarray:
+        """The numbers, float32."""
+        return self.stored.astype(np.float32) * np.float32(self.scale)
+
+
+@dataclass
+class Change:
+    """What all changes have.
+
+    Arguments
+    ---------
+    shape : tuple of int
+        Of the tensor.
+    """
+
+    shape: tuple[int, ...]
+    kind: ClassVar[str]
+
+    @property
+    def size(self) -> int:
+        """Numbers in the tensor."""
+        return int(np.prod(self.shape))
+
+    @property
+    def values(self) -> list[Values]:
+        """All numbers that travel."""
+        raise NotImplementedError
+
+    @property
+    def touched(self) -> np.ndarray | None:
+        """Flat positions that change; None if all may."""
+        return None
+
+    def apply(self, old: np.ndarray) -> np.ndarray:
+        """The new tensor, float32, from the old one."""
+        raise NotImplementedError
+
+    def numbers(self) -> dict[str, Any]:
+        """What the file's header says of it; JSON can hold it."""
+        return {"kind": self.kind, "shape": list(self.shape)}
+
+
+@dataclass
+class SparseChange(Change):
+    """`old + scale * steps` at some positions.
+
+    Arguments
+    ---------
+    shape : tuple of int
+        Of the tensor.
+    positions : np.ndarray
+        Flat, increasing.
+    deltas : Values
+        What is added there.
+
+    Example
+    -------
+    >>> change = SparseChange((2, 2), np.array([3]), Values.rounded([0.5], 4))
+    >>> change.apply(np.ones((2, 2), dtype=np.float32)).tolist()
+    [[1.0, 1.0], [1.0, 1.5]]
+    """
+
+    positions: np.ndarray
+    deltas: Values
+    kind: ClassVar[str] = "sparse"
+
+    @property
+    def values(self) -> list[Values]:
+        """What is added."""
+        return [self.deltas]
+
+    @property
+    def touched(self) -> np.ndarray:
+        """Flat positions that change."""
+        return self.positions
+
+    def apply(self, old: np.ndarray) -> np.ndarray:
+        """The new tensor from the old one."""
+        new = old.astype(np.float32).ravel()
+        new[self.positions] += self.deltas.floats()
+        return new.reshape(self.shape)
+
+
+@dataclass
+class NewValues(SparseChange):
+    """New values at some positions, whatever stood there."""
+
+    kind: ClassVar[str] = "new"
+
+    def apply(self, old: np.ndarray) -> np.ndarray:
+        """The new tensor from the old one."""
+        new = old.astype(np.float32).ravel()
+        new[self.positions] = self.deltas.floats()
+        return new.reshape(self.shape)
+
+
+@dataclass
+class HashChange(Change):
+    """`old + sign * buckets[hash]` everywhere.
+
+    Arguments
+    ---------
+    shape : tuple of int
+        Of the tensor.
+    buckets : Values
+        Their values.
+    seed : int
+        Of the update.
+    name : str
+        The tensor's; part of the hash.
+    """
+
+    buckets: Values
+    seed: int
+    name: str = field(repr=False)
+    kind: ClassVar[str] = "hash"
+
+    @property
+    def values(self) -> list[Values]:
+        """The buckets' values."""
+        return [self.buckets]
+
+    def apply(self, old: np.ndarray) -> np.ndarray:
+        """The new tensor from the old one, block by block."""
+        new = old.astype(np.float32).ravel()
+        values = self.buckets.floats()
+        key = key_of(self.seed, self.name)
+        for start in range(0, self.size, BLOCK):
+            here = np.arange(start, min(start + BLOCK, self.size))
+            bucket, sign = bucket_and_sign(here, key, len(values))
+            new[here] += values[bucket] * sign.astype(np.float32)
+        return new.reshape(self.shape)
+
+    def numbers(self) -> dict[str, Any]:
+        """What the file's header says of it."""
+        return {**super().numbers(), "seed": self.seed}
+
+
+@dataclass
+class LowRankChange(Change):
+    """`old + left right`, the products added one rank after the other.
+
+    Arguments
+    ---------
+    shape : tuple of int
+        Rows and columns; further dimensions count as columns.
+    left, right : Values
+        ``[rows, rank]`` and ``[rank, columns]``, flat.
+    rank : int
+        Columns of `left`.
+    """
+
+    left: Values
+    right: Values
+    rank: int
+    kind: ClassVar[str] = "lowrank"
+
+    @property
+    def values(self) -> list[Values]:
+        """Both factors."""
+        return [self.left, self.right]
+
+    def apply(self, old: np.ndarray) -> np.ndarray:
+        """The new tensor from the old one."""
+        rows = self.shape[0]
+        new = old.astype(np.float32).reshape(rows, -1)
+        left = self.left.floats().reshape(rows, self.rank)
+        right = self.right.floats().reshape(self.rank, -1)
+        # Not `left @ right`: a library adds in an order of its own.
+        for i in range(self.rank):
+            new += left[:, i : i + 1] * right[i]
+        return new.reshape(self.shape)
+
+    def numbers(self) -> dict[str, Any]:
+        """What the file's header says of it."""
+        return {**super().numbers(), "rank": self.rank}
+
+
+KINDS = {
+    kind.kind: kind
+    for kind in (SparseChange, NewValues, HashChange, LowRankChange)
+}
+
+
+def to_arrays(change: Change) -> tuple[dict[str, Any], np.ndarray]:
+    """The header's entry of a change, and its coded positions.
+
+    The numbers of values by their type are in the entry; the values
+    themselves are `change.values`.
+    """
+    entry = change.numbers()
+    entry["values"] = [
+        [v.stored.dtype.name, v.stored.size] for v in change.values
+    ]
+    coded = np.zeros(0, dtype=np.uint8)
+    if change.touched is not None:
+        coded = encode_positions(change.touched, change.size)
+        entry["position_bytes"] = len(coded)
+    return entry, coded
+
+
+def from_arrays(
+    name: str, entry: dict[str, Any], coded: np.ndarray, values: list[Values]
+) -> Change:
+    """The change that `to_arrays` described.
+
+    Raises
+    ------
+    ValueError
+        If its kind is unknown or the parts do not fit each other.
+    """
+    kind = KINDS.get(entry["kind"])
+    if kind is None:
+        raise ValueError(f"{name}: unknown kind of change '{entry['kind']}'")
+    shape = tuple(entry["shape"])
+    if issubclass(kind, SparseChange):
+        count, size = values[0].stored.size, int(np.prod(shape))
+        return kind(shape, decode_positions(coded, count, size), values[0])
+    if kind is HashChange:
+        return HashChange(shape, values[0], entry["seed"], name)
+    rank, rows = entry["rank"], shape[0]
+    left, right = values
+    if left.stored.size != rows * rank or (
+        right.stored.size * rows != rank * int(np.prod(shape))
+    ):
+        raise ValueError(f"{name}: factors that do not fit {shape}")
+    return LowRankChange(shape, left, right, rank)

@@ -1,0 +1,360 @@
+"""The file of a diff: a safetensors file in a zstandard frame.
+
+The header says what the diff is for and what must come out of it; the arrays
+are those of all tensors, one after the other, so that a small diff is not
+mostly names (docs/diff-format.md). What a reader cannot trust it refuses: the
+frame has a checksum, and base and result have fingerprints.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from speechbrain_amnet import files
+from speechbrain_amnet.diff.changes import (
+    Change,
+    NewValues,
+    Values,
+    from_arrays,
+    to_arrays,
+)
+
+FORMAT = 1
+KEY = "amnet_diff"
+LEVEL = 19  # of zstandard; a diff is small and written once
+TYPES = ("int8", "float16", "float32")
+LARGEST = 1 << 32  # bytes that a file may unpack to
+
+
+class DiffError(ValueError):
+    """A file that is no diff, is damaged, or is for another model."""
+
+
+@dataclass
+class Diff:
+    """A diff, read or to be written.
+
+    Arguments
+    ---------
+    changes : dict
+        Name of a tensor to what happens to it.
+    base, result : str
+        Fingerprints of these tensors before and after.
+    about : dict
+        What else the header says: method, budget, training; JSON can hold it.
+    signature : str, optional
+        Room for one.
+    """
+
+    changes: dict[str, Change]
+    base: str
+    result: str
+    about: dict[str, Any] = field(default_factory=dict)
+    signature: str | None = None
+
+
+def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of tensors: names, types, shapes and bytes.
+
+    Arguments
+    ---------
+    tensors : mapping
+        Name to array; the order does not matter.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Example
+    -------
+    >>> fingerprint({"w": np.zeros(2, dtype=np.float32)})[:8]
+    '07c145c6'
+    """
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        about = [name, array.dtype.name, list(tensors[name].shape)]
+        total.update(json.dumps(about).encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def to_bytes(diff: Diff, level: int = LEVEL) -> bytes:
+    """The bytes of a diff's file; `level` is zstandard's."""
+    entries, positions, scales = {}, [], []
+    values: dict[str, list[np.ndarray]] = {name: [] for name in TYPES}
+    for name, change in diff.changes.items():
+        entries[name], coded = to_arrays(change)
+        positions.append(coded)
+        for one in change.values:
+            values[one.stored.dtype.name].append(one.stored)
+            scales.append(one.scale)
+    arrays = {"positions": _joined(positions, np.uint8)}
+    arrays["scales"] = np.array(scales, dtype=np.float32)
+    for kind, parts in values.items():
+        arrays[kind] = _joined(parts, kind)
+    header = {
+        "format": FORMAT,
+        "base": diff.base,
+        "result": diff.result,
+        "signature": diff.signature,
+        "about": diff.about,
+        "tensors": entries,
+    }
+    text = json.dumps(header, separators=(",", ":"), sort_keys=False)
+    whole = save({k: v for k, v in arrays.items() if v.size}, {KEY: text})
+    return _compressed(whole, level)
+
+
+def _compressed(whole: bytes, level: int) -> bytes:
+    """One frame, with a new block (a new code for bytes) for each array.
+
+    Coded positions look like noise; in one block with the steps they would
+    spoil the code for these.
+    """
+    frame = zstandard.ZstdCompressor(level=level, write_checksum=True)
+    frame = frame.compressobj(size=len(whole))
+    start = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:start])
+    del header["__metadata__"]
+    ends = {start + entry["data_offsets"][1] for entry in header.values()}
+    parts, begin = [], 0
+    for end in sorted({start, *ends}):
+        parts.append(frame.compress(whole[begin:end]))
+        parts.append(frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        begin = end
+    return b"".join([*parts, frame.flush()])
+
+
+def _joined(parts, kind):
+    return np.concatenate([np.zeros(0, dtype=kind), *parts])
+
+
+def from_bytes(content: bytes, what: str = "the diff") -> Diff:
+    """Read a diff's bytes.
+
+    Arguments
+    ---------
+    content : bytes
+        Of a whole file.
+    what : str
+        What errors call it.
+
+    Returns
+    -------
+    Diff
+
+    Raises
+    ------
+    DiffError
+        If it is not a diff, damaged, or of another version of the format.
+    """
+    try:
+        size = zstandard.frame_content_size(content)
+        if not 0 <= size <= LARGEST:
+            raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        whole = frame.decompress(content)
+        if not frame.eof or frame.unused_data or len(whole) != size:
+            raise DiffError(f"{what}: damaged (it is cut short, or longer)")
+    except zstandard.ZstdError as error:
+        raise DiffError(f"{what}: not a diff, or damaged ({error})") from None
+    try:
+        length = int.from_bytes(whole[:8], "little")
+        text = json.loads(whole[8 : 8 + length])["__metadata__"][KEY]
+        header = json.loads(text)
+    except (ValueError, KeyError, TypeError):
+        raise DiffError(f"{what}: not a diff (no {KEY} in it)") from None
+    if header.get("format") != FORMAT:
+        raise DiffError(
+            f"{what}: format {header.get('format')}; this version reads "
+            f"format {FORMAT}: a newer speechbrain_amnet is needed"
+        )
+    try:
+        arrays = load(whole)
+        return _read(header, arrays)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DiffError(f"{what}: damaged ({error})") from None
+
+
+def _read(header, arrays):
+    """The diff of a header and its arrays; all of both must be used."""
+    taken = dict.fromkeys(("positions", "scales", *TYPES), 0)
+
+    def take(kind, count):
+        start = taken[kind]
+        part = arrays.get(kind, np.zeros(0))[start : start + count]
+        if len(part) < count:
+            raise ValueError(f"too few {kind}")
+        taken[kind] += count
+        return part
+
+    changes = {}
+    for name, entry in header["tensors"].items():
+        values = [
+            Values(take(kind, count), take("scales", 1)[0])
+            for kind, count in entry["values"]
+        ]
+        coded = take("positions", entry.get("position_bytes", 0))
+        changes[name] = from_arrays(name, entry, coded, values)
+    for kind, array in arrays.items():
+        if taken[kind] != len(array):
+            raise ValueError(f"more {kind} than tensors need")
+    return Diff(
+        changes,
+        header["base"],
+        header["result"],
+        header["about"],
+        header["signature"],
+    )
+
+
+def write_diff(diff: Diff, path: str | Path) -> int:
+    """Write a diff, aside and renamed; gives its size in bytes."""
+    content = to_bytes(diff)
+    files.write(path, content)
+    return len(content)
+
+
+def read_diff(path: str | Path) -> Diff:
+    """Read what `write_diff` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DiffError
+        As `from_bytes`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    return from_bytes(path.read_bytes(), str(path))
+
+
+def check_base(
+    diff: Diff, tensors: Mapping[str, np.ndarray], what: str = "the model"
+) -> None:
+    """Refuse a model that a diff is not for.
+
+    Arguments
+    ---------
+    diff : Diff
+        From `read_diff`.
+    tensors : mapping
+        The model's tensors by name; there may be more than the diff changes.
+    what : str
+        What errors call the model.
+
+    Raises
+    ------
+    DiffError
+        If a tensor is missing or one is not as in the base.
+    """
+    missing = [name for name in diff.changes if name not in tensors]
+    if missing:
+        raise DiffError(
+            f"{what} is not the base of this diff: it has no {missing[0]}"
+        )
+    found = fingerprint({name: tensors[name] for name in diff.changes})
+    if found == diff.result != diff.base:
+        raise DiffError(f"{what} has this diff already")
+    if found != diff.base:
+        raise DiffError(
+            f"{what} is not the base of this diff: its fingerprint is "
+            f"{found[:12]}, the base's is {diff.base[:12]}"
+        )
+
+
+def apply_diff(
+    diff: Diff, tensors: dict[str, np.ndarray], what: str = "the model"
+) -> Diff:
+    """Change a model's tensors, one after the other.
+
+    Arguments
+    ---------
+    diff : Diff
+        From `read_diff`.
+    tensors : dict
+        Name to array; those that the diff changes are replaced.
+    what : str
+        What errors call the model.
+
+    Returns
+    -------
+    Diff
+        What undoes it: the values that were replaced. (Floating-point sums do
+        not run backwards.)
+
+    Raises
+    ------
+    DiffError
+        If the tensors are not those that the diff is for, or the result is
+        not the one that it promises. In the latter case the tensors have
+        changed.
+
+    Example
+    -------
+    >>> old = {"w": np.ones((2, 2), dtype=np.float32)}
+    >>> change = NewValues((2, 2), np.array([1]), Values.rounded([0.5], 32))
+    >>> tensors = dict(old)
+    >>> undo = apply_diff(make_diff({"w": change}, old), tensors)
+    >>> tensors["w"].tolist()
+    [[1.0, 0.5], [1.0, 1.0]]
+    >>> _ = apply_diff(undo, tensors)
+    >>> bool((tensors["w"] == old["w"]).all())
+    True
+    """
+    check_base(diff, tensors, what)
+    replaced = {}
+    for name, change in diff.changes.items():
+        old = tensors[name]
+        replaced[name] = values_at(old, change.touched)
+        tensors[name] = change.apply(old).astype(old.dtype)
+    found = fingerprint({name: tensors[name] for name in diff.changes})
+    if found != diff.result:
+        raise DiffError("the result is not the one that the diff promises")
+    return Diff(replaced, diff.result, diff.base, {"method": "undo"})
+
+
+def values_at(tensor: np.ndarray, positions: np.ndarray | None) -> NewValues:
+    """A tensor's values at some positions, or at all, as a change to them."""
+    if positions is None:
+        positions = np.arange(tensor.size)
+    values = Values.rounded(tensor.ravel()[positions], 32)
+    return NewValues(tensor.shape, positions, values)
+
+
+def new_tensors(
+    changes: Mapping[str, Change], old: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every change applied to its tensor, in the tensor's type."""
+    return {
+        name: change.apply(old[name]).astype(old[name].dtype)
+        for name, change in changes.items()
+    }
+
+
+def make_diff(
+    changes: Mapping[str, Change],
+    old: Mapping[str, np.ndarray],
+    about: Mapping[str, Any] | None = None,
+) -> Diff:
+    """A diff of changes to known tensors, with both fingerprints."""
+    old = {name: old[name] for name in changes}
+    return Diff(
+        dict(changes),
+        fingerprint(old),
+        fingerprint(new_tensors(changes, old)),
+        dict(about or {}),
+    )

@@ -1,0 +1,80 @@
+"""Positions and values survive their code, close to the least there can be."""
+
+import numpy as np
+import pytest
+
+from speechbrain_amnet.diff.coding import (
+    decode_positions,
+    encode_positions,
+    entropy_bits,
+    scale_of,
+    steps_of,
+)
+
+
+def drawn(count, size, seed=0):
+    """So many positions, increasing."""
+    chosen = np.random.default_rng(seed).choice(size, count, replace=False)
+    return np.sort(chosen)
+
+
+@pytest.mark.parametrize(
+    "count, size",
+    [(0, 9), (9, 9), (1, 1), (1, 1000), (999, 1000), (500, 1000), (501, 1000)]
+    + [(round(1000 * share), 1000) for share in (0.01, 0.07, 0.3, 0.62, 0.9)],
+)
+def test_positions_come_back(count, size):
+    positions = drawn(count, size)
+    coded = encode_positions(positions, size)
+    assert decode_positions(coded, count, size).tolist() == positions.tolist()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.005, 0.02, 0.045, 0.1, 0.3, 0.8])
+def test_positions_take_what_their_entropy_says(share):
+    size = 262_144
+    count = round(share * size)
+    coded = encode_positions(drawn(count, size), size)
+    assert len(coded) <= 1.05 * entropy_bits(count, size) / 8 + 1
+
+
+def test_runs_and_ends_come_back():
+    positions = np.r_[0:5, 40, 95:100]
+    coded = encode_positions(positions, 100)
+    assert decode_positions(coded, 11, 100).tolist() == positions.tolist()
+
+
+@pytest.mark.parametrize("positions", [[3, 2], [1, 1], [-1], [100]])
+def test_wrong_positions_are_refused(positions):
+    with pytest.raises(ValueError, match="must increase from 0"):
+        encode_positions(np.array(positions), 100)
+
+
+def test_code_that_is_cut_short_is_refused():
+    coded = encode_positions(drawn(50, 1000), 1000)
+    for length in range(len(coded) - 1):
+        with pytest.raises(ValueError, match="cut short"):
+            decode_positions(coded[:length], 50, 1000)
+
+
+def test_steps_are_the_nearest():
+    values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    for bits in (2, 4, 8):
+        scale = scale_of(values, bits)
+        steps = steps_of(values, scale, bits)
+        most = 2 ** (bits - 1) - 1
+        assert np.abs(steps).max() <= most
+        inside = np.abs(values) <= most * scale
+        wrong = np.abs(steps * scale - values)[inside]
+        assert wrong.max() <= scale / 2 + 1e-6
+
+
+def test_few_bits_clip_the_largest():
+    values = np.array([10.0] + [1.0] * 100, dtype=np.float32)
+    scale = scale_of(values, 4)
+    whole = np.abs(steps_of(values, np.float32(10 / 7), 4) * 10 / 7 - values)
+    found = np.abs(steps_of(values, scale, 4) * scale - values)
+    assert np.square(found).sum() < np.square(whole).sum()
+
+
+def test_zeros_have_a_scale():
+    assert scale_of(np.zeros(3, dtype=np.float32), 4) == 1

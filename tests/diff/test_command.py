@@ -1,0 +1,48 @@
+"""`amnet diff`: from a file to the next model and back."""
+
+import pytest
+
+from speechbrain_amnet.cli import main
+from speechbrain_amnet.diff.folder import ModelFiles
+
+
+@pytest.fixture
+def run(capsys):
+    """Gives the exit code and what was printed."""
+
+    def run(*arguments):
+        code = main(["diff", *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
+    code, said = run("inspect", chain[0])
+    assert code == 0 and "encoder.weight  sparse    24x16" in said
+    assert "method: sparse" in said and "% of their 32 bits" in said
+    new, one = tmp_path / "new", tmp_path / "one.diff"
+    code, said = run("apply", model, chain[0], "--out", new)
+    assert code == 0 and "has its update 1, 1.diff of" in said
+    code, said = run("apply", new, chain[1])
+    assert code == 0 and "update 2" in said
+    code, said = run("squash", model, *chain, "--out", one)
+    assert code == 0 and "the 2 diffs" in said and "send " in said
+    code, said = run("apply", model, one, "--out", tmp_path / "other")
+    assert code == 0
+    here, there = ModelFiles(new), ModelFiles(tmp_path / "other")
+    for name, array in here.tensors().items():
+        assert array.tobytes() == there.tensors()[name].tobytes()
+    code, said = run("undo", new)
+    assert code == 0 and "as it was before 2.diff; it has 1 updates" in said
+
+
+def test_mistakes_are_one_line(run, model, chain, tmp_path):
+    code, said = run("apply", model, chain[1], "--out", tmp_path / "new")
+    assert code == 2 and "is not the base of this diff" in said
+    code, said = run("apply", model, tmp_path / "no", "--out", tmp_path / "new")
+    assert code == 2 and "no such file" in said
+    code, said = run("undo", model)
+    assert code == 2 and "there is no update to undo" in said
+    assert said.count("\n") == 1

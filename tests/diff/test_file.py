@@ -1,0 +1,153 @@
+"""A diff's file: what it holds comes back, and what is wrong is refused."""
+
+import numpy as np
+import pytest
+import zstandard
+from safetensors.numpy import save
+
+from speechbrain_amnet.diff.changes import Values
+from speechbrain_amnet.diff.coding import entropy_bits
+from speechbrain_amnet.diff.file import (
+    KEY,
+    DiffError,
+    apply_diff,
+    fingerprint,
+    from_bytes,
+    make_diff,
+    new_tensors,
+    read_diff,
+    to_bytes,
+    write_diff,
+)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "new", "hash", "lowrank"])
+def test_diff_comes_back_and_undoes_itself(make, kind, tensors, tmp_path):
+    diff = make.diff_of(kind, tensors)
+    assert write_diff(diff, tmp_path / "a.diff") > 0
+    read = read_diff(tmp_path / "a.diff")
+    assert read.about == diff.about and read.base == fingerprint(tensors)
+    now = dict(tensors)
+    undo = from_bytes(to_bytes(apply_diff(read, now)))
+    for name, array in new_tensors(diff.changes, tensors).items():
+        assert np.array_equal(now[name], array)
+        assert not np.array_equal(now[name], tensors[name])
+    apply_diff(undo, now)
+    for name, array in tensors.items():
+        assert now[name].tobytes() == array.tobytes()
+
+
+def test_low_rank_is_a_product(make, tensors):
+    diff = make.diff_of("lowrank", tensors)
+    change = diff.changes["encoder.weight"]
+    left = change.left.floats().reshape(24, 2)
+    right = change.right.floats().reshape(2, 16)
+    new = change.apply(tensors["encoder.weight"])
+    assert np.allclose(new, tensors["encoder.weight"] + left @ right, atol=1e-5)
+
+
+def test_half_precision_models_stay_so(make, tensors):
+    half = {name: array.astype(np.float16) for name, array in tensors.items()}
+    now = dict(half)
+    undo = apply_diff(make.diff_of("sparse", half), now)
+    assert now["joint.w"].dtype == np.float16
+    apply_diff(undo, now)
+    assert all(now[name].tobytes() == half[name].tobytes() for name in now)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16, 32])
+def test_fewer_bits_are_fewer_bytes(make, bits):
+    old = {"w": np.zeros((512, 512), dtype=np.float32)}
+    change = make.sparse((512, 512), count=10_000, bits=bits)
+    size = len(to_bytes(make_diff({"w": change}, old)))
+    least = entropy_bits(10_000, 512 * 512) / 8
+    # The header and fingerprints, and at most the bits of each value.
+    assert size <= 1.05 * least + 10_000 * bits / 8 + 600
+
+
+def test_any_flipped_bit_or_cut_is_refused(make, tensors):
+    content = to_bytes(make.diff_of("sparse", tensors))
+    for length in range(0, len(content), 7):
+        with pytest.raises(DiffError):
+            from_bytes(content[:length])
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(content), 400, replace=False):
+        broken = bytearray(content)
+        broken[bit // 8] ^= 1 << (bit % 8)
+        try:
+            # A bit of the frame's header may mean nothing to anyone.
+            read = from_bytes(bytes(broken))
+        except DiffError:
+            continue
+        assert to_bytes(read) == content
+    with pytest.raises(DiffError, match="cut short, or longer"):
+        from_bytes(content + b"more")
+
+
+def frame(header, arrays=None):
+    """The bytes of a file with this header."""
+    arrays = arrays or {"scales": np.ones(1, dtype=np.float32)}
+    return zstandard.ZstdCompressor(write_checksum=True).compress(
+        save(arrays, {KEY: header})
+    )
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "not a diff, or damaged"),
+        (b"RIFF....WAVE", "not a diff, or damaged"),
+        (zstandard.compress(b"something else"), "not a diff"),
+        (zstandard.compress(save({"w": np.ones(1)})), "no amnet_diff in it"),
+        (frame('{"format": 2}'), "format 2; this version reads format 1"),
+        (frame('{"format": 1}'), "damaged"),
+        (
+            frame(
+                '{"format":1,"base":"","result":"","about":{},"signature":null,'
+                '"tensors":{}}'
+            ),
+            "more scales than tensors need",
+        ),
+        (
+            frame(
+                '{"format":1,"base":"","result":"","about":{},"signature":null,'
+                '"tensors":{"w":{"kind":"odd","shape":[1],"values":[]}}}'
+            ),
+            "unknown kind of change 'odd'",
+        ),
+    ],
+)
+def test_what_is_no_diff_is_refused(content, message):
+    with pytest.raises(DiffError, match=message):
+        from_bytes(content)
+
+
+def test_other_models_are_refused(make, tensors):
+    diff = make.diff_of("sparse", tensors)
+    for name in tensors:
+        other = {**tensors, name: tensors[name] + 1}
+        with pytest.raises(DiffError, match="not the base of this diff"):
+            apply_diff(diff, other)
+    with pytest.raises(DiffError, match="has no joint.w"):
+        apply_diff(diff, {k: v for k, v in tensors.items() if k != "joint.w"})
+    now = dict(tensors)
+    apply_diff(diff, now)
+    with pytest.raises(DiffError, match="has this diff already"):
+        apply_diff(diff, now)
+
+
+def test_result_that_was_not_promised_is_refused(make, tensors):
+    diff = make.diff_of("sparse", tensors)
+    diff.result = "0" * 64
+    with pytest.raises(DiffError, match="not the one that the diff promises"):
+        apply_diff(diff, dict(tensors))
+
+
+def test_values_take_known_bits_only(make):
+    with pytest.raises(ValueError, match="bits must be 2 to 8, 16 or 32"):
+        Values.rounded(make.random(3), 9)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_diff(tmp_path / "none.diff")
