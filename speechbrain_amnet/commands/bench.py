@@ -48,29 +48,36 @@ def run(args: argparse.Namespace) -> None:
     few = sorted(recordings, key=len)[: 1 + len(recordings) // 4]
     seconds = live.branch_seconds(model, few)
     # A load is always that of the dense encoder, whatever the first branch is.
-    dense = seconds[0] * model.dense_flops / model.branch_flops[0] / duration
-    slowdown = 1.0
+    share = model.branch_flops[0] / model.dense_flops
+    dense = seconds[0] / share / duration
+    slowdown, held = 1.0, seconds
     if args.load is not None:
-        slowdown = args.load / dense
-        if not 1 <= slowdown < math.inf:
+        if not dense <= args.load < math.inf:
             raise ValueError(
                 f"--load {args.load:g}: expected a number from {dense:.3f} on, "
                 "which a dense frame takes here already, in frame durations"
             )
+        # Over and over again a frame is quicker than once in a while: so how
+        # often it takes is found by trying.
+        slowdown = args.load / dense
+        for _ in range(3):
+            held = live.branch_seconds(model, few[:1], slowdown)
+            slowdown *= args.load * duration * share / held[0]
+            slowdown = max(1.0, slowdown)
+        held = live.branch_seconds(model, few[:1], slowdown)
     print(f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}")
-    for name, flops, second in zip(
-        branch_names(model.branches), model.branch_flops, seconds
+    for name, flops, second, slow in zip(
+        branch_names(model.branches), model.branch_flops, seconds, held
     ):
         print(
             f"{name:14} {flops / 1e6:8.3f} {1000 * second:11.3f} "
-            f"{1000 * second * slowdown:10.3f}"
+            f"{1000 * slow:10.3f}"
         )
     if model.branches > 1:
         print(
             f"The last branch computes {flops / model.branch_flops[0]:.2f} of "
             f"the first one's FLOPs in {second / seconds[0]:.2f} of its time."
         )
-    held = [slowdown * second for second in seconds]
     runs = [
         live.run_live(model, samples, slowdown, load=held[0] / duration)
         for samples in tqdm(recordings, desc="live", unit="recording")
@@ -98,5 +105,5 @@ def run(args: argparse.Namespace) -> None:
         f"{audio:.1f} s of audio, {len(runs)} recordings: encoded "
         f"{measured:.1f} ms after the last sample, reckoned "
         f"{1000 * np.mean(simulated):.1f} ms, with a dense frame taking "
-        f"{dense * slowdown:.2f} frame durations."
+        f"{held[0] / share / duration:.2f} frame durations."
     )

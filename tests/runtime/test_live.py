@@ -49,7 +49,7 @@ def speech(seconds, seed=0):
     return (0.3 * samples * loud).astype("float32")
 
 
-@pytest.mark.parametrize("slowdown", [1.0, 6.0])
+@pytest.mark.parametrize("slowdown", [1.0, 1.7, 6.0, 6.5])
 def test_live_is_as_reckoned(model, clock, slowdown):
     held = [slowdown * second for second in SECONDS]
     waited = False
@@ -71,7 +71,23 @@ def test_live_is_as_reckoned(model, clock, slowdown):
         waited = waited or any(frame.backlog > 0.01 for frame in run.frames)
         text = "".join(frame.text for frame in run.frames)
         assert (run.first_word is None) == (not text)
-    assert waited == (slowdown > 1)
+    assert waited == (slowdown > 2)
+
+
+def test_a_slower_device_computes_more_often(model):
+    """Nothing but the time is different: same words, same decisions."""
+    slow, rest = live.slower(model, 7.5)
+    assert rest == pytest.approx(7.5 / 7)
+    routed, encoded = [], []
+    choose, step = model.router.choose, model.encoder.step
+    model.router.choose = lambda *a: routed.append(1) or choose(*a)
+    model.encoder.step = lambda *a: encoded.append(1) or step(*a)
+    samples = speech(0.5)
+    frames = slow.start().feed(samples, final=True)
+    assert len(routed) == len(encoded) == 7 * len(frames)
+    model.router.choose, model.encoder.step = choose, step
+    assert frames == model.start().feed(samples, final=True)
+    assert live.slower(model, 1.2) == (model, 1.2)
 
 
 def test_the_arbitrator_is_told_the_load_of_the_clock(model, clock):
