@@ -75,6 +75,44 @@ routing_loss: !new:speechbrain_amnet.BacklogAwareLoss
     saved_target: 0.5  # moves cost_weight until half the compute is saved
     target_rate: 0.05
 """,
+    "DiffLinear": """
+model: !new:speechbrain.nnet.containers.Sequential
+    input_shape: [null, null, 40]
+adapted: !new:speechbrain.nnet.adapters.AdaptedModel
+    model_to_adapt: !ref <model>
+    adapter_class: !name:speechbrain_amnet.DiffLinear
+    all_linear: true
+    adapter_kwargs:  # target_linear: each layer
+        diff: !name:speechbrain_amnet.SparseDiff
+        name: weight
+adapter_class: !name:speechbrain_amnet.DiffLinear
+""",
+    "DiffModel": """
+model: !new:torch.nn.LSTM [40, 64]
+updated: !new:speechbrain_amnet.DiffModel
+    model: !ref <model>
+    diff: !name:speechbrain_amnet.SparseDiff
+    include: ["weight*"]
+    exclude: ["weight_hh*"]
+""",
+    "HashDiff": """
+diff: !name:speechbrain_amnet.HashDiff  # DiffModel gives weight: and name:
+    share: 0.02  # buckets, of the weights
+    seed: 3  # a new one for each update
+    alpha: 1
+    beta: 1
+""",
+    "LowRankDiff": """
+diff: !name:speechbrain_amnet.LowRankDiff  # DiffModel gives weight: and name:
+    rank: 4
+    alpha: 1
+    beta: 1
+""",
+    "SparseDiff": """
+diff: !name:speechbrain_amnet.SparseDiff  # DiffModel gives weight: and name:
+    alpha: 1
+    beta: 1
+""",
     "Dense": """
 branches:
     - !name:speechbrain_amnet.Dense

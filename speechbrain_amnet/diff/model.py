@@ -1,0 +1,220 @@
+"""DiffModel: any module with a diff beside each of its weights."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from speechbrain_amnet.diff.changes import Change
+from speechbrain_amnet.diff.file import Diff, make_diff, to_bytes
+from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
+
+
+class DiffModel(nn.Module):
+    """A frozen model whose weights are changed by a diff alone.
+
+    Every weight is reached: of linear layers and convolutions, embeddings,
+    `nn.LSTM` and `nn.GRU`, of the amortized encoder in all weight forms. The
+    module itself is changed in place and used as before; this one passes calls
+    on and knows the diffs.
+
+    Arguments
+    ---------
+    model : nn.Module or dict of nn.Module
+        Frozen by this. A dict's keys are the first part of the names, as the
+        names of the files are in a trained folder.
+    diff : callable
+        Makes a `WeightDiff` of (weight, name), as
+        ``!name:speechbrain_amnet.SparseDiff``.
+    include : sequence of str
+        Patterns of names, as `encoder.*`: the weights that get a diff.
+    exclude : sequence of str
+        Patterns of those that get none all the same.
+
+    Raises
+    ------
+    ValueError
+        If no weight fits, or a pattern fits none.
+
+    Example
+    -------
+    >>> lstm = nn.LSTM(3, 4)
+    >>> model = DiffModel(lstm, SparseDiff, exclude=["bias*"])
+    >>> sorted(model.diffs)
+    ['weight_hh_l0', 'weight_ih_l0']
+    >>> model(torch.zeros(2, 1, 3))[0].shape
+    torch.Size([2, 1, 4])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | dict[str, nn.Module],
+        diff: Callable[[torch.Tensor, str], WeightDiff] = SparseDiff,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+    ):
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            model = nn.ModuleDict(model)
+        self.model = model
+        model.requires_grad_(False)
+        names = [name for name, _ in model.named_parameters()]
+        chosen = chosen_names(names, include, exclude)
+        self.places: dict[str, tuple[nn.Module, str]] = {}
+        self.diffs: dict[str, WeightDiff] = {}
+        self.bases: dict[str, torch.Tensor] = {}
+        for name in chosen:
+            path, _, leaf = name.rpartition(".")
+            module = model.get_submodule(path)
+            one = diff(getattr(module, leaf), name)
+            # unsafe: nothing is computed to check it. Shapes are the same.
+            parametrize.register_parametrization(module, leaf, one, unsafe=True)
+            self.places[name], self.diffs[name] = (module, leaf), one
+        self.merged = False
+
+    def forward(self, *inputs, **options):
+        """Passes the call on, computing every weight once."""
+        with self.computed():
+            return self.model(*inputs, **options)
+
+    @contextlib.contextmanager
+    def computed(self) -> Iterator[None]:
+        """Within it every updated weight is computed once.
+
+        For a step of training that calls parts of the model.
+        """
+        with parametrize.cached():
+            if not self.merged:
+                # Now, as the first one to ask may ask without gradients.
+                for module, leaf in self.places.values():
+                    getattr(module, leaf)
+            yield
+
+    def diff_parameters(self) -> Iterator[nn.Parameter]:
+        """What learns."""
+        for diff in self.diffs.values():
+            yield from (p for p in diff.parameters() if p.requires_grad)
+
+    def base(self, name: str) -> torch.Tensor:
+        """The frozen weight."""
+        if self.merged:
+            return self.bases[name]
+        module, leaf = self.places[name]
+        return module.parametrizations[leaf].original
+
+    @property
+    def size(self) -> int:
+        """Numbers in all parameters of the base model."""
+        diffs = {id(p) for d in self.diffs.values() for p in d.parameters()}
+        own = {id(p): p for p in self.model.parameters()}
+        return sum(p.numel() for i, p in own.items() if i not in diffs)
+
+    def changes(self, bits: int = 4) -> dict[str, Change]:
+        """Every diff as it travels; those that are zero are left out."""
+        found = {name: d.change(bits) for name, d in self.diffs.items()}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def to_diff(self, bits: int = 4, about: dict | None = None) -> Diff:
+        """The diff that turns the base model into this one.
+
+        Arguments
+        ---------
+        bits : int
+            2 to 8, 16 or 32 for each value.
+        about : dict, optional
+            What else the file says.
+
+        Returns
+        -------
+        Diff
+            See `file.write_diff`.
+        """
+        changes = self.changes(bits)
+        old = {name: as_array(self.base(name)) for name in changes}
+        return make_diff(changes, old, about)
+
+    def budget_used(self, bits: int = 4) -> float:
+        """Bytes of the diff's file over those of the model in 32 bits."""
+        return len(to_bytes(self.to_diff(bits))) / (4 * self.size)
+
+    @torch.no_grad()
+    def merge(self, diff: Diff | None = None) -> None:
+        """Put the updated weights in the place of base and diff.
+
+        The module is then as any other, and as fast.
+
+        Arguments
+        ---------
+        diff : Diff, optional
+            What to apply instead of the diffs as they are: what has travelled,
+            with rounded values.
+        """
+        if self.merged:
+            raise ValueError("the diff is merged already")
+        for name, (module, leaf) in self.places.items():
+            base = self.base(name)
+            if diff is None:
+                new = getattr(module, leaf).detach().clone()
+            elif name in diff.changes:
+                array = diff.changes[name].apply(as_array(base))
+                new = torch.from_numpy(array).to(base)
+            else:
+                new = base.clone()
+            parametrize.remove_parametrizations(module, leaf, False)
+            self.bases[name] = base.detach()
+            setattr(module, leaf, nn.Parameter(new, False))
+        self.merged = True
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Take the merged weights out again; the base's come back, exactly."""
+        if not self.merged:
+            raise ValueError("the diff is not merged")
+        for name, (module, leaf) in self.places.items():
+            base = nn.Parameter(self.bases.pop(name), False)
+            setattr(module, leaf, base)
+            parametrize.register_parametrization(
+                module, leaf, self.diffs[name], unsafe=True
+            )
+        self.merged = False
+
+
+def chosen_names(
+    names: Sequence[str], include: Sequence[str], exclude: Sequence[str]
+) -> list[str]:
+    """Those that fit a pattern of the first and none of the second.
+
+    Raises
+    ------
+    ValueError
+        If a pattern fits no name, or none is left.
+
+    Example
+    -------
+    >>> chosen_names(["a.weight", "a.bias"], ["a.*"], ["*bias"])
+    ['a.weight']
+    """
+    for pattern in (*include, *exclude):
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"no weight is called '{pattern}'; there are, for instance, "
+                f"{', '.join(names[:5])}"
+            )
+    left = [
+        name
+        for name in names
+        if any(fnmatchcase(name, pattern) for pattern in include)
+        and not any(fnmatchcase(name, pattern) for pattern in exclude)
+    ]
+    if not left:
+        raise ValueError("include and exclude leave no weight for a diff")
+    return left
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's numbers, on the CPU."""
+    return tensor.detach().cpu().numpy()

@@ -1,0 +1,54 @@
+"""DiffLinear as SpeechBrain's AdaptedModel uses it."""
+
+import pytest
+import torch
+from speechbrain.nnet.adapters import AdaptedModel
+from torch import nn
+
+from speechbrain_amnet.diff.linear import DiffLinear
+from speechbrain_amnet.diff.weights import LowRankDiff
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+
+
+def test_names_stay_and_only_the_diff_learns(net):
+    names, x = set(net.state_dict()), torch.randn(5, 4)
+    plain = net(x)
+    adapted = AdaptedModel(net, DiffLinear, target_layers=["0", "2"])
+    assert torch.equal(adapted(x), plain)
+    assert names < set(net.state_dict())
+    optimizer = torch.optim.SGD(
+        [p for p in adapted.parameters() if p.requires_grad], 0.1
+    )
+    adapted(x).sum().backward()
+    before = net[0].weight.clone()
+    optimizer.step()
+    assert torch.equal(net[0].weight, before)
+    assert not torch.equal(adapted(x), plain)
+
+
+def test_saved_and_loaded_by_speechbrain(net, tmp_path):
+    options = {"diff": LowRankDiff}
+    other = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    other.load_state_dict(net.state_dict())
+    adapted, again = (
+        AdaptedModel(m, DiffLinear, all_linear=True, adapter_kwargs=options)
+        for m in (net, other)
+    )
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.normal_()
+    adapted.saver(tmp_path / "adapter.ckpt")
+    again.loader(tmp_path / "adapter.ckpt", True)
+    x = torch.randn(5, 4)
+    assert torch.equal(adapted(x), again(x))
+
+
+def test_other_layers_are_refused():
+    with pytest.raises(ValueError, match="expected a linear layer, got Conv1d"):
+        DiffLinear(nn.Conv1d(1, 1, 1))

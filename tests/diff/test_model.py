@@ -1,0 +1,181 @@
+"""DiffModel reaches every weight, and takes itself out again."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from speechbrain_amnet import (
+    AmortizedEncoder,
+    Arbitrator,
+    Dense,
+    Device,
+    LowRank,
+    Sparse,
+)
+from speechbrain_amnet.diff.file import apply_diff, from_bytes, to_bytes
+from speechbrain_amnet.diff.model import DiffModel
+from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
+
+KINDS = {
+    "sparse": SparseDiff,
+    "hash": partial(HashDiff, share=0.3),
+    "lowrank": partial(LowRankDiff, rank=2),
+}
+
+
+class Net(nn.Module):
+    """One of each kind of layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 6)
+        self.conv = nn.Conv1d(6, 8, 3, padding=1)
+        self.lstm = nn.LSTM(8, 5, 2, batch_first=True)
+        self.gru = nn.GRU(5, 4, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, tokens):
+        x = self.conv(self.embedding(tokens).transpose(1, 2)).transpose(1, 2)
+        return self.linear(self.gru(self.lstm(x)[0])[0])
+
+
+@pytest.fixture(params=["net", "encoder"])
+def net(request):
+    """A model, and something to put in."""
+    torch.manual_seed(0)
+    if request.param == "net":
+        return Net(), torch.randint(10, (2, 7))
+    encoder = AmortizedEncoder(
+        input_size=6,
+        hidden_size=8,
+        layers=2,
+        branches=[
+            Dense,
+            partial(LowRank, rank=3),
+            partial(Sparse, density=0.25),
+        ],
+        router=Arbitrator(6, branches=3, hidden=4),
+        target_device=Device(load=6.0),  # there is a backlog
+    )
+    return encoder, torch.randn(2, 7, 6)
+
+
+def output(model, x):
+    """The first of what comes out."""
+    found = model(x)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def learn(model, x, steps=3):
+    """A few steps of training the diff."""
+    training = model.training
+    model.train()
+    optimizer = torch.optim.Adam(model.diff_parameters(), 0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        output(model, x).square().sum().backward()
+        optimizer.step()
+    model.train(training)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_weight_learns_and_the_base_does_not(net, kind):
+    module, x = net
+    before = {n: p.clone() for n, p in module.named_parameters()}
+    plain = output(module, x)
+    model = DiffModel(module, KINDS[kind])
+    assert set(model.diffs) == set(before)
+    assert torch.equal(output(model, x), plain)
+    learn(model, x)
+    for name, old in before.items():
+        assert torch.equal(model.base(name), old)
+        # A third branch of the mixture is one of many; all are reached.
+        assert model.diffs[name].delta().any(), name
+    assert not torch.equal(output(model, x), plain)
+    learnt = {id(p) for p in model.diff_parameters()}
+    for parameter in module.parameters():
+        assert parameter.requires_grad == (id(parameter) in learnt)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merged_is_equal_and_unmerged_is_the_base(net, kind):
+    module, x = net
+    module.eval()
+    before = {n: p.clone() for n, p in module.named_parameters()}
+    model = DiffModel(module, KINDS[kind])
+    learn(model, x)
+    now, plain = output(model, x), {}
+    for name, (owner, leaf) in model.places.items():
+        plain[name] = getattr(owner, leaf).clone()
+    model.merge()
+    # Exactly these weights; a product may depend on where they lie in memory.
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, plain[name])
+    assert torch.allclose(output(module, x), now, atol=1e-6)
+    assert set(dict(module.named_parameters())) == set(before)
+    assert not any("Parametrized" in type(m).__name__ for m in module.modules())
+    with pytest.raises(ValueError, match="merged already"):
+        model.merge()
+    model.unmerge()
+    assert torch.allclose(output(model, x), now, atol=1e-6)
+    for name, old in before.items():
+        assert torch.equal(model.base(name), old)
+    with pytest.raises(ValueError, match="not merged"):
+        model.unmerge()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_makes_the_very_same_model(net, kind):
+    module, x = net
+    module.eval()
+    model = DiffModel(module, KINDS[kind])
+    learn(model, x)
+    if kind == "sparse":
+        for diff in model.diffs.values():
+            count = diff.dense.numel()
+            diff.keep(torch.arange(0, count, 3))
+            diff.round(4)
+    diff = from_bytes(to_bytes(model.to_diff(4, {"method": kind})))
+    base = {n: model.base(n).numpy().copy() for n in model.diffs}
+    apply_diff(diff, base)
+    model.merge(diff)
+    for name, (owner, leaf) in model.places.items():
+        assert np.array_equal(getattr(owner, leaf).numpy(), base[name])
+
+
+def test_budget_used_is_the_files(net):
+    module, x = net
+    model = DiffModel(module, KINDS["hash"])
+    learn(model, x)
+    weights = sum(model.base(name).numel() for name in model.diffs)
+    assert model.size == weights
+    assert model.budget_used(8) == len(to_bytes(model.to_diff(8))) / 4 / weights
+
+
+def test_names_of_a_dict_are_those_of_its_files():
+    model = DiffModel({"encoder": nn.Linear(2, 3), "joint": nn.Linear(3, 2)})
+    assert sorted(model.diffs) == [
+        "encoder.bias",
+        "encoder.weight",
+        "joint.bias",
+        "joint.weight",
+    ]
+
+
+def test_patterns():
+    model = DiffModel(Net(), include=["lstm*", "linear*"], exclude=["*bias*"])
+    assert "linear.weight" in model.diffs and "lstm.weight_hh_l1" in model.diffs
+    assert not any("bias" in n or "gru" in n for n in model.diffs)
+    with pytest.raises(ValueError, match="no weight is called 'ltsm.*'"):
+        DiffModel(Net(), include=["ltsm.*"])
+    with pytest.raises(ValueError, match="leave no weight"):
+        DiffModel(Net(), include=["linear*"], exclude=["linear*"])
+
+
+def test_moving_to_half_precision_moves_all():
+    model = DiffModel(Net()).double()
+    learn(model, torch.randint(10, (2, 7)), 1)
+    assert all(p.dtype == torch.double for p in model.diff_parameters())

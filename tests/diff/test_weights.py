@@ -1,0 +1,179 @@
+"""Diffs in training: gradients, gates, what is kept, and what travels."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from speechbrain_amnet.diff.weights import (
+    HashDiff,
+    LowRankDiff,
+    SparseDiff,
+    _AddAt,
+    _Hashed,
+)
+
+WEIGHT = torch.randn(6, 5, generator=torch.manual_seed(0))
+
+
+def filled(diff):
+    """With numbers where it learns."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in diff.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return diff
+
+
+KINDS = {
+    "sparse": lambda **o: SparseDiff(WEIGHT, "w", **o),
+    "hash": lambda **o: HashDiff(WEIGHT, "w", share=0.3, seed=3, **o),
+    "lowrank": lambda **o: LowRankDiff(WEIGHT, "w", rank=2, **o),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_diff_changes_nothing(kind):
+    assert torch.equal(KINDS[kind]()(WEIGHT), WEIGHT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_linear_combination(kind):
+    diff = filled(KINDS[kind](alpha=0.5, beta=2.0))
+    expected = 0.5 * WEIGHT + 2 * diff.delta()
+    assert torch.allclose(diff(WEIGHT), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_what_travels_is_what_was_trained(kind, beta):
+    diff = filled(KINDS[kind](beta=beta))
+    if kind == "sparse":
+        diff.keep(torch.tensor([20, 3, 11]))
+    new = diff.change(bits=32).apply(WEIGHT.numpy())
+    assert np.allclose(new, diff(WEIGHT).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_alpha_does_not_travel(kind):
+    diff = filled(KINDS[kind](alpha=0.5))
+    if kind == "sparse":
+        diff.keep(torch.tensor([3]))
+    with pytest.raises(ValueError, match="alpha must be 1"):
+        diff.change()
+
+
+def test_gradients():
+    generator = torch.Generator().manual_seed(0)
+    options = {"dtype": torch.double, "generator": generator}
+    weight = torch.randn(4, 3, **options).requires_grad_()
+    values = torch.randn(5, **options).requires_grad_()
+    positions = torch.tensor([0, 2, 3, 7, 11])
+    assert torch.autograd.gradcheck(_AddAt.apply, (weight, values, positions))
+    assert torch.autograd.gradcheck(_Hashed.apply, (values, 40, 77))
+
+
+def test_hashing_in_blocks_is_the_same(monkeypatch):
+    buckets = torch.randn(9, requires_grad=True)
+    whole = _Hashed.apply(buckets, 1000, 5)
+    (gradient,) = torch.autograd.grad(whole.square().sum(), buckets)
+    monkeypatch.setattr("speechbrain_amnet.diff.weights.BLOCK", 64)
+    parts = _Hashed.apply(buckets, 1000, 5)
+    (other,) = torch.autograd.grad(parts.square().sum(), buckets)
+    assert torch.equal(whole, parts)
+    assert torch.allclose(gradient, other, rtol=1e-5)
+
+
+def test_gate_becomes_a_threshold():
+    diff = filled(SparseDiff(WEIGHT))
+    dense = diff.dense.detach()
+    diff.gate(0.5, 0.0)
+    assert torch.allclose(diff.delta(), dense / 2)
+    diff.gate(0.5, 1e6)
+    hard = dense * (dense.abs() > 0.5)
+    assert torch.allclose(diff.delta(), hard)
+    diff.gate(0.5, 2.0)
+    diff.delta().sum().backward()
+    assert diff.dense.grad.isfinite().all() and diff.dense.grad.any()
+
+
+def test_only_kept_positions_learn():
+    diff = filled(SparseDiff(WEIGHT))
+    before = diff.dense.detach().flatten()
+    diff.keep(torch.tensor([7, 2]))
+    assert [p.numel() for p in diff.parameters()] == [2]
+    assert diff.positions.tolist() == [2, 7]
+    assert torch.equal(diff.values.detach(), before[[2, 7]])
+    diff(WEIGHT).sum().backward()
+    assert diff.values.grad.tolist() == [1, 1]
+    changed = (diff(WEIGHT) != WEIGHT).flatten().nonzero().flatten()
+    assert changed.tolist() == [2, 7]
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_rounding_in_training_is_that_of_the_file(bits):
+    diff = filled(SparseDiff(WEIGHT))
+    diff.keep(torch.arange(0, 30, 2))
+    diff.round(bits)
+    with torch.no_grad():
+        diff.values.add_(0.01)  # a step later
+    new = diff.change(bits).apply(WEIGHT.numpy())
+    assert np.allclose(new, diff(WEIGHT).detach().numpy(), atol=1e-6)
+    diff(WEIGHT).sum().backward()
+    assert diff.values.grad.eq(1).all()
+
+
+def test_what_is_zero_does_not_travel():
+    assert HashDiff(WEIGHT).change() is None
+    assert LowRankDiff(WEIGHT).change() is None
+    diff = SparseDiff(WEIGHT)
+    with pytest.raises(ValueError, match="dense still"):
+        diff.change()
+    diff.keep(torch.tensor([], dtype=torch.int64))
+    assert diff.change() is None
+
+
+def test_vectors_and_kernels():
+    kernel = torch.randn(4, 3, 5)
+    diff = filled(LowRankDiff(kernel, rank=2))
+    assert diff.delta().shape == kernel.shape
+    new = diff.change(32).apply(kernel.numpy())
+    assert np.allclose(new, diff(kernel).detach().numpy(), atol=1e-6)
+    bias = torch.randn(7)
+    diff = LowRankDiff(bias, rank=2)
+    with torch.no_grad():
+        diff.left.fill_(0.5)
+    assert torch.allclose(diff(bias), bias + 0.5)
+    assert np.allclose(diff.change(32).apply(bias.numpy()), bias + 0.5)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: HashDiff(WEIGHT, share=0), "share must be above 0"),
+        (lambda: LowRankDiff(WEIGHT, rank=0), "rank must be 1 or more"),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_step_holds_no_index_as_large_as_the_weights():
+    """What autograd keeps of a hashed diff is small."""
+    saved = []
+    diff = HashDiff(torch.randn(200, 200), share=0.01)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.append(t.numel()) or t, lambda t: t
+    ):
+        diff(torch.zeros(200, 200)).sum()
+    assert sum(saved) <= 400
+
+
+def test_embedding_gradients_reach_the_diff():
+    table = nn.Embedding(10, 4)
+    table.weight.requires_grad_(False)
+    diff = SparseDiff(table.weight)
+    nn.utils.parametrize.register_parametrization(table, "weight", diff)
+    table(torch.tensor([3])).sum().backward()
+    assert diff.dense.grad.sum(1).tolist() == [0, 0, 0, 4] + 6 * [0]
