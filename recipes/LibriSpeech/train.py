@@ -49,19 +49,8 @@ class Recogniser(sb.Brain):
     def compute_forward(self, batch, stage):
         """Encode, and in training predict every token at every frame."""
         batch = batch.to(self.device)
-        wavs, lengths = batch.sig
         train = stage == sb.Stage.TRAIN
-        if train and self.hparams.augment:
-            wavs = self.hparams.speed_perturb(wavs)
-            gain = self.hparams.gain_db / 20 * torch.randn(len(wavs), 1)
-            wavs = wavs * 10 ** gain.to(wavs)
-        features, lengths = self.modules.features(wavs, lengths)
-        if train and self.hparams.augment:
-            # [batch, frames, stack * mels] -> [batch, 10 ms steps, mels]
-            shape = features.shape
-            features = features.reshape(len(wavs), -1, self.hparams.n_mels)
-            features = self.hparams.drop_frequencies(features)
-            features = self.hparams.drop_times(features).reshape(shape)
+        features, lengths = self.frames(batch, train)
         branch = None if self.routed else 0
         encoded, routing = self.modules.encoder(
             features, lengths, branch=branch
@@ -76,6 +65,22 @@ class Recogniser(sb.Brain):
             if train and self.teacher:
                 taught = self.teacher(features, lengths, tokens)
         return encoded, lengths, routing, logits, ctc, taught
+
+    def frames(self, batch, train):
+        """Features of a batch; in training another speed, gain and gaps."""
+        wavs, lengths = batch.sig
+        if train and self.hparams.augment:
+            wavs = self.hparams.speed_perturb(wavs)
+            gain = self.hparams.gain_db / 20 * torch.randn(len(wavs), 1)
+            wavs = wavs * 10 ** gain.to(wavs)
+        features, lengths = self.modules.features(wavs, lengths)
+        if train and self.hparams.augment:
+            # [batch, frames, stack * mels] -> [batch, 10 ms steps, mels]
+            shape = features.shape
+            features = features.reshape(len(wavs), -1, self.hparams.n_mels)
+            features = self.hparams.drop_frequencies(features)
+            features = self.hparams.drop_times(features).reshape(shape)
+        return features, lengths
 
     def compute_objectives(self, outputs, batch, stage):
         """Transducer, CTC and routing losses; words and routing on dev."""
@@ -103,15 +108,19 @@ class Recogniser(sb.Brain):
                 self.hparams.routing_loss.adapt(routing_parts["saved"])
         elif not self.warming_up:  # before, predictor and joint know nothing
             self.keep_words(encoded, lengths, batch)
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"The loss is {loss.item()} on the batch with "
-                f"{', '.join(batch.id[:4])}...; lower learning_rate, or look "
-                "at these recordings."
-            )
+        self.check_finite(loss, batch)
         parts.update(routing_parts)
         self.note(parts, routing, lengths)
         return loss
+
+    def check_finite(self, loss, batch):
+        """Stop at once where the loss is no number."""
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"The loss is {loss.item()} on the batch with "
+                f"{', '.join(batch.id[:4])}...; lower the learning rate, or "
+                "look at these recordings."
+            )
 
     def ctc_loss(self, logits, batch, lengths):
         """Nats per utterance, mean over the batch."""
@@ -253,7 +262,23 @@ class Recogniser(sb.Brain):
 
 
 def make_data(hparams):
-    """The datasets of the three sets, from their manifests."""
+    """The datasets of the three sets, and the tokenizer that they share."""
+    sets = read_data(hparams)
+    if hparams["start_from"]:
+        run_on_main(copy_tokenizer, args=(hparams,))
+    tokenizer_args = (
+        [row["wrd"] for row in sets["train"].data.values()],
+        Path(hparams["save_folder"]) / "tokenizer.model",
+        hparams["token_type"],
+        hparams["tokens"],
+    )
+    run_on_main(train_tokenizer, args=tokenizer_args)
+    hparams["tokenizer"] = train_tokenizer(*tokenizer_args)
+    return with_items(sets, hparams["tokenizer"], hparams["max_seconds"])
+
+
+def read_data(hparams):
+    """The three sets' manifests, made if they are not there yet."""
     splits = {
         "train": hparams["train_splits"],
         "valid": hparams["valid_splits"],
@@ -270,20 +295,14 @@ def make_data(hparams):
             "resample": hparams["resample"],
         },
     )
-    sets = {
+    return {
         name: DynamicItemDataset.from_csv(manifests / f"{name}.csv")
         for name in splits
     }
-    if hparams["start_from"]:
-        run_on_main(copy_tokenizer, args=(hparams,))
-    tokenizer_args = (
-        [row["wrd"] for row in sets["train"].data.values()],
-        Path(hparams["save_folder"]) / "tokenizer.model",
-        hparams["token_type"],
-        hparams["tokens"],
-    )
-    run_on_main(train_tokenizer, args=tokenizer_args)
-    tokenizer = hparams["tokenizer"] = train_tokenizer(*tokenizer_args)
+
+
+def with_items(sets, tokenizer, max_seconds):
+    """The sets with audio and tokens; train without what is too long."""
 
     @sb.utils.data_pipeline.takes("wav")
     @sb.utils.data_pipeline.provides("sig")
@@ -300,12 +319,12 @@ def make_data(hparams):
         data.add_dynamic_item(text)
         data.set_output_keys(["id", "sig", "tokens", "wrd"])
     sets["train"] = sets["train"].filtered_sorted(
-        key_max_value={"duration": hparams["max_seconds"]}
+        key_max_value={"duration": max_seconds}
     )
     if not len(sets["train"]):
         raise ValueError(
             f"No training utterance is shorter than max_seconds = "
-            f"{hparams['max_seconds']}."
+            f"{max_seconds}."
         )
     return sets
 

@@ -1,15 +1,25 @@
 """A budget in bytes: what is stated, and what fits into it."""
 
+import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from speechbrain_amnet.diff.changes import Change, SparseChange, Values
+from speechbrain_amnet.diff.changes import (
+    Change,
+    HashChange,
+    LowRankChange,
+    SparseChange,
+    Values,
+)
 from speechbrain_amnet.diff.file import Diff, to_bytes
 
 UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1_000_000}
-FINGERPRINT = "0" * 64  # as long as a real one
+# Of the size of real ones, which no compressor makes smaller.
+FINGERPRINTS = [hashlib.sha256(x).hexdigest() for x in (b"base", b"result")]
+SPARE = 16  # bytes by which other digits may compress worse
 ROUNDS = 14  # of halving the interval: to a ten-thousandth
 
 
@@ -53,9 +63,9 @@ def parse_budget(text: str | int | float, weights: int) -> int:
 
 
 def size_of(changes: Mapping[str, Change], about: dict | None = None) -> int:
-    """Bytes of a diff's file."""
-    diff = Diff(dict(changes), FINGERPRINT, FINGERPRINT, about or {})
-    return len(to_bytes(diff))
+    """Bytes of a diff's file at most, whatever its fingerprints are."""
+    diff = Diff(dict(changes), *FINGERPRINTS, about or {})
+    return len(to_bytes(diff)) + SPARE
 
 
 def largest_that_fits(
@@ -182,3 +192,164 @@ def best_positions(
         }
 
     return chosen(largest_that_fits(changes, len(order), budget, about))
+
+
+def share_that_fits(
+    shapes: Mapping[str, tuple[int, ...]],
+    budget: int,
+    bits: int,
+    about: dict | None = None,
+) -> float:
+    """Buckets of hashed diffs, as a share of the weights.
+
+    Arguments
+    ---------
+    shapes : mapping
+        Name to shape of the tensors that may change.
+    budget : int
+        Bytes of the file.
+    bits : int
+        Of a value.
+    about : dict, optional
+        What else the file says.
+
+    Returns
+    -------
+    float
+
+    Example
+    -------
+    >>> round(share_that_fits({"w": (100, 100)}, 1000, 8), 2)
+    0.07
+    """
+    parts = 1_000_000
+
+    def changes(count):
+        random = np.random.default_rng(0)
+        return {
+            name: HashChange(
+                shape,
+                _noise(
+                    random,
+                    max(1, round(count / parts * math.prod(shape))),
+                    bits,
+                ),
+                0,
+                name,
+            )
+            for name, shape in shapes.items()
+        }
+
+    return largest_that_fits(changes, parts, budget, about) / parts
+
+
+def rank_that_fits(
+    shapes: Mapping[str, tuple[int, ...]],
+    budget: int,
+    bits: int,
+    about: dict | None = None,
+) -> int:
+    """The rank of low-rank diffs; vectors are sent whole.
+
+    Arguments
+    ---------
+    shapes : mapping
+        Name to shape of the tensors that may change.
+    budget : int
+        Bytes of the file.
+    bits : int
+        Of a value.
+    about : dict, optional
+        What else the file says.
+
+    Returns
+    -------
+    int
+
+    Example
+    -------
+    >>> rank_that_fits({"w": (100, 100)}, 1000, 8)
+    3
+    """
+
+    def changes(rank):
+        random, found = np.random.default_rng(0), {}
+        for name, shape in shapes.items():
+            rows, columns = shape[0], math.prod(shape[1:])
+            own = min(rank, rows, columns)
+            if columns == 1:
+                every = np.arange(rows)
+                found[name] = SparseChange(
+                    shape, every, _noise(random, rows, bits)
+                )
+            else:
+                left, right = (
+                    _noise(random, rows * own, bits),
+                    _noise(random, own * columns, bits),
+                )
+                found[name] = LowRankChange(shape, left, right, own)
+        return found
+
+    most = max(min(s[0], math.prod(s[1:])) for s in shapes.values())
+    return largest_that_fits(changes, most, budget, about)
+
+
+def _noise(random, count, bits):
+    """Values that compress as trained ones do, or worse."""
+    normal = random.normal(size=count)
+    return Values.rounded(normal.astype(np.float32), bits)
+
+
+def fitted(
+    changes: Mapping[str, Change], budget: int, about: dict | None = None
+) -> dict[str, Change]:
+    """The changes, without the smallest if they are too large by a little.
+
+    Training moves values, and a compressor sees it. Sparse changes lose their
+    smallest positions; in others the smallest values become zero.
+
+    Arguments
+    ---------
+    changes : mapping
+        Name to change.
+    budget : int
+        Bytes of the file.
+    about : dict, optional
+        What else the file says.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If nothing is left that fits.
+
+    Example
+    -------
+    >>> values = Values.rounded(np.array([1.0, -2.0]), 4)
+    >>> change = SparseChange((2, 2), np.array([0, 3]), values)
+    >>> len(fitted({"w": change}, 1000)["w"].positions)
+    2
+    """
+    if size_of(changes, about) <= budget:
+        return dict(changes)
+    sizes = [
+        np.abs(values.floats())
+        for one in changes.values()
+        for values in one.values
+    ]
+    order = np.argsort(-np.concatenate(sizes), kind="stable")
+
+    def largest(count):
+        mask = np.zeros(len(order), dtype=bool)
+        mask[order[:count]] = True
+        masks = np.split(mask, np.cumsum([len(size) for size in sizes])[:-1])
+        kept = {}
+        for name, one in changes.items():
+            own, masks = masks[: len(one.values)], masks[len(one.values) :]
+            kept[name] = one.keeping(own)
+        return {name: one for name, one in kept.items() if one is not None}
+
+    return largest(largest_that_fits(largest, len(order), budget, about))

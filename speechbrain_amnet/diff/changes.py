@@ -5,7 +5,8 @@ float32 arithmetic, element by element in one order, so that every machine gets
 the same bits.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +60,10 @@ class Values:
         """The numbers, float32."""
         return self.stored.astype(np.float32) * np.float32(self.scale)
 
+    def keeping(self, mask: np.ndarray) -> "Values":
+        """The same, with zeros where the mask is false."""
+        return Values(np.where(mask, self.stored, 0), self.scale)
+
 
 @dataclass
 class Change:
@@ -91,6 +96,20 @@ class Change:
     def apply(self, old: np.ndarray) -> np.ndarray:
         """The new tensor, float32, from the old one."""
         raise NotImplementedError
+
+    def keeping(self, masks: Sequence[np.ndarray]) -> "Change | None":
+        """The same with few of its values; None if there is none.
+
+        Arguments
+        ---------
+        masks : sequence of np.ndarray
+            For each of `values` which ones to keep; the others are zero.
+        """
+        named = [n for n, v in vars(self).items() if isinstance(v, Values)]
+        kept = [v.keeping(mask) for v, mask in zip(self.values, masks)]
+        if not all(values.stored.any() for values in kept):
+            return None
+        return replace(self, **dict(zip(named, kept)))
 
     def numbers(self) -> dict[str, Any]:
         """What the file's header says of it; JSON can hold it."""
@@ -130,6 +149,14 @@ class SparseChange(Change):
     def touched(self) -> np.ndarray:
         """Flat positions that change."""
         return self.positions
+
+    def keeping(self, masks: Sequence[np.ndarray]) -> "SparseChange | None":
+        """Those positions alone."""
+        (mask,) = masks
+        if not mask.any():
+            return None
+        deltas = Values(self.deltas.stored[mask], self.deltas.scale)
+        return replace(self, positions=self.positions[mask], deltas=deltas)
 
     def apply(self, old: np.ndarray) -> np.ndarray:
         """The new tensor from the old one."""

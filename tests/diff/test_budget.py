@@ -5,10 +5,19 @@ import pytest
 
 from speechbrain_amnet.diff.budget import (
     best_positions,
+    fitted,
     parse_budget,
+    rank_that_fits,
+    share_that_fits,
     size_of,
 )
-from speechbrain_amnet.diff.changes import SparseChange, Values
+from speechbrain_amnet.diff.changes import (
+    HashChange,
+    LowRankChange,
+    SparseChange,
+    Values,
+)
+from speechbrain_amnet.diff.file import make_diff, to_bytes
 
 
 @pytest.mark.parametrize(
@@ -63,6 +72,11 @@ def test_the_budget_is_kept_and_used(deltas, budget, bits):
     assert 0.97 * budget <= size <= budget
 
 
+def test_a_real_file_is_not_larger_than_was_reckoned(deltas):
+    made = changes(deltas, best_positions(deltas, 1500, 4), 4)
+    assert len(to_bytes(make_diff(made, deltas))) <= 1500
+
+
 def test_the_largest_are_chosen(deltas):
     found = best_positions(deltas, 1000, 4, score="absolute")
     assert list(found) == ["large"]
@@ -87,3 +101,54 @@ def test_mistakes(deltas):
         best_positions(deltas, 1000, 4, score="best")
     with pytest.raises(ValueError, match="changes nothing"):
         best_positions({"w": np.zeros(3, dtype=np.float32)}, 1000, 4)
+
+
+@pytest.mark.parametrize("budget", [900, 2000, 6000])
+def test_share_and_rank_use_the_budget(budget):
+    shapes = {"w": (100, 60), "v": (60, 60), "bias": (60,)}
+    random = np.random.default_rng(5)
+
+    def values(count, bits=8):
+        return Values.rounded(random.normal(size=count), bits)
+
+    share = share_that_fits(shapes, budget, 8)
+    hashed = {
+        name: HashChange(
+            shape, values(max(1, round(share * np.prod(shape)))), 1, name
+        )
+        for name, shape in shapes.items()
+    }
+    assert 0.9 * budget < size_of(hashed) < 1.1 * budget
+    rank = rank_that_fits(shapes, budget, 8)
+    for more, fits in ((0, True), (1, False)):
+        factors = {
+            name: LowRankChange(
+                shape,
+                values(shape[0] * (rank + more)),
+                values(shape[1] * (rank + more)),
+                rank + more,
+            )
+            for name, shape in shapes.items()
+            if len(shape) > 1
+        }
+        factors["bias"] = SparseChange((60,), np.arange(60), values(60))
+        assert (size_of(factors) < 1.01 * budget) == fits
+
+
+@pytest.mark.parametrize("kind", ["sparse", "hash", "lowrank"])
+def test_what_is_too_large_loses_its_smallest(kind, make):
+    tensors = {"w": make.random((80, 60)), "v": make.random((60, 60))}
+    diff = make.diff_of(kind, tensors)
+    if kind == "sparse":
+        diff.changes["w"] = make.sparse((80, 60), count=2000)
+    if kind == "hash":
+        diff.changes["w"].buckets = Values.rounded(make.random(2000), 8)
+    whole = size_of(diff.changes)
+    assert fitted(diff.changes, whole) == diff.changes
+    less = fitted(diff.changes, whole - 40)
+    assert whole - 100 < size_of(less) <= whole - 40
+    for name, one in less.items():
+        for now, before in zip(one.values, diff.changes[name].values):
+            kept = np.abs(now.floats())
+            assert kept.max() == np.abs(before.floats()).max()
+            assert kept[kept > 0].min() >= np.abs(before.floats()).min()

@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+"""Train a neural diff: a small file that updates a deployed model.
+
+    python train_diff.py hparams/diff_sparse.yaml --base=FOLDER --budget=2% \\
+        --data_folder=FOLDER
+
+OUTPUT_FOLDER/update.diff is the file, OUTPUT_FOLDER/updated the model that
+`amnet diff apply` makes of it, which is evaluated on what is new and on what is
+old. An interrupted training goes on when the same command is given again.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.repro import SaveableGenerator
+from train import Recogniser, make_loaders, read_data, with_items
+
+from speechbrain_amnet import files
+from speechbrain_amnet.checkpoints import SafeCheckpointer
+from speechbrain_amnet.cli import is_users, one_line
+from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.diff.budget import (
+    best_positions,
+    fitted,
+    parse_budget,
+    rank_that_fits,
+    share_that_fits,
+)
+from speechbrain_amnet.diff.file import make_diff, values_at, write_diff
+from speechbrain_amnet.diff.folder import ModelFiles, apply_update
+from speechbrain_amnet.diff.model import DiffModel, as_array
+from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
+from speechbrain_amnet.evaluation import evaluate
+from speechbrain_amnet.hparams import (
+    load_hparams,
+    parse_arguments,
+    resolve_hparams,
+)
+from speechbrain_amnet.inference import MODULES, load
+
+logger = logging.getLogger("train_diff")
+
+
+class Updater(Recogniser):
+    """Trains a diff alone, with the transducer's loss alone."""
+
+    def compute_forward(self, batch, stage):
+        """Encode, and predict every token at every frame."""
+        batch = batch.to(self.device)
+        features, lengths = self.frames(batch, stage == sb.Stage.TRAIN)
+        encoded, routing = self.modules.encoder(features, lengths)
+        predicted = self.modules.predictor(batch.tokens.data)
+        logits = self.modules.joint(encoded, predicted)
+        return encoded, lengths, routing, logits
+
+    def compute_objectives(self, outputs, batch, stage):
+        """The transducer's loss; words on dev."""
+        encoded, lengths, routing, logits = outputs
+        loss = self.hparams.transducer_loss(
+            logits, batch.tokens.data, lengths, batch.tokens.lengths
+        )
+        if stage != sb.Stage.TRAIN:
+            self.keep_words(encoded, lengths, batch)
+        self.check_finite(loss, batch)
+        self.note({"transducer": loss}, routing, lengths)
+        return loss
+
+    def fit_batch(self, batch):
+        """A step; every updated weight is computed once in it."""
+        with self.modules.updated.computed():
+            return super().fit_batch(batch)
+
+    def evaluate_batch(self, batch, stage):
+        """The same for dev."""
+        with self.modules.updated.computed():
+            return super().evaluate_batch(batch, stage)
+
+    def init_optimizers(self):
+        """What the diff is made of."""
+        parameters = list(self.modules.updated.diff_parameters())
+        self.optimizer = self.opt_class(parameters)
+        self.optimizers_dict = {"optimizer": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def on_fit_start(self):
+        """Load the checkpoint, if there is one."""
+        sb.Brain.on_fit_start(self)
+        self.total_steps = self.epochs * max(1, len(self.train_sampler))
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Move the learning rate; round when it is time."""
+        rate = self.rate * self.hparams.lr_schedule.update(self.done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.round_bits and self.done >= self.hparams.round_at:
+            for diff in self.modules.updated.diffs.values():
+                diff.round(self.round_bits)
+
+    def on_stage_end(self, stage, stage_loss, epoch):
+        """Log, and keep the last checkpoint."""
+        stats = {k: total / seen for k, (total, seen) in self.sums.items()}
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": stage_loss, **stats}
+            return
+        stats["wer"] = self.errors.summarize("error_rate")
+        self.hparams.train_logger.log_stats(
+            stats_meta={
+                "part": self.part,
+                "epoch": epoch,
+                "lr": self.optimizer.param_groups[0]["lr"],
+            },
+            train_stats=self.train_stats,
+            valid_stats={"loss": stage_loss, **stats},
+        )
+        self.checkpointer.save_and_keep_only(meta={"epoch": epoch})
+
+
+def fit(updated, asr, part, hparams, run_opts, sets, bits=None):
+    """Train a diff.
+
+    Arguments
+    ---------
+    updated : DiffModel
+        What is trained.
+    asr : AmortizedASR
+        The model that it is in.
+    part : str
+        "find" or "tune": which epochs and rate, and where checkpoints go.
+    hparams : dict
+    run_opts : dict
+    sets : dict
+        Data with audio and tokens.
+    bits : int, optional
+        Of rounded values, from `round_at` on.
+    """
+    epochs, rate = hparams[f"{part}_epochs"], hparams[f"{part}_rate"]
+    counter = EpochCounter(epochs)
+    checkpointer = SafeCheckpointer(
+        Path(hparams["save_folder"]) / part,
+        {
+            "updated": updated,
+            "epoch_counter": counter,
+            "generator": SaveableGenerator(),
+        },
+    )
+    modules = {name: getattr(asr.mods, name) for name in MODULES}
+    brain = Updater(
+        modules={"updated": updated, **modules},
+        opt_class=hparams["optimizer"],
+        hparams={
+            **hparams,
+            "encoder": asr.mods.encoder,
+            "search": asr.hparams.search,
+            "tokenizer": asr.hparams.tokenizer,
+        },
+        run_opts=run_opts,
+        checkpointer=checkpointer,
+    )
+    brain.part, brain.epochs, brain.rate = part, epochs, rate
+    brain.round_bits = bits
+    brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
+        sets, hparams
+    )
+    brain.fit(
+        counter,
+        sets["train"],
+        sets["valid"],
+        train_loader_kwargs=train_kwargs,
+        valid_loader_kwargs=valid_kwargs,
+    )
+
+
+def load_base(hparams, run_opts):
+    """The deployed model."""
+    return load(hparams["base_model"], run_opts=run_opts)
+
+
+def wrap(asr, hparams, diff=SparseDiff):
+    """A diff beside each weight of a model, but for the arbitrator's."""
+    modules = {name: getattr(asr.mods, name) for name in MODULES}
+    router = []
+    if any(True for _ in asr.mods.encoder.router.parameters()):
+        router = ["encoder.router.*"]
+    return DiffModel(
+        modules, diff, hparams["include"], [*hparams["exclude"], *router]
+    )
+
+
+def full(hparams, run_opts, sets, budget, about):
+    """New values for every weight: what an update could be at best."""
+    deltas = all_deltas(hparams, run_opts, sets)
+    old = ModelFiles(hparams["base_model"]).tensors()
+    return {
+        name: values_at(old[name] + delta, None)
+        for name, delta in deltas.items()
+    }
+
+
+def all_deltas(hparams, run_opts, sets):
+    """What an update of all weights changes, by name."""
+    if hparams["full_model"]:
+        old = ModelFiles(hparams["base_model"]).tensors()
+        new = ModelFiles(hparams["full_model"]).tensors()
+        deltas = {name: new[name] - old[name] for name in old}
+        return {n: delta for n, delta in deltas.items() if delta.any()}
+    asr = load_base(hparams, run_opts)
+    updated = wrap(asr, hparams)
+    fit(updated, asr, "find", hparams, run_opts, sets)
+    return {n: as_array(diff.delta()) for n, diff in updated.diffs.items()}
+
+
+def sparse(hparams, run_opts, sets, budget, about):
+    """The weights that a full update changes most, trained on their own."""
+    bits = hparams["bits"]
+    deltas = all_deltas(hparams, run_opts, sets)
+    where = best_positions(deltas, budget, bits, hparams["score"], about)
+    asr = load_base(hparams, run_opts)
+    updated = wrap(asr, hparams)
+    for name, diff in updated.diffs.items():
+        here = where.get(name, np.zeros(0, dtype=np.int64))
+        start = deltas.get(name, np.zeros(0, dtype=np.float32)).ravel()[here]
+        diff.keep(torch.from_numpy(here), torch.from_numpy(start))
+    fit(updated, asr, "tune", hparams, run_opts, sets, bits)
+    return updated.changes(bits)
+
+
+def hashed(hparams, run_opts, sets, budget, about):
+    """As many buckets as the budget allows, evenly for all weights."""
+    asr, bits = load_base(hparams, run_opts), hparams["bits"]
+    shapes = shapes_of(hparams, run_opts)
+    share = share_that_fits(shapes, budget, bits, about)
+    updated = wrap(
+        asr, hparams, partial(HashDiff, share=share, seed=hparams["seed"])
+    )
+    fit(updated, asr, "tune", hparams, run_opts, sets)
+    return updated.changes(bits)
+
+
+def lowrank(hparams, run_opts, sets, budget, about):
+    """The rank that the budget allows, for every matrix."""
+    asr, bits = load_base(hparams, run_opts), hparams["bits"]
+    shapes = shapes_of(hparams, run_opts)
+    rank = rank_that_fits(shapes, budget, bits, about)
+    updated = wrap(asr, hparams, partial(LowRankDiff, rank=rank))
+    fit(updated, asr, "tune", hparams, run_opts, sets)
+    return updated.changes(bits)
+
+
+def shapes_of(hparams, run_opts):
+    """The shapes of the weights that may change, by name."""
+    updated = wrap(load_base(hparams, run_opts), hparams)
+    return {name: diff.shape for name, diff in updated.diffs.items()}
+
+
+METHODS = {"sparse": sparse, "hash": hashed, "lowrank": lowrank, "full": full}
+
+
+def make_update(hparams, run_opts):
+    """Train the diff and write its file; gives what is known of it."""
+    method = hparams["method"]
+    if method not in METHODS:
+        raise ValueError(
+            f"method: expected {', '.join(METHODS)}, got {method!r}"
+        )
+    base = ModelFiles(hparams["base_model"])
+    weights = sum(array.size for array in base.tensors().values())
+    budget = parse_budget(hparams["budget"], weights)
+    about = {"method": method, "seed": hparams["seed"]}
+    if method != "full":
+        about["budget"] = str(hparams["budget"])
+    asr = load_base(hparams, run_opts)
+    sets = with_items(
+        read_data(hparams), asr.hparams.tokenizer, hparams["max_seconds"]
+    )
+    changes = METHODS[method](hparams, run_opts, sets, budget, about)
+    if method != "full":
+        changes = fitted(changes, budget, about)
+    path = Path(hparams["output_folder"]) / "update.diff"
+    size = write_diff(make_diff(changes, base.tensors(), about), path)
+    logger.info("%s: %d bytes of %d", path, size, budget)
+    return {
+        "data": hparams["dataset"],
+        "method": method,
+        "budget": budget / (4 * weights),
+        "bytes": size,
+        "seed": hparams["seed"],
+    }
+
+
+def measure(hparams, run_opts):
+    """Errors of the updated model on what is new and what is old."""
+    folder = Path(hparams["output_folder"])
+    updated = folder / "updated"
+    shutil.rmtree(updated, ignore_errors=True)
+    apply_update(hparams["base_model"], folder / "update.diff", updated)
+    asr = load(updated, run_opts=run_opts)
+    manifests = Path(hparams["save_folder"]) / "manifests"
+    found = evaluate(asr, manifests / "test.csv", "test", folder)
+    old_wer = None
+    if hparams["old_splits"]:
+        old = Path(hparams["save_folder"]) / "old"
+        prepare_librispeech(
+            hparams["data_folder"],
+            old,
+            {"old": hparams["old_splits"]},
+            sample_rate=hparams["sample_rate"],
+            resample=hparams["resample"],
+        )
+        old_wer = evaluate(asr, old / "old.csv", "old", folder)["wer"]
+    return {"wer": found["wer"], "old_wer": old_wer}
+
+
+def main(argv):
+    """Train, write the file, apply it, evaluate."""
+    argv = [a.replace("--base=", "--base_model=", 1) for a in argv]
+    path, run_opts, overrides = parse_arguments(argv)
+    hparams = load_hparams(path, overrides)
+    torch.set_num_threads(hparams["threads"])
+    folder = Path(hparams["output_folder"])
+    sb.create_experiment_directory(folder)
+    files.write(folder / "hyperparams.yaml", resolve_hparams(path, overrides))
+    record = make_update(hparams, run_opts)
+    record.update(measure(hparams, run_opts))
+    files.write(folder / "diff.json", f"{json.dumps(record, indent=1)}\n")
+    print(
+        f"{folder / 'update.diff'}: {record['bytes']:,} bytes, "
+        f"{100 * record['bytes'] / base_bytes(hparams):.2f} % of the model; "
+        f"WER {record['wer']:.1f} % on what is new"
+        + (
+            f", {record['old_wer']:.1f} % on what is old"
+            if record["old_wer"] is not None
+            else ""
+        )
+    )
+
+
+def base_bytes(hparams):
+    """Of the base model in 32 bits."""
+    tensors = ModelFiles(hparams["base_model"]).tensors()
+    return 4 * sum(array.size for array in tensors.values())
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
+            raise
+        print(f"train_diff.py: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)

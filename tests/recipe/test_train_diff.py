@@ -1,0 +1,141 @@
+"""train_diff.py as a user runs it: each method, the file, and mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speechbrain_amnet.diff.file import read_diff
+from speechbrain_amnet.diff.folder import ModelFiles, apply_update
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "LibriSpeech"
+QUICK = {
+    "find_epochs": 1,
+    "tune_epochs": 2,
+    "batch_seconds": 3,
+    "buckets": 2,
+    "old_splits": "[dev]",
+}
+
+
+def run(script, hparams, *options, **values):
+    """Run it; gives the finished process."""
+    return subprocess.run(
+        [
+            sys.executable,
+            str(RECIPE / script),
+            str(ROOT / "hparams" / hparams),
+            "--noprogressbar",
+            *(f"--{key}={value}" for key, value in values.items()),
+            *options,
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tones, tmp_path_factory):
+    """A tiny trained model."""
+    out = tmp_path_factory.mktemp("base") / "out"
+    tiny = {
+        "epochs": 1,
+        "batch_seconds": 3,
+        "buckets": 2,
+        "average_checkpoints": 1,
+        "hidden_size": 32,
+        "layers": 1,
+        "predictor_size": 8,
+        "joint_size": 8,
+    }
+    done = run(
+        "train.py", "amnet.yaml", data_folder=tones, output_folder=out, **tiny
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.parametrize("method", ["sparse", "hash", "lowrank", "full"])
+def test_update_keeps_its_budget_and_is_what_was_measured(
+    method, base, tones, tmp_path
+):
+    out = tmp_path / "out"
+    budget = {} if method == "full" else {"budget": "5%"}
+    done = run(
+        "train_diff.py",
+        f"diff_{method}.yaml",
+        base=base,
+        data_folder=tones,
+        output_folder=out,
+        **{**QUICK, **budget},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((out / "diff.json").read_text())
+    assert record["method"] == method and record["old_wer"] is not None
+    file = out / "update.diff"
+    assert record["bytes"] == file.stat().st_size
+    whole = 4 * sum(a.size for a in ModelFiles(base).tensors().values())
+    if method != "full":
+        assert 0.7 * 0.05 * whole < record["bytes"] <= 0.05 * whole
+    assert f"{record['bytes']:,} bytes" in done.stdout
+    # The file alone makes the model that was measured, bit for bit.
+    again = tmp_path / "again"
+    apply_update(base, file, again)
+    new, old = ModelFiles(again).tensors(), ModelFiles(base).tensors()
+    for name, array in ModelFiles(out / "updated").tensors().items():
+        assert array.tobytes() == new[name].tobytes()
+        if "router" in name:
+            assert array.tobytes() == old[name].tobytes()
+    assert any(new[n].tobytes() != old[n].tobytes() for n in new)
+    assert read_diff(file).about["method"] == method
+    results = json.loads((out / "results.json").read_text())
+    assert results["wer"] == record["wer"]
+
+
+def test_an_update_of_an_update(base, tones, tmp_path):
+    """The next one starts from the deployed folder, its full update given."""
+    values = {**QUICK, "data_folder": tones, "budget": "5%"}
+    first, second = tmp_path / "1", tmp_path / "2"
+    full = tmp_path / "full"
+    done = run("train_diff.py", "diff_sparse.yaml", base=base,
+               output_folder=first, **values)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    deployed = first / "updated"
+    done = run("train_diff.py", "diff_full.yaml", base=deployed,
+               output_folder=full, **values)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = run("train_diff.py", "diff_sparse.yaml", base=deployed,
+               full_model=full / "updated", output_folder=second,
+               **values)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (second / "save" / "find").exists()
+    apply_update(deployed, second / "update.diff")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"budget": "much"}, "budget: expected a share"),
+        ({"budget": "10"}, "too few for any diff"),
+        ({"method": "magic"}, "method: expected sparse, hash"),
+        ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
+        ({"base": "nowhere"}, "nowhere: no model"),
+    ],
+)
+def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
+    values = {"base": base, "data_folder": tones, "tune_epochs": 0, **values}
+    done = run(
+        "train_diff.py",
+        "diff_hash.yaml",
+        output_folder=tmp_path / "out",
+        **values,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
