@@ -69,6 +69,11 @@ def test_study_becomes_command_lines(study):
         assert option in third.command
 
 
+def test_the_papers_table_is_a_study():
+    names = {t.name for t in read_study(AN4.with_name("paper.yaml"), "data")}
+    assert "amnet_sparse_backlog/3" in names and "factorized/2" in names
+
+
 def test_the_table_of_an4_is_a_study():
     trainings = {t.name: t for t in read_study(AN4, "data")}
     assert trainings["full/3"].epochs == 90
