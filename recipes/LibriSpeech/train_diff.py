@@ -17,7 +17,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -29,7 +28,6 @@ from speechbrain_amnet.checkpoints import SafeCheckpointer
 from speechbrain_amnet.cli import is_users, one_line
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.diff.budget import (
-    best_positions,
     fitted,
     parse_budget,
     rank_that_fits,
@@ -102,8 +100,7 @@ class Updater(Recogniser):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if self.round_bits and self.done >= self.hparams.round_at:
-            for diff in self.modules.updated.diffs.values():
-                diff.round(self.round_bits)
+            self.modules.updated.round(self.round_bits)
 
     def on_stage_end(self, stage, stage_loss, epoch):
         """Log, and keep the last checkpoint."""
@@ -222,13 +219,9 @@ def sparse(hparams, run_opts, sets, budget, about):
     """The weights that a full update changes most, trained on their own."""
     bits = hparams["bits"]
     deltas = all_deltas(hparams, run_opts, sets)
-    where = best_positions(deltas, budget, bits, hparams["score"], about)
     asr = load_base(hparams, run_opts)
     updated = wrap(asr, hparams)
-    for name, diff in updated.diffs.items():
-        here = where.get(name, np.zeros(0, dtype=np.int64))
-        start = deltas.get(name, np.zeros(0, dtype=np.float32)).ravel()[here]
-        diff.keep(torch.from_numpy(here), torch.from_numpy(start))
+    updated.keep_best(budget, bits, hparams["score"], deltas, about)
     fit(updated, asr, "tune", hparams, run_opts, sets, bits)
     return updated.changes(bits)
 

@@ -1,16 +1,27 @@
 """DiffModel: any module with a diff beside each of its weights."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from speechbrain_amnet.diff.budget import (
+    best_positions,
+    fitted,
+    parse_budget,
+)
 from speechbrain_amnet.diff.changes import Change
-from speechbrain_amnet.diff.file import Diff, make_diff, to_bytes
+from speechbrain_amnet.diff.file import (
+    Diff,
+    make_diff,
+    to_bytes,
+    write_diff,
+)
 from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
 
 
@@ -136,6 +147,80 @@ class DiffModel(nn.Module):
         changes = self.changes(bits)
         old = {name: as_array(self.base(name)) for name in changes}
         return make_diff(changes, old, about)
+
+    def keep_best(
+        self,
+        budget: str | int,
+        bits: int = 4,
+        score: str = "relative",
+        deltas: Mapping[str, np.ndarray] | None = None,
+        about: dict | None = None,
+    ) -> None:
+        """Keep as many positions as fit into a budget; `SparseDiff` only.
+
+        Arguments
+        ---------
+        budget : str or int
+            A share of this model in 32 bits as `2%`, or bytes as `40kB`.
+        bits : int
+            Of a value.
+        score : str
+            See `budget.best_positions`.
+        deltas : mapping, optional
+            Name to what a full update changed; the diffs as they are by
+            default.
+        about : dict, optional
+            What the file will say besides.
+        """
+        if deltas is None:
+            deltas = {n: as_array(d.delta()) for n, d in self.diffs.items()}
+        size = parse_budget(budget, self.size)
+        where = best_positions(deltas, size, bits, score, about)
+        nowhere = np.zeros(0, dtype=np.int64)
+        for name, diff in self.diffs.items():
+            here = torch.from_numpy(where.get(name, nowhere))
+            start = self.base(name).new_zeros(0)
+            if len(here):
+                start = torch.from_numpy(deltas[name]).to(start).flatten()
+                start = start[here.to(start.device)]
+            diff.keep(here.to(start.device), start)
+
+    def round(self, bits: int) -> None:
+        """From now on train with values as the file has them; `SparseDiff`."""
+        for diff in self.diffs.values():
+            diff.round(bits)
+
+    def save(
+        self,
+        path: str | Path,
+        budget: str | int | None = None,
+        bits: int = 4,
+        about: dict | None = None,
+    ) -> int:
+        """Write the diff's file.
+
+        Arguments
+        ---------
+        path : str or Path
+            The file; replaced if it exists.
+        budget : str or int, optional
+            What it must fit into; its smallest values go if it does not.
+        bits : int
+            Of a value.
+        about : dict, optional
+            What else the file says.
+
+        Returns
+        -------
+        int
+            Its size in bytes.
+        """
+        changes = self.changes(bits)
+        if budget is not None:
+            size = parse_budget(budget, self.size)
+            changes = fitted(changes, size, about)
+        old = {name: as_array(self.base(name)) for name in changes}
+        return write_diff(make_diff(changes, old, about), path)
 
     def budget_used(self, bits: int = 4) -> float:
         """Bytes of the diff's file over those of the model in 32 bits."""
