@@ -26,12 +26,19 @@ def add(subparsers: Any) -> None:
         default=0,
         help="the same seed makes the same corpus (default: %(default)s)",
     )
+    parser.add_argument(
+        "--releases",
+        action="store_true",
+        help="also what five releases bring: OUT/base and OUT/1 to OUT/5",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, or says that it is there already."""
+    from speechbrain_amnet.corpus.releases import make_releases
     from speechbrain_amnet.corpus.spoken import make_spoken_corpus
 
-    make_spoken_corpus(args.out, minutes=args.minutes, seed=args.seed)
+    make = make_releases if args.releases else make_spoken_corpus
+    make(args.out, minutes=args.minutes, seed=args.seed)
     print(args.out)

@@ -6,6 +6,7 @@ kept) and `/` (where a speaker may pause). Choices may hold choices.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -257,13 +258,21 @@ class Sentence:
         return " ".join(self.phrases)
 
 
-def sample_sentence(rng: np.random.Generator) -> Sentence:
+def sample_sentence(
+    rng: np.random.Generator,
+    templates: Mapping[str, Sequence[str]] = TEMPLATES,
+    choices: Mapping[str, Sequence[str]] = CHOICES,
+) -> Sentence:
     """Draws a template, then each of its choices.
 
     Arguments
     ---------
     rng : numpy.random.Generator
         The source of chance.
+    templates : mapping
+        Intent to its templates.
+    choices : mapping
+        Name to what it stands for.
 
     Returns
     -------
@@ -279,22 +288,22 @@ def sample_sentence(rng: np.random.Generator) -> Sentence:
     True
     """
     # Each template is equally likely: intents with more to say are commoner.
-    templates = [(i, t) for i, some in TEMPLATES.items() for t in some]
+    listed = [(i, t) for i, some in templates.items() for t in some]
     while True:
-        intent, template = templates[rng.integers(len(templates))]
-        words, slots = _fill(template, rng)
+        intent, template = listed[rng.integers(len(listed))]
+        words, slots = _fill(template, choices, rng)
         if len(set(slots.values())) == len(slots):  # no "MILK AND MILK"
             phrases = (" ".join(phrase.split()) for phrase in words.split("/"))
             return Sentence(tuple(filter(None, phrases)), intent, slots)
 
 
-def _fill(template, rng):
+def _fill(template, choices, rng):
     """Makes each choice of a template: the words and the slots."""
     slots = {}
 
     def choose(match):
         hidden, name, slot = match.groups()
-        options = CHOICES[hidden or slot]
+        options = choices[hidden or slot]
         words = CHOICE.sub(choose, options[rng.integers(len(options))])
         if slot:
             slots[name or slot] = " ".join(words.replace("/", " ").split())
@@ -303,8 +312,18 @@ def _fill(template, rng):
     return CHOICE.sub(choose, template), slots
 
 
-def vocabulary() -> set[str]:
+def vocabulary(
+    templates: Mapping[str, Sequence[str]] = TEMPLATES,
+    choices: Mapping[str, Sequence[str]] = CHOICES,
+) -> set[str]:
     """All words that a sentence can hold.
+
+    Arguments
+    ---------
+    templates : mapping
+        Intent to its templates.
+    choices : mapping
+        Name to what it stands for.
 
     Returns
     -------
@@ -316,6 +335,6 @@ def vocabulary() -> set[str]:
     >>> len(vocabulary()) >= 150
     True
     """
-    lists = [*TEMPLATES.values(), *CHOICES.values()]
+    lists = [*templates.values(), *choices.values()]
     texts = " ".join(text for some in lists for text in some)
     return set(CHOICE.sub(" ", texts).replace("/", " ").split())

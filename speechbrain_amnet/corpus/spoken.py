@@ -11,15 +11,23 @@ import math
 import os
 import shutil
 import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_amnet.corpus.grammar import sample_sentence
-from speechbrain_amnet.corpus.voices import SAMPLE_RATE, make_speakers, utter
+from speechbrain_amnet.corpus.grammar import Sentence, sample_sentence
+from speechbrain_amnet.corpus.voices import (
+    SAMPLE_RATE,
+    Speaker,
+    make_speakers,
+    utter,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +84,70 @@ def make_spoken_corpus(
         raise CorpusError(f"minutes: expected more than 0, got {minutes}")
     if speakers < 3:
         raise CorpusError(f"speakers: expected at least 3, got {speakers}")
+    people = split_speakers(make_speakers(seed, speakers))
+    parts = [
+        Part(split, 60 * minutes * share, people[split], sample_sentence)
+        for split, share in SPLITS.items()
+    ]
+    settings = {"minutes": minutes, "seed": seed, "speakers": speakers}
+    return make_corpus(out_folder, parts, [seed], settings)
+
+
+@dataclass
+class Part:
+    """A split to be spoken.
+
+    Arguments
+    ---------
+    split : str
+        Its name, one of `SPLITS`: no sentence is in two of them.
+    seconds : float
+        Of audio.
+    people : sequence of Speaker
+        Who speaks, in turn.
+    draw : callable
+        Gives a `Sentence` for a source of chance.
+    """
+
+    split: str
+    seconds: float
+    people: Sequence[Speaker]
+    draw: Callable[[np.random.Generator], Sentence]
+
+
+def make_corpus(
+    out_folder: str | Path,
+    parts: Sequence[Part],
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    finish: Callable[[Path], None] | None = None,
+) -> Path:
+    """Speaks a corpus, unless it is already there.
+
+    Arguments
+    ---------
+    out_folder : str or Path
+        See `make_spoken_corpus`.
+    parts : sequence of Part
+        What there is to speak.
+    seeds : sequence of int
+        Everything about an utterance follows from these, its part's number
+        and its own.
+    settings : mapping
+        What makes this corpus another one; JSON can hold it.
+    finish : callable, optional
+        Adds to the finished parts, given their folder.
+
+    Returns
+    -------
+    out_folder : Path
+        The corpus.
+
+    Raises
+    ------
+    CorpusError
+        As `make_spoken_corpus`.
+    """
     out_folder = Path(out_folder).resolve()
     if out_folder.exists() and not _is_ours(out_folder):
         raise CorpusError(
@@ -85,9 +157,7 @@ def make_spoken_corpus(
     voice = _load_voice()
     settings = {
         "format": FORMAT,
-        "minutes": minutes,
-        "seed": seed,
-        "speakers": speakers,
+        **settings,
         "versions": {name: metadata.version(name) for name in VERSIONS},
     }
     if _is_whole(out_folder, settings):
@@ -101,7 +171,9 @@ def make_spoken_corpus(
         _remove_ours(old)
         aside.mkdir(parents=True)
         (aside / SIGN).touch()
-        counts = _speak(aside, voice, minutes, seed, speakers)
+        counts = _speak(aside, voice, parts, seeds)
+        if finish is not None:
+            finish(aside)
         contents = {"settings": settings, "splits": counts, **_size(aside)}
         part = aside / (MARKER + ".part")
         part.write_text(json.dumps(contents, indent=2) + "\n")
@@ -158,39 +230,33 @@ def _is_whole(folder, settings):
 
 
 def _size(folder):
-    """Number and bytes of the files under the split folders."""
-    files = [p for s in SPLITS for p in (folder / s).rglob("*") if p.is_file()]
+    """Number and bytes of the files in the folders below this one."""
+    files = [p for p in folder.glob("*/**/*") if p.is_file()]
     return {"files": len(files), "bytes": sum(p.stat().st_size for p in files)}
 
 
 # Speech -------------------------------------------------------------------
 
 
-def _speak(folder, voice, minutes, seed, speakers):
+def _speak(folder, voice, parts, seeds):
     """Fills the folder; gives counts for each split."""
     counts = {}
-    people = _split_speakers(make_speakers(seed, speakers))
-    seconds = {split: 60 * minutes * share for split, share in SPLITS.items()}
     with tqdm(
-        total=round(sum(seconds.values())),
+        total=round(sum(part.seconds for part in parts)),
         desc="corpus",
         bar_format="{l_bar}{bar}| {n:.0f}/{total} s [{elapsed}<{remaining}]",
     ) as bar:
-        for number, split in enumerate(SPLITS):
-            spoken, index, transcripts, commands = 0.0, 0, {}, []
-            while spoken < seconds[split]:
-                rng = np.random.default_rng([seed, number, index])
-                speaker = people[split][index % len(people[split])]
-                sentence = _sentence_of(split, rng)
+        for number, part in enumerate(parts):
+            spoken, index, commands = 0.0, 0, []
+            while spoken < part.seconds:
+                rng = np.random.default_rng([*seeds, number, index])
+                speaker = part.people[index % len(part.people)]
+                sentence = _sentence_of(part, rng)
                 audio, end = utter(voice, sentence.phrases, speaker, rng)
-
-                chapter = folder / split / str(speaker.number) / "1"
                 name = f"{speaker.number}-1-{index:04d}"
+                chapter = folder / part.split / str(speaker.number) / "1"
                 chapter.mkdir(parents=True, exist_ok=True)
                 (chapter / f"{name}.flac").write_bytes(_flac(audio))
-                transcripts.setdefault(speaker.number, []).append(
-                    f"{name} {sentence.text}"
-                )
                 commands.append(
                     {
                         "id": name,
@@ -203,18 +269,26 @@ def _speak(folder, voice, minutes, seed, speakers):
                 spoken += len(audio) / SAMPLE_RATE
                 index += 1
                 bar.update(min(len(audio) / SAMPLE_RATE, bar.total - bar.n))
-            for person, lines in transcripts.items():
-                path = folder / split / f"{person}/1/{person}-1.trans.txt"
-                path.write_text("\n".join(lines) + "\n")
-            (folder / split / "commands.jsonl").write_text(
-                "".join(json.dumps(command) + "\n" for command in commands)
-            )
-            counts[split] = {
+            write_texts(folder / part.split, commands)
+            counts[part.split] = {
                 "utterances": index,
                 "minutes": round(spoken / 60, 2),
-                "speakers": len(transcripts),
+                "speakers": min(index, len(part.people)),
             }
     return counts
+
+
+def write_texts(folder, commands):
+    """A split's transcripts, and the commands themselves."""
+    transcripts = {}
+    for command in commands:
+        person = command["id"].split("-")[0]
+        line = f"{command['id']} {command['text']}\n"
+        transcripts[person] = transcripts.get(person, "") + line
+    for person, text in transcripts.items():
+        (folder / person / "1" / f"{person}-1.trans.txt").write_text(text)
+    lines = "".join(json.dumps(command) + "\n" for command in commands)
+    (folder / "commands.jsonl").write_text(lines)
 
 
 def _flac(audio):
@@ -224,7 +298,7 @@ def _flac(audio):
     return file.getvalue()
 
 
-def _split_speakers(speakers):
+def split_speakers(speakers):
     """Split -> its speakers: an eighth for each of dev and test."""
     held_out = max(1, len(speakers) // 8)
     return {
@@ -234,11 +308,11 @@ def _split_speakers(speakers):
     }
 
 
-def _sentence_of(split, rng):
+def _sentence_of(part, rng):
     """Draws until a sentence belongs to the split, as its hash says."""
     while True:
-        sentence = sample_sentence(rng)
-        if _split_of(sentence.text) == split:
+        sentence = part.draw(rng)
+        if _split_of(sentence.text) == part.split:
             return sentence
 
 

@@ -1,0 +1,313 @@
+"""What is new, release by release: words, intents, and a voice each.
+
+Beside a base corpus five more folders, each with what a deployed model has never
+heard: sentences with at least one new word, two new intents among them, said by
+the base's voices and one that was not there. The first is the occasion that
+neural diffs were made for: the Olympics.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechbrain_amnet.corpus.grammar import (
+    CHOICES,
+    TEMPLATES,
+    Sentence,
+    sample_sentence,
+    vocabulary,
+)
+from speechbrain_amnet.corpus.spoken import (
+    CorpusError,
+    Part,
+    make_corpus,
+    make_spoken_corpus,
+    split_speakers,
+    write_texts,
+)
+from speechbrain_amnet.corpus.voices import Speaker, make_speakers
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one release brings.
+
+    Arguments
+    ---------
+    templates : mapping
+        Its two intents, see `grammar.TEMPLATES`.
+    choices : mapping
+        Its words; those under a name of `grammar.CHOICES` are said in the old
+        sentences, too.
+    """
+
+    templates: Mapping[str, Sequence[str]]
+    choices: Mapping[str, Sequence[str]]
+
+    @property
+    def words(self) -> set[str]:
+        """The words that were not there before."""
+        return vocabulary(self.templates, self.choices) - vocabulary()
+
+
+RELEASES = (
+    Release(
+        {
+            "ask_result": [
+                "DID {athlete} WIN / {day}",
+                "WHO WON THE {sport} / IN {city}",
+                "HOW DID {athlete} DO / IN THE {sport}",
+            ],
+            "follow_athlete": [
+                "<please> FOLLOW {athlete}",
+                "<please> FOLLOW {athlete} / IN THE {sport}",
+            ],
+        },
+        {
+            "athlete": ["LEDECKY", "KALISZ", "BILES", "DRESSEL", "MARCHAND"],
+            "sport": ["SWIMMING", "GYMNASTICS", "ROWING", "FENCING"],
+            "city": ["SYDNEY", "ATHENS"],
+        },
+    ),
+    Release(
+        {
+            "book_ride": [
+                "<please> BOOK A {vehicle} / TO {city}",
+                "<please> BOOK A {vehicle} / TO {city} / {day}",
+            ],
+            "ask_departure": [
+                "WHEN DOES THE {vehicle} / LEAVE FOR {city}",
+                "DOES THE {vehicle} LEAVE / AT {time}",
+            ],
+        },
+        {
+            "vehicle": ["TAXI", "TRAIN", "FERRY"],
+            "city": ["LISBON", "MADRID", "WARSAW", "OSLO"],
+        },
+    ),
+    Release(
+        {
+            "start_machine": [
+                "<please> START THE {machine}",
+                "<please> START THE {machine} / IN THE {room}",
+                "<please> START THE {machine} / AT {time}",
+            ],
+            "ask_machine": [
+                "IS THE {machine} STILL RUNNING",
+                "IS THE {machine} STILL RUNNING / IN THE {room}",
+            ],
+        },
+        {
+            "machine": ["HEATING", "OVEN", "DISHWASHER", "VACUUM"],
+            "room": ["ATTIC", "CELLAR", "BALCONY"],
+        },
+    ),
+    Release(
+        {
+            "watch_film": [
+                "<please> WATCH {film} / IN THE {room}",
+                "I WANT TO WATCH {film} / {day}",
+            ],
+            "rate_film": ["<please> GIVE {film} / {count=few} STARS"],
+        },
+        {
+            "film": ["HAMLET", "CASABLANCA", "TITANIC", "VERTIGO"],
+            "genre": ["OPERA", "BLUES", "TECHNO"],
+        },
+    ),
+    Release(
+        {
+            "log_training": [
+                "<please> LOG A {training} / OF {duration}",
+                "<please> LOG A {training} / WITH {name}",
+            ],
+            "ask_body": [
+                "WHAT WAS MY {measure} / {day}",
+                "WHAT WAS MY {measure} / ON {day=weekday}",
+            ],
+        },
+        {
+            "training": ["WORKOUT", "MARATHON", "HIKE"],
+            "measure": ["PULSE", "WEIGHT"],
+            "name": ["VALENTINA", "OPHELIA"],
+            "food": ["AVOCADO", "SPINACH", "YOGURT"],
+        },
+    ),
+)
+
+
+def sample_new(rng: np.random.Generator, release: Release) -> Sentence:
+    """Draws a sentence with a word that a release has brought.
+
+    Arguments
+    ---------
+    rng : numpy.random.Generator
+        The source of chance.
+    release : Release
+        One of `RELEASES`.
+
+    Returns
+    -------
+    Sentence
+        Every other one of a new intent.
+
+    Example
+    -------
+    >>> sentence = sample_new(np.random.default_rng(0), RELEASES[0])
+    >>> bool(RELEASES[0].words & set(sentence.text.split()))
+    True
+    """
+    templates, choices = TEMPLATES, dict(CHOICES)
+    if rng.integers(2):
+        # A new intent may name anything; an old one names what is new.
+        templates = release.templates
+        for name, new in release.choices.items():
+            choices[name] = [*CHOICES.get(name, []), *new]
+    else:
+        choices.update(release.choices)
+    while True:
+        sentence = sample_sentence(rng, templates, choices)
+        if release.words & set(sentence.text.split()):
+            return sentence
+
+
+def make_releases(
+    out_folder: str | Path,
+    minutes: float = 60,
+    release_minutes: Mapping[str, float] | None = None,
+    seed: int = 0,
+    speakers: int = 96,
+) -> Path:
+    """Speaks a base corpus and what five releases bring.
+
+    `OUT/base` is `make_spoken_corpus`'s, `OUT/1` to `OUT/5` have splits
+    `train`, `dev` and `test` of new material and `replay`: as many minutes as
+    `train` has of what was there before, copied.
+
+    Arguments
+    ---------
+    out_folder : str or Path
+        The folder of all.
+    minutes : float
+        Of the base.
+    release_minutes : mapping, optional
+        Of each split of a release; 4 for train, 2 for dev, 10 for test.
+    seed : int
+        Another seed gives other speakers and sentences.
+    speakers : int
+        Of the base; every release brings one more.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    CorpusError
+        As `make_spoken_corpus`, or if a number of minutes makes no sense.
+    """
+    out = Path(out_folder).resolve()
+    lengths = {"train": 4, "dev": 2, "test": 10, **(release_minutes or {})}
+    for split, length in lengths.items():
+        if not 0 < length < math.inf:
+            raise CorpusError(
+                f"{split}: expected minutes above 0, got {length}"
+            )
+    make_spoken_corpus(out / "base", minutes, seed, speakers)
+    people = split_speakers(make_speakers(seed, speakers))
+    newcomers = make_speakers(seed + 1000, len(RELEASES))
+    earlier = [out / "base" / "train"]
+    for number, release in enumerate(RELEASES, 1):
+        newcomer = dataclasses.replace(
+            newcomers[number - 1], number=900 + number
+        )
+        parts = [
+            Part(
+                split,
+                60 * length,
+                alternating(people[split], newcomer),
+                lambda rng, release=release: sample_new(rng, release),
+            )
+            for split, length in lengths.items()
+        ]
+        settings = {
+            "release": number,
+            "minutes": lengths,
+            "base_minutes": minutes,
+            "seed": seed,
+            "speakers": speakers,
+        }
+        sources = list(earlier)
+        make_corpus(
+            out / str(number),
+            parts,
+            [seed, number],
+            settings,
+            lambda folder, sources=sources, number=number: add_replay(
+                folder, sources, 60 * lengths["train"], [seed, number]
+            ),
+        )
+        earlier.append(out / str(number) / "train")
+    return out
+
+
+def alternating(people: Sequence[Speaker], newcomer: Speaker) -> list[Speaker]:
+    """The old speakers, and after every third one the new one.
+
+    Example
+    -------
+    >>> old, new = make_speakers(0, 4), make_speakers(1, 1)[0]
+    >>> [p == new for p in alternating(old, new)]
+    [False, False, False, True, False]
+    """
+    mixed = []
+    for place, person in enumerate(people, 1):
+        mixed.append(person)
+        if place % 3 == 0:
+            mixed.append(newcomer)
+    return mixed if newcomer in mixed else [*mixed, newcomer]
+
+
+def add_replay(
+    folder: Path, sources: Sequence[Path], seconds: float, seeds: Sequence[int]
+) -> None:
+    """Copies utterances of earlier train splits, drawn evenly from all.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the release; `replay` is made in it.
+    sources : sequence of Path
+        Earlier train splits.
+    seconds : float
+        Of audio, about.
+    seeds : sequence of int
+        Say which ones.
+    """
+    rng = np.random.default_rng([*seeds, 99])
+    taken, commands = 0.0, []
+    candidates = []
+    for number, source in enumerate(sources):
+        lines = (source / "commands.jsonl").read_text().splitlines()
+        candidates += [(number, source, json.loads(line)) for line in lines]
+    for place in rng.permutation(len(candidates)):
+        if taken >= seconds:
+            break
+        number, source, command = candidates[place]
+        person, _, index = command["id"].partition("-1-")
+        # The same voice may have said something as early in two releases.
+        name = f"{person}-1-{number}{index}"
+        target = folder / "replay" / person / "1" / f"{name}.flac"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / person / "1" / f"{command['id']}.flac", target)
+        taken += soundfile.info(target).duration
+        commands.append({**command, "id": name})
+    write_texts(folder / "replay", commands)

@@ -1,0 +1,115 @@
+"""Releases bring what was not there, and little of what was."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_amnet.corpus import CorpusError, prepare_librispeech
+from speechbrain_amnet.corpus import spoken as module
+from speechbrain_amnet.corpus.grammar import TEMPLATES, vocabulary
+from speechbrain_amnet.corpus.releases import (
+    RELEASES,
+    make_releases,
+    sample_new,
+)
+
+MINUTES = {"train": 0.3, "dev": 0.1, "test": 0.1}
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Releases that are spoken as tones."""
+
+    def tone(words, speed, seed):
+        return np.sin(np.arange(12000) * 0.1).astype(np.float32)
+
+    monkeypatch.setattr(module, "_load_voice", lambda: tone)
+    return make_releases(tmp_path / "r", 1.0, MINUTES, speakers=8)
+
+
+def commands(folder):
+    lines = (folder / "commands.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_words_and_intents_are_new_each_time():
+    seen, intents = vocabulary(), set(TEMPLATES)
+    for release in RELEASES:
+        assert len(release.words) >= 8
+        assert not release.words & (seen - vocabulary())
+        assert len(release.templates) == 2
+        assert not intents & set(release.templates)
+        seen |= release.words
+        intents |= set(release.templates)
+    assert {"LEDECKY", "KALISZ"} <= RELEASES[0].words
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_new_word_is_said_and_is_in_every_sentence(release):
+    rng, heard, new = np.random.default_rng(0), set(), 0
+    for _ in range(600):
+        sentence = sample_new(rng, release)
+        words = set(sentence.text.split()) & release.words
+        assert words
+        heard |= words
+        new += sentence.intent in release.templates
+        assert all(slot in sentence.text for slot in sentence.slots.values())
+    assert heard == release.words
+    assert 200 < new < 400
+
+
+def test_releases_are_spoken_by_old_voices_and_a_new_one(made):
+    old = {c["id"].split("-")[0] for s in ("train", "dev", "test")
+           for c in commands(made / "base" / s)}  # fmt: skip
+    for number in range(1, 6):
+        people = {
+            split: {
+                c["id"].split("-")[0]
+                for c in commands(made / str(number) / split)
+            }
+            for split in MINUTES
+        }
+        for split, some in people.items():
+            assert some - old <= {f"90{number}"}, split
+        assert f"90{number}" in people["train"]
+        texts = [
+            {c["text"] for c in commands(made / str(number) / split)}
+            for split in MINUTES
+        ]
+        assert not texts[0] & texts[1] and not texts[0] & texts[2]
+
+
+def test_replay_is_of_before(made):
+    for number in range(1, 6):
+        before = {c["text"] for c in commands(made / "base" / "train")}
+        for earlier in range(1, number):
+            before |= {
+                c["text"] for c in commands(made / str(earlier) / "train")
+            }
+        folder = made / str(number)
+        again = commands(folder / "replay")
+        assert {c["text"] for c in again} <= before
+        assert len({c["id"] for c in again}) == len(again)
+        seconds = sum(
+            soundfile.info(f).duration
+            for f in (folder / "replay").rglob("*.flac")
+        )
+        assert 0 <= seconds - 60 * MINUTES["train"] < 15
+
+
+def test_releases_are_prepared_and_made_once(made, tmp_path, monkeypatch):
+    prepare_librispeech(
+        made / "2", tmp_path / "csv", {"train": ["train", "replay"]}
+    )
+    rows = (tmp_path / "csv" / "train.csv").read_text().splitlines()
+    both = commands(made / "2" / "train") + commands(made / "2" / "replay")
+    assert len(rows) == 1 + len(both)
+    monkeypatch.setattr(module, "_speak", lambda *_: pytest.fail("again"))
+    make_releases(made, 1.0, MINUTES, speakers=8)
+
+
+def test_minutes_must_make_sense(tmp_path):
+    with pytest.raises(CorpusError, match="test: expected minutes above 0"):
+        make_releases(tmp_path / "r", 1.0, {"test": 0})
