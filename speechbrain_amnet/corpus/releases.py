@@ -1,9 +1,9 @@
 """What is new, release by release: words, intents, and a voice each.
 
-Beside a base corpus five more folders, each with what a deployed model has never
-heard: sentences with at least one new word, two new intents among them, said by
-the base's voices and one that was not there. The first is the occasion that
-neural diffs were made for: the Olympics.
+Beside a base corpus five more folders, each with what a deployed model has
+never heard: sentences with at least one new word, two new intents among them,
+said by the base's voices and one that was not there. The first is the occasion
+that neural diffs were made for: the Olympics.
 """
 
 import dataclasses

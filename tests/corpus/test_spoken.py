@@ -108,7 +108,7 @@ def test_no_two_speakers_are_alike():
     for ratio in ("pitch", "pace"):
         values = sorted(getattr(speaker, ratio) for speaker in speakers)
         assert np.diff(values).min() > 0
-    parts = module._split_speakers(speakers)
+    parts = module.split_speakers(speakers)
     assert {k: len(v) for k, v in parts.items()} == {
         "train": 36,
         "dev": 6,
