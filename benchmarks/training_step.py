@@ -81,21 +81,23 @@ def peak_memory() -> int:
     raise OSError("/proc/self/status has no VmHWM.")
 
 
-def added_memory(name: str, *shape: int) -> float:
+def added_memory(make: Callable, name: str, *shape: int) -> float:
     """MiB that steps add to the peak of an idle process, tensors loaded."""
-    training_step(name, 8, 1, 2)()  # Loads the kernels.
-    step = training_step(name, *shape)
+    make(name, 8, 1, 2)()  # Loads the kernels.
+    step = make(name, *shape)
     idle = peak_memory()
     for _ in range(3):
         step()
     return (peak_memory() - idle) / 1024
 
 
-def memory(name: str, *shape: int) -> float:
-    """The same, in a process that has run nothing else."""
+def memory(make: Callable, name: str, *shape: int) -> float:
+    """The same, in a process that has run nothing else; NaN but on Linux."""
+    if not Path("/proc/self/status").exists():
+        return float("nan")
     fresh = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, fresh) as pool:
-        return pool.submit(added_memory, name, *shape).result()
+        return pool.submit(added_memory, make, name, *shape).result()
 
 
 def main() -> None:
@@ -112,11 +114,11 @@ def main() -> None:
     if args.quick:
         shape, others, args.repeats = (16, 2, 5), [(8, 1, 3)], 2
 
-    # First, while this process is small. Linux alone tells it.
-    needs = dict.fromkeys(NAMES, float("nan"))
-    if Path("/proc/self/status").exists():
-        for name in tqdm(NAMES, leave=False):
-            needs[name] = memory(name, *shape)
+    # First, while this process is small.
+    needs = {
+        name: memory(training_step, name, *shape)
+        for name in tqdm(NAMES, leave=False)
+    }
     times = medians(
         {name: training_step(name, *shape) for name in NAMES}, args.repeats
     )
