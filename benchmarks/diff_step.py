@@ -2,9 +2,9 @@
 
 A step is forward, backward and Adam's update of an amortized encoder (a dense
 and a low-rank branch), on one thread, in interleaved runs, medians. `sparse,
-dense` is a sparse diff that has not been pruned yet, `sparse, kept` one that has
-5 % of the weights left and rounds them to 4 bits. The last line is the headline:
-the ratio of the dearest kind to plain fine-tuning.
+dense` is a sparse diff that has not been pruned yet, `sparse, kept` one that
+has 5 % of the weights left and rounds them to 4 bits. The last line is the
+headline: the ratio of the dearest kind to plain fine-tuning.
 
     python benchmarks/diff_step.py --size 256 --batch 16 --frames 100
 """

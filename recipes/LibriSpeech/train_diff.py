@@ -281,7 +281,9 @@ def make_update(hparams, run_opts):
     size = write_diff(make_diff(changes, base.tensors(), about), path)
     logger.info("%s: %d bytes of %d", path, size, budget)
     return {
+        "task": "asr",
         "data": hparams["dataset"],
+        "generation": hparams["generation"],
         "method": method,
         "budget": budget / (4 * weights),
         "bytes": size,
@@ -290,26 +292,33 @@ def make_update(hparams, run_opts):
 
 
 def measure(hparams, run_opts):
-    """Errors of the updated model on what is new and what is old."""
-    folder = Path(hparams["output_folder"])
+    """Errors on what is new and what is old, before the update and after."""
+    folder, save = (
+        Path(hparams[f"{name}_folder"]) for name in ("output", "save")
+    )
     updated = folder / "updated"
     shutil.rmtree(updated, ignore_errors=True)
     apply_update(hparams["base_model"], folder / "update.diff", updated)
-    asr = load(updated, run_opts=run_opts)
-    manifests = Path(hparams["save_folder"]) / "manifests"
-    found = evaluate(asr, manifests / "test.csv", "test", folder)
-    old_wer = None
+    manifests = {"wer": save / "manifests" / "test.csv"}
     if hparams["old_splits"]:
-        old = Path(hparams["save_folder"]) / "old"
         prepare_librispeech(
             hparams["data_folder"],
-            old,
+            save / "old",
             {"old": hparams["old_splits"]},
             sample_rate=hparams["sample_rate"],
             resample=hparams["resample"],
         )
-        old_wer = evaluate(asr, old / "old.csv", "old", folder)["wer"]
-    return {"wer": found["wer"], "old_wer": old_wer}
+        manifests["old_wer"] = save / "old" / "old.csv"
+    record = {"old_wer": None, "base_old_wer": None}
+    for prefix, model in (("base_", hparams["base_model"]), ("", updated)):
+        asr = load(model, run_opts=run_opts)
+        for name, manifest in manifests.items():
+            split = "test" if name == "wer" else "old"
+            found = evaluate(
+                asr, manifest, prefix + split, folder, hparams["dataset"]
+            )
+            record[prefix + name] = found["wer"]
+    return record
 
 
 def main(argv):
@@ -327,9 +336,11 @@ def main(argv):
     print(
         f"{folder / 'update.diff'}: {record['bytes']:,} bytes, "
         f"{100 * record['bytes'] / base_bytes(hparams):.2f} % of the model; "
-        f"WER {record['wer']:.1f} % on what is new"
+        f"WER on what is new {record['base_wer']:.1f} -> "
+        f"{record['wer']:.1f} %"
         + (
-            f", {record['old_wer']:.1f} % on what is old"
+            f", on what is old {record['base_old_wer']:.1f} -> "
+            f"{record['old_wer']:.1f} %"
             if record["old_wer"] is not None
             else ""
         )

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from speechbrain_amnet.commands import arguments
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet diff` and its own subcommands."""
@@ -40,6 +42,23 @@ def add(subparsers: Any) -> None:
     squash.add_argument("files", metavar="DIFF", nargs="+", type=Path)
     squash.add_argument("--out", metavar="FILE", type=Path, required=True)
     squash.set_defaults(run=run_squash)
+
+    table = actions.add_parser("table", help="compare updates")
+    table.add_argument(
+        "records",
+        metavar="RESULTS",
+        nargs="+",
+        type=Path,
+        help="folders of updates, or files with records of them",
+    )
+    arguments.add_markdown(table)
+    table.add_argument(
+        "--publish", metavar="FILE", type=Path, help="write all records there"
+    )
+    table.add_argument(
+        "--plot", metavar="FILE", type=Path, help="draw them, as a PNG file"
+    )
+    table.set_defaults(run=run_table)
 
 
 def add_folder(parser, what):
@@ -117,3 +136,29 @@ def run_squash(args: argparse.Namespace) -> None:
     print(
         f"{args.out}: {size:,} bytes, the {len(diffs)} diffs {each:,}: {better}"
     )
+
+
+def run_table(args: argparse.Namespace) -> None:
+    """Prints the table; writes records, table and picture where asked."""
+    import json
+
+    from speechbrain_amnet.files import write
+    from speechbrain_amnet.report.markdown import update_markdown
+    from speechbrain_amnet.report.updates import (
+        markdown_table,
+        plot_updates,
+        read_updates,
+        summarise_updates,
+    )
+
+    arguments.check_markdown(args)
+    records = read_updates(args.records)
+    rows = summarise_updates(records)
+    table = markdown_table(rows)
+    print(table)
+    if args.publish:
+        write(args.publish, json.dumps(records, indent=1) + "\n")
+    if args.plot:
+        plot_updates(rows, args.plot)
+    if args.markdown:
+        update_markdown(args.markdown, table, args.name)

@@ -27,6 +27,7 @@ from speechbrain_amnet.corpus.grammar import (
 from speechbrain_amnet.corpus.spoken import (
     CorpusError,
     Part,
+    audio_path,
     make_corpus,
     make_spoken_corpus,
     split_speakers,
@@ -235,6 +236,7 @@ def make_releases(
                 60 * length,
                 alternating(people[split], newcomer),
                 lambda rng, release=release: sample_new(rng, release),
+                chapter=1 + number,
             )
             for split, length in lengths.items()
         ]
@@ -293,21 +295,17 @@ def add_replay(
         Say which ones.
     """
     rng = np.random.default_rng([*seeds, 99])
-    taken, commands = 0.0, []
-    candidates = []
-    for number, source in enumerate(sources):
+    candidates, taken, commands = [], 0.0, []
+    for source in sources:
         lines = (source / "commands.jsonl").read_text().splitlines()
-        candidates += [(number, source, json.loads(line)) for line in lines]
+        candidates += [(source, json.loads(line)) for line in lines]
     for place in rng.permutation(len(candidates)):
         if taken >= seconds:
             break
-        number, source, command = candidates[place]
-        person, _, index = command["id"].partition("-1-")
-        # The same voice may have said something as early in two releases.
-        name = f"{person}-1-{number}{index}"
-        target = folder / "replay" / person / "1" / f"{name}.flac"
+        source, command = candidates[place]
+        target = audio_path(folder / "replay", command["id"])
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / person / "1" / f"{command['id']}.flac", target)
+        shutil.copyfile(audio_path(source, command["id"]), target)
         taken += soundfile.info(target).duration
-        commands.append({**command, "id": name})
+        commands.append(command)
     write_texts(folder / "replay", commands)

@@ -107,12 +107,15 @@ class Part:
         Who speaks, in turn.
     draw : callable
         Gives a `Sentence` for a source of chance.
+    chapter : int
+        The second part of the utterances' names.
     """
 
     split: str
     seconds: float
     people: Sequence[Speaker]
     draw: Callable[[np.random.Generator], Sentence]
+    chapter: int = 1
 
 
 def make_corpus(
@@ -253,10 +256,10 @@ def _speak(folder, voice, parts, seeds):
                 speaker = part.people[index % len(part.people)]
                 sentence = _sentence_of(part, rng)
                 audio, end = utter(voice, sentence.phrases, speaker, rng)
-                name = f"{speaker.number}-1-{index:04d}"
-                chapter = folder / part.split / str(speaker.number) / "1"
-                chapter.mkdir(parents=True, exist_ok=True)
-                (chapter / f"{name}.flac").write_bytes(_flac(audio))
+                name = f"{speaker.number}-{part.chapter}-{index:04d}"
+                path = audio_path(folder / part.split, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(_flac(audio))
                 commands.append(
                     {
                         "id": name,
@@ -282,13 +285,20 @@ def write_texts(folder, commands):
     """A split's transcripts, and the commands themselves."""
     transcripts = {}
     for command in commands:
-        person = command["id"].split("-")[0]
+        chapter = audio_path(folder, command["id"]).parent
+        path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
         line = f"{command['id']} {command['text']}\n"
-        transcripts[person] = transcripts.get(person, "") + line
-    for person, text in transcripts.items():
-        (folder / person / "1" / f"{person}-1.trans.txt").write_text(text)
+        transcripts[path] = transcripts.get(path, "") + line
+    for path, text in transcripts.items():
+        path.write_text(text)
     lines = "".join(json.dumps(command) + "\n" for command in commands)
     (folder / "commands.jsonl").write_text(lines)
+
+
+def audio_path(folder, name):
+    """Where the utterance SPEAKER-CHAPTER-NUMBER of a split is."""
+    person, chapter, _ = name.split("-")
+    return folder / person / chapter / f"{name}.flac"
 
 
 def _flac(audio):

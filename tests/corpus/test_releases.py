@@ -100,9 +100,11 @@ def test_replay_is_of_before(made):
 
 
 def test_releases_are_prepared_and_made_once(made, tmp_path, monkeypatch):
-    prepare_librispeech(
-        made / "2", tmp_path / "csv", {"train": ["train", "replay"]}
-    )
+    splits = {
+        "train": ["2/train", "2/replay"],
+        "old": ["base/test", "1/test"],
+    }
+    prepare_librispeech(made, tmp_path / "csv", splits)
     rows = (tmp_path / "csv" / "train.csv").read_text().splitlines()
     both = commands(made / "2" / "train") + commands(made / "2" / "replay")
     assert len(rows) == 1 + len(both)

@@ -1,0 +1,284 @@
+"""Updates compared: by generation, by bytes, on what is new and on what is old.
+
+A record is what `train_diff.py` writes as `diff.json`; published records are
+lists of them.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from speechbrain_amnet.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    STYLE,
+    WIDTH,
+    save,
+)
+
+KEYS = (
+    "task",
+    "data",
+    "generation",
+    "method",
+    "budget",
+    "bytes",
+    "seed",
+    "wer",
+    "old_wer",
+    "base_wer",
+    "base_old_wer",
+)
+BOUND = "full"
+COLOURS = {"full": INK, "sparse": RED, "hash": BLUE, "lowrank": GREEN}
+OTHERS = (PURPLE, ORANGE, SKY, GREY)
+
+
+def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Read records of updates.
+
+    Arguments
+    ---------
+    paths : iterable of str or Path
+        Files with a record or a list of them, or folders with files
+        `diff.json` anywhere below.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist or holds no records.
+    ValueError
+        If a file holds something else.
+    """
+    records = []
+    for path in map(Path, paths):
+        files = sorted(path.rglob("diff.json")) if path.is_dir() else [path]
+        if not files or not files[0].exists():
+            raise FileNotFoundError(f"no records of updates: {path}")
+        for file in files:
+            try:
+                found = json.loads(file.read_text())
+            except ValueError as error:
+                raise ValueError(f"{file}: not JSON: {error}") from None
+            for record in found if isinstance(found, list) else [found]:
+                missing = [
+                    key
+                    for key in KEYS
+                    if not isinstance(record, dict) or key not in record
+                ]
+                if missing:
+                    raise ValueError(
+                        f"{file}: not the record of an update, there is no "
+                        f"{missing[0]}"
+                    )
+                records.append(record)
+    return records
+
+
+def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds, and the share of the bound's gain.
+
+    Arguments
+    ---------
+    records : list of dict
+        As `read_updates` gives them.
+
+    Returns
+    -------
+    list of dict
+        A row for each task, data, method, budget and generation; `gain` is
+        (before - after) / (before - after the full update), on what is new,
+        mean over the seeds that have both; None without a full update.
+
+    Example
+    -------
+    >>> one = dict.fromkeys(KEYS, 0) | {"method": "full", "base_wer": 20.0}
+    >>> two = one | {"method": "sparse", "wer": 5.0}
+    >>> [row["gain"] for row in summarise_updates([one, two])]
+    [1.0, 0.75]
+    """
+    bounds = {place_of(r): r for r in records if r["method"] == BOUND}
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for record in records:
+        key = (*place_of(record)[:2], *kind_of(record), record["generation"])
+        groups.setdefault(key, []).append(record)
+    order = {BOUND: 0, "sparse": 1, "hash": 2, "lowrank": 3}
+    rows = []
+    for key, group in sorted(
+        groups.items(),
+        key=lambda one: (
+            one[0][:2],
+            order.get(one[0][2], 9),
+            -one[0][3],
+            one[0][4],
+        ),
+    ):
+        row = dict(zip(("task", "data", "method", "budget", "generation"), key))
+        row["seeds"] = len(group)
+        for name in ("bytes", "wer", "old_wer", "base_wer", "base_old_wer"):
+            values = [r[name] for r in group if r[name] is not None]
+            row[name] = mean(values) if values else None
+        gains = [
+            (r["base_wer"] - r["wer"]) / (r["base_wer"] - bound["wer"])
+            for r in group
+            if (bound := bounds.get(place_of(r)))
+            and r["base_wer"] > bound["wer"]
+        ]
+        row["gain"] = mean(gains) if gains else None
+        rows.append(row)
+    return rows
+
+
+def place_of(record: dict[str, Any]) -> tuple:
+    """What a full update is the bound of."""
+    return tuple(record[k] for k in ("task", "data", "generation", "seed"))
+
+
+def kind_of(record: dict[str, Any]) -> tuple[str, float]:
+    """Method and budget; a full update has none."""
+    if record["method"] == BOUND:
+        return BOUND, 1.0
+    return record["method"], round(record["budget"], 4)
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """What tables and pictures call a method.
+
+    Example
+    -------
+    >>> name_of({"method": "sparse", "budget": 0.02})
+    'sparse 2 %'
+    """
+    if row["method"] == BOUND:
+        return "full"
+    return f"{row['method']} {100 * row['budget']:g} %"
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+
+    def shown(value, form):
+        return "–" if value is None else format(value, form)
+
+    several = len({(row["task"], row["data"]) for row in rows}) > 1
+    lines = [
+        "| "
+        + ("Data | " if several else "")
+        + "Update | Generation | Bytes | New: WER % before | after | "
+        "share of the gain | Old: WER % before | after | Seeds |",
+        "|" + (" --- |" if several else "") + " --- |" + " ---: |" * 8,
+    ]
+    for row in rows:
+        front = f"{row['data']} | " if several else ""
+        cells = [
+            name_of(row),
+            str(row["generation"]),
+            f"{row['bytes']:,.0f}",
+            shown(row["base_wer"], ".1f"),
+            shown(row["wer"], ".1f"),
+            shown(row["gain"], ".2f"),
+            shown(row["base_old_wer"], ".1f"),
+            shown(row["old_wer"], ".1f"),
+            str(row["seeds"]),
+        ]
+        lines.append(f"| {front}" + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
+    """Draw errors by generation and by bytes.
+
+    Arguments
+    ---------
+    rows : list of dict
+        As `summarise_updates` gives them, of one task and data set.
+    out : str or Path
+        The picture.
+
+    Returns
+    -------
+    Path
+        The picture.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or they are of several data sets.
+    """
+    sets = {(row["task"], row["data"]) for row in rows}
+    if len(sets) != 1:
+        raise ValueError(
+            f"updates are drawn of one data set, not of {len(sets)}"
+        )
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    others = [method for method in methods if method not in COLOURS]
+    colours = {**COLOURS, **dict(zip(others, OTHERS * len(others)))}
+    budgets = sorted({row["budget"] for row in rows}, reverse=True)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        new, old, bytes_ = figure.subplots(1, 3)
+        for axes, key, title in (
+            (new, "wer", "What is new in each release"),
+            (old, "old_wer", "What was there before"),
+        ):
+            for name in dict.fromkeys(map(name_of, rows)):
+                mine = [row for row in rows if name_of(row) == name]
+                points = [
+                    (row["generation"], row[key])
+                    for row in mine
+                    if row[key] is not None
+                ]
+                if not points:
+                    continue
+                fade = 1 - 0.6 * budgets.index(mine[0]["budget"]) / len(budgets)
+                axes.plot(
+                    *zip(*points),
+                    marker="o",
+                    markersize=4,
+                    color=colours[mine[0]["method"]],
+                    alpha=fade,
+                    label=name,
+                )
+            axes.set_xlabel("generation")
+            axes.set_title(title)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        new.set_ylabel("WER, %")
+        new.legend()
+        for method in methods:
+            mine = [row for row in rows if row["method"] == method]
+            by_budget: dict[float, list] = {}
+            for row in mine:
+                by_budget.setdefault(row["budget"], []).append(row)
+            points = sorted(
+                (mean(r["bytes"] for r in some), mean(r["wer"] for r in some))
+                for some in by_budget.values()
+            )
+            bytes_.plot(
+                *zip(*points),
+                marker="o",
+                markersize=4,
+                color=colours[method],
+                label=method,
+            )
+        bytes_.set_xscale("log")
+        bytes_.set_xlabel("bytes of an update (log scale)")
+        bytes_.set_title("New, mean over generations")
+        bytes_.set_ylim(bottom=0)
+        bytes_.legend()
+        return save(figure, out)

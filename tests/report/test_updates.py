@@ -1,0 +1,108 @@
+"""Updates compared: means, gains, tables, pictures, and the command."""
+
+import json
+
+import pytest
+
+from speechbrain_amnet.cli import main
+from speechbrain_amnet.report.updates import (
+    KEYS,
+    markdown_table,
+    plot_updates,
+    read_updates,
+    summarise_updates,
+)
+
+
+def record(method, generation=1, seed=1, budget=0.02, **values):
+    """An update that took the errors from 20 to 10 % (full) or 12."""
+    whole = method == "full"
+    return {
+        "task": "asr",
+        "data": "spoken",
+        "generation": generation,
+        "method": method,
+        "budget": 1.0 if whole else budget,
+        "bytes": 1_000_000 if whole else int(budget * 1_000_000),
+        "seed": seed,
+        "wer": 10.0 if whole else 12.0,
+        "old_wer": 5.0,
+        "base_wer": 20.0,
+        "base_old_wer": 4.0,
+        **values,
+    }
+
+
+@pytest.fixture
+def records():
+    return [
+        record(method, generation, seed)
+        for method in ("full", "sparse", "hash")
+        for generation in (1, 2)
+        for seed in (1, 2)
+    ]
+
+
+def test_gain_is_paired_with_the_full_update_of_the_seed(records):
+    for one in records:
+        if one["method"] == "full" and one["seed"] == 2:
+            one["wer"] = 4.0
+    rows = summarise_updates(records)
+    assert [(r["method"], r["generation"]) for r in rows] == [
+        (m, g) for m in ("full", "sparse", "hash") for g in (1, 2)
+    ]
+    assert all(row["seeds"] == 2 for row in rows)
+    assert rows[0]["wer"] == 7 and rows[0]["gain"] == 1
+    # 8 of 10 points, and 8 of 16.
+    assert rows[2]["gain"] == pytest.approx((0.8 + 0.5) / 2)
+
+
+def test_without_a_bound_there_is_no_gain(records):
+    rows = summarise_updates([r for r in records if r["method"] != "full"])
+    assert {row["gain"] for row in rows} == {None}
+    assert "| – |" in markdown_table(rows)
+
+
+def test_table_has_a_row_for_each_budget(records):
+    records.append(record("sparse", budget=0.01, old_wer=None))
+    text = markdown_table(summarise_updates(records))
+    assert (
+        "| full | 1 | 1,000,000 | 20.0 | 10.0 | 1.00 | 4.0 | 5.0 | 2 |" in text
+    )
+    assert "| sparse 2 % | 2 | 20,000 | 20.0 | 12.0 | 0.80" in text
+    assert "| sparse 1 % | 1 | 10,000 |" in text
+
+
+def test_command_publishes_and_draws(records, tmp_path, capsys):
+    folders = []
+    for number, one in enumerate(records):
+        folders.append(tmp_path / str(number))
+        folders[-1].mkdir()
+        (folders[-1] / "diff.json").write_text(json.dumps(one))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: d from x -->\n<!-- end -->\n")
+    published = tmp_path / "diff_spoken.json"
+    command = ["diff", "table", *map(str, folders)]
+    command += [f"--publish={published}", f"--plot={tmp_path / 'd.png'}"]
+    assert main([*command, f"--markdown={page}", "--name=d"]) == 0
+    assert "sparse 2 %" in capsys.readouterr().out
+    assert "sparse 2 %" in page.read_text()
+    assert (tmp_path / "d.png").stat().st_size > 10_000
+    again = read_updates([published])
+    key = lambda r: [str(r[k]) for k in KEYS]  # noqa: E731
+    assert sorted(again, key=key) == sorted(records, key=key)
+    assert len(read_updates([tmp_path / "0", tmp_path / "1"])) == 2
+
+
+def test_mistakes_are_named(records, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no records of updates"):
+        read_updates([tmp_path])
+    (tmp_path / "diff.json").write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        read_updates([tmp_path])
+    (tmp_path / "diff.json").write_text('{"wer": 3}')
+    with pytest.raises(ValueError, match="there is no task"):
+        read_updates([tmp_path])
+    other = record("sparse", data="an4")
+    with pytest.raises(ValueError, match="one data set, not of 2"):
+        plot_updates(summarise_updates([*records, other]), tmp_path / "a.png")
