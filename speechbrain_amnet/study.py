@@ -50,6 +50,8 @@ class Training:
         How many it trains.
     after : list of Path
         Output folders of trainings that must be done before.
+    last : str
+        The file that it writes last.
 
     Example
     -------
@@ -62,11 +64,12 @@ class Training:
     command: list[str]
     epochs: int
     after: list[Path] = field(default_factory=list)
+    last: str = "results.json"
 
     @property
     def done(self) -> bool:
-        """Whether its results are there, which a training writes last."""
-        return (self.folder / "results.json").is_file()
+        """Whether it has come to its end."""
+        return (self.folder / self.last).is_file()
 
     @property
     def epochs_done(self) -> int:

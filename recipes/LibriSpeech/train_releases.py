@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Update a model five times in a row, with each method and budget.
+
+    amnet corpus corpus --releases
+    python train.py hparams/demo.yaml --data_folder=corpus/base \\
+        --output_folder=results/releases/base
+    python train_releases.py --data_folder=corpus \\
+        --base=results/releases/base --jobs=2
+
+Every update starts from what the one before it left on the device. It learns
+from the release's new material and from as much of what was there before, and
+is measured on both. Goes on where it was stopped.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from speechbrain_amnet.cli import is_users, one_line
+from speechbrain_amnet.report.updates import (
+    markdown_table,
+    plot_updates,
+    read_updates,
+    summarise_updates,
+)
+from speechbrain_amnet.study import Training, train
+
+HERE = Path(__file__).resolve().parent
+METHODS = ("full", "sparse", "hash", "lowrank")
+
+
+def updates(args) -> list[Training]:
+    """One for each method, budget, seed and generation, in their order."""
+    found = []
+    for generation in range(1, args.generations + 1):
+        for method in args.methods:
+            budgets = ["all"] if method == "full" else args.budgets
+            for budget in budgets:
+                for seed in args.seeds:
+                    found.append(update(args, method, budget, seed, generation))
+    return found
+
+
+def update(args, method, budget, seed, generation) -> Training:
+    """One update, from what the one before it left."""
+    name = method if budget == "all" else f"{method}_{budget.rstrip('%')}"
+    chain = args.out / name / str(seed)
+    folder, after = chain / str(generation), []
+    base = args.base
+    if generation > 1:
+        after = [chain / str(generation - 1)]
+        base = after[0] / "updated"
+    splits = {
+        "train_splits": [f"{generation}/train", f"{generation}/replay"],
+        "valid_splits": [f"{generation}/dev"],
+        "test_splits": [f"{generation}/test"],
+        "old_splits": [
+            "base/test",
+            *(f"{n}/test" for n in range(1, generation)),
+        ],
+    }
+    values = {
+        "base_model": base,
+        "data_folder": args.data_folder,
+        "dataset": args.dataset,
+        "output_folder": folder,
+        "generation": generation,
+        # A hash of its own for each update.
+        "seed": 100 * seed + generation,
+        **{k: f"[{', '.join(v)}]" for k, v in splits.items()},
+    }
+    if budget != "all":
+        values["budget"] = budget
+    command = [
+        sys.executable,
+        str(HERE / "train_diff.py"),
+        str(HERE / "hparams" / f"diff_{method}.yaml"),
+        *(f"--{key}={value}" for key, value in values.items()),
+        *(f"--{setting}" for setting in args.set),
+        "--noprogressbar",
+    ]
+    name = f"{name}/{seed}/{generation}"
+    return Training(name, folder, command, 1, after, last="diff.json")
+
+
+def main(argv=None):
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_folder", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--dataset", default="spoken")
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument(
+        "--budgets", nargs="+", default=["10%", "5%", "2%", "1%"]
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--generations", type=int, default=5)
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/releases"), metavar="FOLDER"
+    )
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="hparams of every update, as find_epochs=2",
+    )
+    args = parser.parse_args(argv)
+    for method in args.methods:
+        if method not in METHODS:
+            raise ValueError(
+                f"--methods: expected some of {', '.join(METHODS)}, got "
+                f"{method}"
+            )
+    wanted = updates(args)
+    missing = [one for one in wanted if not one.done]
+    print(f"{len(missing)} of {len(wanted)} updates to train")
+    train(missing, args.jobs)
+    rows = summarise_updates(read_updates([one.folder for one in wanted]))
+    print(markdown_table(rows))
+    picture = plot_updates(rows, args.out / "updates.png")
+    print(f"Picture: {picture}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:
+        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
+            raise
+        print(f"train_releases.py: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,83 @@
+"""train_releases.py: chains of updates, in order, on spoken tones."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechbrain_amnet.corpus import spoken
+from speechbrain_amnet.corpus.releases import make_releases
+from speechbrain_amnet.diff.file import read_diff
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "LibriSpeech"
+
+
+def run(script, *arguments):
+    """Run it; gives the finished process."""
+    return subprocess.run(
+        [sys.executable, str(RECIPE / script), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """Releases of tones."""
+
+    def tone(words, speed, seed):
+        return np.sin(np.arange(12000) * 0.1).astype(np.float32)
+
+    monkeypatch.setattr(spoken, "_load_voice", lambda: tone)
+    lengths = {"train": 0.2, "dev": 0.05, "test": 0.05}
+    return make_releases(tmp_path / "corpus", 0.5, lengths, speakers=8)
+
+
+def test_two_generations(corpus, tmp_path):
+    base, out = tmp_path / "base", tmp_path / "out"
+    tiny = ["--epochs=1", "--layers=1", "--hidden_size=32", "--tokens=40"]
+    tiny += ["--predictor_size=8", "--joint_size=8", "--buckets=2"]
+    done = run(
+        "train.py",
+        ROOT / "hparams" / "demo.yaml",
+        f"--data_folder={corpus / 'base'}",
+        f"--output_folder={base}",
+        *tiny,
+        "--average_checkpoints=1",
+        "--noprogressbar",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = [
+        f"--data_folder={corpus}",
+        f"--base={base}",
+        f"--out={out}",
+        "--methods=full",
+        "--generations=2",
+    ]
+    arguments[3:4] = ["--methods", "full", "hash", "--budgets", "5%"]
+    settings = ["--set", "find_epochs=1", "tune_epochs=1", "buckets=2"]
+    done = run("train_releases.py", *arguments, "--jobs=2", *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "4 of 4 updates to train" in done.stdout
+    assert "| hash 5 % | 2 |" in done.stdout
+    assert (out / "updates.png").stat().st_size
+    chain = out / "hash_5" / "1"
+    first, second = (read_diff(chain / n / "update.diff") for n in "12")
+    assert first.base != second.base
+    seeds = [next(iter(d.changes.values())).seed for d in (first, second)]
+    assert seeds[0] != seeds[1]
+    record = json.loads((chain / "2" / "diff.json").read_text())
+    assert record["generation"] == 2 and record["old_wer"] is not None
+    # Nothing is trained again.
+    done = run("train_releases.py", *arguments, *settings)
+    assert "0 of 4 updates to train" in done.stdout
+    done = run("train_releases.py", *arguments[:3], "--methods", "magic")
+    assert done.returncode == 2
+    assert "expected some of full, sparse" in done.stderr
