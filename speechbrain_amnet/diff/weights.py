@@ -143,7 +143,8 @@ class SparseDiff(WeightDiff):
         self.dense = nn.Parameter(torch.zeros_like(weight))
         self.values: nn.Parameter | None = None
         self.register_buffer("positions", None)
-        self.register_buffer("step", None)
+        # Found anew when a training goes on.
+        self.register_buffer("step", None, persistent=False)
         self.bits = 32
         self.threshold = self.temperature = 0.0
 

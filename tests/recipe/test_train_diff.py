@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,24 +99,46 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     assert results["wer"] == record["wer"]
 
 
-def test_an_update_of_an_update(base, tones, tmp_path):
-    """The next one starts from the deployed folder, its full update given."""
+def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
+    """And the next update starts from the folder that it deployed."""
     values = {**QUICK, "data_folder": tones, "budget": "5%"}
-    first, second = tmp_path / "1", tmp_path / "2"
-    full = tmp_path / "full"
-    done = run("train_diff.py", "diff_sparse.yaml", base=base,
-               output_folder=first, **values)  # fmt: skip
+    outs = tmp_path / "whole", tmp_path / "killed"
+    done = run(
+        "train_diff.py",
+        "diff_sparse.yaml",
+        base=base,
+        output_folder=outs[0],
+        **values,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    deployed = first / "updated"
-    done = run("train_diff.py", "diff_full.yaml", base=deployed,
-               output_folder=full, **values)  # fmt: skip
+    command = done.args.copy()
+    command[command.index(f"--output_folder={outs[0]}")] = (
+        f"--output_folder={outs[1]}"
+    )
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    log = outs[1] / "train_log.txt"
+    while not (log.exists() and "part: tune, epoch: 1" in log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (outs[1] / "update.diff").exists()
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    done = run("train_diff.py", "diff_sparse.yaml", base=deployed,
-               full_model=full / "updated", output_folder=second,
-               **values)  # fmt: skip
+    first, second = ((out / "update.diff").read_bytes() for out in outs)
+    assert first == second
+    # A full update is given, so nothing is trained but the diff.
+    done = run(
+        "train_diff.py",
+        "diff_sparse.yaml",
+        base=outs[0] / "updated",
+        full_model=base,
+        output_folder=tmp_path / "next",
+        **values,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert not (second / "save" / "find").exists()
-    apply_update(deployed, second / "update.diff")
+    assert not (tmp_path / "next" / "save" / "find").exists()
+    apply_update(outs[0] / "updated", tmp_path / "next" / "update.diff")
 
 
 @pytest.mark.parametrize(
