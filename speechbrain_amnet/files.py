@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 
-def write(file: str | Path, content: str | bytes) -> None:
+def write(
+    file: str | Path, content: str | bytes, durable: bool = False
+) -> None:
     """Write a file, and the folders it is in.
 
     Arguments
@@ -13,6 +15,8 @@ def write(file: str | Path, content: str | bytes) -> None:
         Replaced if it exists.
     content : str or bytes
         Text is written as UTF-8.
+    durable : bool
+        Whether it is on disk, and not in the system's memory, at the end.
 
     Example
     -------
@@ -28,7 +32,11 @@ def write(file: str | Path, content: str | bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(file.name + ".part")
     aside.write_bytes(content)
+    if durable:
+        to_disk(aside)
     os.replace(aside, file)
+    if durable:
+        to_disk(file.parent)
 
 
 def to_disk(path: str | Path) -> None:

@@ -344,7 +344,8 @@ def find_model(folder: str | Path) -> Path:
     for place in (folder / "model", folder):
         names = ("hyperparams.yaml", "tokenizer.ckpt")
         if all((place / name).is_file() for name in names):
-            return place
+            # `model` may be a link that an update replaces meanwhile.
+            return place.resolve()
     raise FileNotFoundError(
         f"{folder}: no model; expected the output folder of a finished "
         "training, or the folder `model` in it"

@@ -114,18 +114,27 @@ def read_study(
         where = f"{path}: {experiment}"
         run = run or {}
         _check_keys(where, run, RUN_KEYS, {"seeds"})
-        if not isinstance(run["seeds"], list) or not run["seeds"]:
-            raise ValueError(f"{where}: seeds must be a list, as [1, 2, 3]")
+        seeds, overrides = run["seeds"], run.get("overrides") or {}
+        if (
+            not isinstance(seeds, list)
+            or not seeds
+            or len(set(map(str, seeds))) < len(seeds)
+        ):
+            raise ValueError(
+                f"{where}: seeds must be a list of different ones, as [1, 2, 3]"
+            )
+        if not isinstance(overrides, dict):
+            raise ValueError(f"{where}: overrides must be `key: value` lines")
         file = path.parent / study["hparams"]
         file = file / run.get("file", f"{experiment}.yaml")
-        for seed in run["seeds"]:
-            folder = Path(study["results"]) / experiment / str(seed)
+        for seed in seeds:
+            folder = Path(study["results"]) / str(experiment) / str(seed)
             values = {
                 "data_folder": data_folder,
                 "output_folder": folder,
                 "experiment": experiment,
                 "seed": seed,
-                **(run.get("overrides") or {}),
+                **overrides,
             }
             arguments = [
                 str(file),
@@ -144,7 +153,7 @@ def read_study(
                 )
             )
     for one in trainings:
-        _check_settings(one)
+        check_settings(one)
     return _in_order(path, trainings)
 
 
@@ -156,6 +165,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not YAML: {text}") from error
     if not isinstance(study, dict) or not isinstance(study.get("runs"), dict):
         raise ValueError(f"{path}: not a study: there are no runs")
+    for key in ("train", "hparams", "results"):
+        if key in study and not isinstance(study[key], str):
+            raise ValueError(f"{path}: {key} must be a path")
     return study
 
 
@@ -216,8 +228,19 @@ def training(
     )
 
 
-def _check_settings(one: Training) -> None:
-    """A run that is done was trained as the study says now."""
+def check_settings(one: Training) -> None:
+    """Refuse a run that is done and was trained with other hparams.
+
+    Arguments
+    ---------
+    one : Training
+        Of a recipe that writes its hparams to `hyperparams.yaml`.
+
+    Raises
+    ------
+    ValueError
+        If they differ from those of its command.
+    """
     from speechbrain_amnet.hparams import parse_arguments, resolve_hparams
 
     used = one.folder / "hyperparams.yaml"
@@ -226,7 +249,7 @@ def _check_settings(one: Training) -> None:
     file, _, overrides = parse_arguments(one.command[2:-1])
     if used.read_text() != resolve_hparams(file, overrides):
         raise ValueError(
-            f"{one.folder} was trained with other hparams than the study has "
+            f"{one.folder} was trained with other hparams than are asked for "
             f"now (see {used}); move it away to train it anew"
         )
 

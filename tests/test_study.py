@@ -90,6 +90,8 @@ def test_the_table_of_an4_is_a_study():
         ("seeds: [2]", "sedes: [2]", "unknown key 'sedes'"),
         ("{seeds: [1, 2]}", "{}", "'seeds' is missing"),
         ("{seeds: [1, 2]}", "{seeds: 1}", "seeds must be a list"),
+        ("{seeds: [1, 2]}", "{seeds: [1, 1]}", "a list of different ones"),
+        ("results: out", "results: [out]", "results must be a path"),
         ("epochs: 10", "epoch: 10", "unknown key 'epoch'"),
         ("out/full/{seed}", "elsewhere", "starts from elsewhere"),
         ("out/full/{seed}", "out/amnet/2", "wait for each other: amnet/2"),
@@ -111,7 +113,7 @@ def test_run_of_other_hparams_is_refused(study):
     (folder / "results.json").write_text("{}")
     assert read_study(study, "data")[0].done
     (folder / "hyperparams.yaml").write_text("epochs: 3\n")
-    with pytest.raises(ValueError, match="other hparams than the study"):
+    with pytest.raises(ValueError, match="other hparams than are asked for"):
         read_study(study, "data")
 
 

@@ -33,7 +33,12 @@ from speechbrain_amnet.diff.budget import (
     rank_that_fits,
     share_that_fits,
 )
-from speechbrain_amnet.diff.file import make_diff, values_at, write_diff
+from speechbrain_amnet.diff.file import (
+    fingerprint,
+    make_diff,
+    values_at,
+    write_diff,
+)
 from speechbrain_amnet.diff.folder import ModelFiles, apply_update
 from speechbrain_amnet.diff.model import DiffModel, as_array
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
@@ -74,6 +79,8 @@ class Updater(Recogniser):
 
     def fit_batch(self, batch):
         """A step; every updated weight is computed once in it."""
+        if self.round_bits and self.done >= self.hparams.round_at:
+            self.modules.updated.round(self.round_bits)
         with self.modules.updated.computed():
             return super().fit_batch(batch)
 
@@ -92,15 +99,19 @@ class Updater(Recogniser):
     def on_fit_start(self):
         """Load the checkpoint, if there is one."""
         sb.Brain.on_fit_start(self)
-        self.total_steps = self.epochs * max(1, len(self.train_sampler))
+        steps = len(self.train_sampler) // self.grad_accumulation_factor
+        self.total_steps = self.epochs * max(1, steps)
 
     def on_fit_batch_start(self, batch, should_step):
-        """Move the learning rate; round when it is time."""
+        """Move the learning rate."""
         rate = self.rate * self.hparams.lr_schedule.update(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.round_bits and self.done >= self.hparams.round_at:
-            self.modules.updated.round(self.round_bits)
+
+    def on_stage_start(self, stage, epoch):
+        """An arbitrator that learns from what it reads must not: it stays."""
+        super().on_stage_start(stage, epoch)
+        self.modules.encoder.router.eval()
 
     def on_stage_end(self, stage, stage_loss, epoch):
         """Log, and keep the last checkpoint."""
@@ -151,7 +162,7 @@ def fit(updated, asr, part, hparams, run_opts, sets, bits=None):
     )
     modules = {name: getattr(asr.mods, name) for name in MODULES}
     brain = Updater(
-        modules={"updated": updated, **modules},
+        modules={**modules, "updated": updated},
         opt_class=hparams["optimizer"],
         hparams={
             **hparams,
@@ -204,13 +215,19 @@ def full(hparams, run_opts, sets, budget, about):
 
 def all_deltas(hparams, run_opts, sets):
     """What an update of all weights changes, by name."""
-    if hparams["full_model"]:
-        old = ModelFiles(hparams["base_model"]).tensors()
-        new = ModelFiles(hparams["full_model"]).tensors()
-        deltas = {name: new[name] - old[name] for name in old}
-        return {n: delta for n, delta in deltas.items() if delta.any()}
     asr = load_base(hparams, run_opts)
     updated = wrap(asr, hparams)
+    if hparams["full_model"]:
+        new, deltas = ModelFiles(hparams["full_model"]).tensors(), {}
+        for name in updated.diffs:
+            old = as_array(updated.base(name))
+            if name not in new or new[name].shape != old.shape:
+                raise ValueError(
+                    f"full_model: {hparams['full_model']} is no update of "
+                    f"{hparams['base_model']}: {name} does not fit"
+                )
+            deltas[name] = new[name] - old
+        return deltas
     fit(updated, asr, "find", hparams, run_opts, sets)
     return {n: as_array(diff.delta()) for n, diff in updated.diffs.items()}
 
@@ -223,6 +240,7 @@ def sparse(hparams, run_opts, sets, budget, about):
     updated = wrap(asr, hparams)
     updated.keep_best(budget, bits, hparams["score"], deltas, about)
     fit(updated, asr, "tune", hparams, run_opts, sets, bits)
+    updated.round(bits)  # by the final values, also where it goes on from them
     return updated.changes(bits)
 
 
@@ -264,13 +282,12 @@ def make_update(hparams, run_opts):
         raise ValueError(
             f"method: expected {', '.join(METHODS)}, got {method!r}"
         )
-    base = ModelFiles(hparams["base_model"])
-    weights = sum(array.size for array in base.tensors().values())
+    asr = load_base(hparams, run_opts)
+    weights = wrap(asr, hparams).size
     budget = parse_budget(hparams["budget"], weights)
     about = {"method": method, "seed": hparams["seed"]}
     if method != "full":
         about["budget"] = str(hparams["budget"])
-    asr = load_base(hparams, run_opts)
     sets = with_items(
         read_data(hparams), asr.hparams.tokenizer, hparams["max_seconds"]
     )
@@ -278,7 +295,8 @@ def make_update(hparams, run_opts):
     if method != "full":
         changes = fitted(changes, budget, about)
     path = Path(hparams["output_folder"]) / "update.diff"
-    size = write_diff(make_diff(changes, base.tensors(), about), path)
+    old = ModelFiles(hparams["base_model"]).tensors()
+    size = write_diff(make_diff(changes, old, about), path)
     logger.info("%s: %d bytes of %d", path, size, budget)
     return {
         "task": "asr",
@@ -287,6 +305,7 @@ def make_update(hparams, run_opts):
         "method": method,
         "budget": budget / (4 * weights),
         "bytes": size,
+        "model_bytes": 4 * weights,
         "seed": hparams["seed"],
     }
 
@@ -328,16 +347,19 @@ def main(argv):
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
     folder = Path(hparams["output_folder"])
-    sb.create_experiment_directory(folder)
-    files.write(folder / "hyperparams.yaml", resolve_hparams(path, overrides))
-    record = make_update(hparams, run_opts)
-    record.update(measure(hparams, run_opts))
-    files.write(folder / "diff.json", f"{json.dumps(record, indent=1)}\n")
+    check_folder(folder, hparams, resolve_hparams(path, overrides))
+    if (folder / "diff.json").exists():
+        record = json.loads((folder / "diff.json").read_text())
+    else:
+        sb.create_experiment_directory(folder)
+        record = make_update(hparams, run_opts)
+        record.update(measure(hparams, run_opts))
+        files.write(folder / "diff.json", f"{json.dumps(record, indent=1)}\n")
+    share = record["bytes"] / record["model_bytes"]
     print(
         f"{folder / 'update.diff'}: {record['bytes']:,} bytes, "
-        f"{100 * record['bytes'] / base_bytes(hparams):.2f} % of the model; "
-        f"WER on what is new {record['base_wer']:.1f} -> "
-        f"{record['wer']:.1f} %"
+        f"{100 * share:.2f} % of the model; WER on what is new "
+        f"{record['base_wer']:.1f} -> {record['wer']:.1f} %"
         + (
             f", on what is old {record['base_old_wer']:.1f} -> "
             f"{record['old_wer']:.1f} %"
@@ -347,10 +369,27 @@ def main(argv):
     )
 
 
-def base_bytes(hparams):
-    """Of the base model in 32 bits."""
-    tensors = ModelFiles(hparams["base_model"]).tensors()
-    return 4 * sum(array.size for array in tensors.values())
+def check_folder(folder, hparams, text):
+    """A folder is for one update of one base; what is there must be that."""
+    for key in ("base_model", "full_model"):
+        other = hparams[key] and Path(hparams[key]).resolve()
+        if other and other.is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{key} {other} is in the output_folder, where it would be "
+                "overwritten; give another output_folder"
+            )
+    base = fingerprint(ModelFiles(hparams["base_model"]).tensors())
+    for file, found in (
+        (folder / "hyperparams.yaml", text),
+        (folder / "base.txt", f"{base}\n"),
+    ):
+        if file.exists() and file.read_text() != found:
+            raise ValueError(
+                f"{folder} holds an update of another base or with other "
+                f"hparams (see {file.name}); give another output_folder, or "
+                "remove it"
+            )
+        files.write(file, found)
 
 
 if __name__ == "__main__":

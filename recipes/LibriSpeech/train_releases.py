@@ -24,7 +24,7 @@ from speechbrain_amnet.report.updates import (
     read_updates,
     summarise_updates,
 )
-from speechbrain_amnet.study import Training, train
+from speechbrain_amnet.study import Training, check_settings, train
 
 HERE = Path(__file__).resolve().parent
 METHODS = ("full", "sparse", "hash", "lowrank")
@@ -115,6 +115,8 @@ def main(argv=None):
                 f"{method}"
             )
     wanted = updates(args)
+    for one in wanted:
+        check_settings(one)
     missing = [one for one in wanted if not one.done]
     print(f"{len(missing)} of {len(wanted)} updates to train")
     train(missing, args.jobs)

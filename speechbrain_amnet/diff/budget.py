@@ -20,7 +20,7 @@ UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1_000_000}
 # Of the size of real ones, which no compressor makes smaller.
 FINGERPRINTS = [hashlib.sha256(x).hexdigest() for x in (b"base", b"result")]
 SPARE = 16  # bytes by which other digits may compress worse
-ROUNDS = 14  # of halving the interval: to a ten-thousandth
+CLOSE = 1000  # a count is found to a thousandth
 
 
 def parse_budget(text: str | int | float, weights: int) -> int:
@@ -104,9 +104,7 @@ def largest_that_fits(
     low, high = 1, most + 1  # the first fits, the second does not or is none
     if size_of(make(most), about) <= budget:
         return most
-    for _ in range(ROUNDS):
-        if high - low < 2:
-            break
+    while high - low > max(1, low // CLOSE):
         middle = (low + high) // 2
         if size_of(make(middle), about) <= budget:
             low = middle
@@ -275,7 +273,8 @@ def rank_that_fits(
     def changes(rank):
         random, found = np.random.default_rng(0), {}
         for name, shape in shapes.items():
-            rows, columns = shape[0], math.prod(shape[1:])
+            rows = shape[0] if shape else 1
+            columns = math.prod(shape[1:])
             own = min(rank, rows, columns)
             if columns == 1:
                 every = np.arange(rows)
@@ -290,7 +289,7 @@ def rank_that_fits(
                 found[name] = LowRankChange(shape, left, right, own)
         return found
 
-    most = max(min(s[0], math.prod(s[1:])) for s in shapes.values())
+    most = max(min(s[0], math.prod(s[1:])) for s in shapes.values() if s)
     return largest_that_fits(changes, most, budget, about)
 
 

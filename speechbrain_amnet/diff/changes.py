@@ -5,6 +5,7 @@ float32 arithmetic, element by element in one order, so that every machine gets
 the same bits.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -47,6 +48,10 @@ class Values:
         [127.0, 0.0]
         """
         values = np.asarray(values, dtype=np.float32).ravel()
+        if not np.isfinite(values).all():
+            raise ValueError(
+                "a diff has NaN or infinity; lower the learning rate"
+            )
         if bits == 32:
             return cls(values)
         if bits == 16:
@@ -81,7 +86,7 @@ class Change:
     @property
     def size(self) -> int:
         """Numbers in the tensor."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def values(self) -> list[Values]:
@@ -298,14 +303,20 @@ def from_arrays(
         raise ValueError(f"{name}: unknown kind of change '{entry['kind']}'")
     shape = tuple(entry["shape"])
     if issubclass(kind, SparseChange):
-        count, size = values[0].stored.size, int(np.prod(shape))
-        return kind(shape, decode_positions(coded, count, size), values[0])
+        (deltas,) = values
+        count, size = deltas.stored.size, math.prod(shape)
+        if not 0 < count <= size:
+            raise ValueError(f"{name}: {count} values for {size} positions")
+        return kind(shape, decode_positions(coded, count, size), deltas)
     if kind is HashChange:
-        return HashChange(shape, values[0], entry["seed"], name)
+        (buckets,) = values
+        if not buckets.stored.size:
+            raise ValueError(f"{name}: no buckets")
+        return HashChange(shape, buckets, int(entry["seed"]), name)
     rank, rows = entry["rank"], shape[0]
     left, right = values
     if left.stored.size != rows * rank or (
-        right.stored.size * rows != rank * int(np.prod(shape))
+        right.stored.size * rows != rank * math.prod(shape)
     ):
         raise ValueError(f"{name}: factors that do not fit {shape}")
     return LowRankChange(shape, left, right, rank)

@@ -8,6 +8,7 @@ frame has a checksum, and base and result have fingerprints.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,19 @@ FORMAT = 1
 KEY = "amnet_diff"
 LEVEL = 19  # of zstandard; a diff is small and written once
 TYPES = ("int8", "float16", "float32")
-LARGEST = 1 << 32  # bytes that a file may unpack to
+SMALL = 1 << 20  # bytes that any file may unpack to,
+RATIO = 1000  # and larger ones as many times their own
+PIECE = 1024  # bytes that are unpacked at a time
+LARGEST = 1 << 32  # numbers in a tensor
+DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 
 
 class DiffError(ValueError):
@@ -159,32 +172,47 @@ def from_bytes(content: bytes, what: str = "the diff") -> Diff:
     DiffError
         If it is not a diff, damaged, or of another version of the format.
     """
-    try:
-        size = zstandard.frame_content_size(content)
-        if not 0 <= size <= LARGEST:
-            raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        whole = frame.decompress(content)
-        if not frame.eof or frame.unused_data or len(whole) != size:
-            raise DiffError(f"{what}: damaged (it is cut short, or longer)")
-    except zstandard.ZstdError as error:
-        raise DiffError(f"{what}: not a diff, or damaged ({error})") from None
+    whole = _decompressed(content, what)
     try:
         length = int.from_bytes(whole[:8], "little")
         text = json.loads(whole[8 : 8 + length])["__metadata__"][KEY]
         header = json.loads(text)
-    except (ValueError, KeyError, TypeError):
+        version = header["format"]
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise DiffError(f"{what}: not a diff (no {KEY} in it)") from None
-    if header.get("format") != FORMAT:
+    if version != FORMAT:
         raise DiffError(
-            f"{what}: format {header.get('format')}; this version reads "
+            f"{what}: format {version}; this version reads "
             f"format {FORMAT}: a newer speechbrain_amnet is needed"
         )
     try:
-        arrays = load(whole)
-        return _read(header, arrays)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DiffError(f"{what}: damaged ({error})") from None
+        return _read(header, load(whole))
+    except DAMAGED as error:
+        why = " ".join(str(error).split())[:200]
+        raise DiffError(f"{what}: damaged ({why})") from None
+
+
+def _decompressed(content: bytes, what: str) -> bytes:
+    """The frame's content, of exactly the size that it says."""
+    try:
+        size = zstandard.frame_content_size(content)
+        if not 0 <= size <= max(SMALL, RATIO * len(content)):
+            raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts, found = [], 0
+        # Little by little: a frame may say that it is small and not be.
+        for start in range(0, len(content), PIECE):
+            if frame.eof or found > size:
+                break
+            parts.append(frame.decompress(content[start : start + PIECE]))
+            found += len(parts[-1])
+    except zstandard.ZstdError as error:
+        raise DiffError(f"{what}: not a diff, or damaged ({error})") from None
+    if not frame.eof or found != size or frame.unused_data:
+        raise DiffError(f"{what}: damaged (it is cut short, or longer)")
+    if start + PIECE < len(content):
+        raise DiffError(f"{what}: damaged (it is cut short, or longer)")
+    return b"".join(parts)
 
 
 def _read(header, arrays):
@@ -192,6 +220,8 @@ def _read(header, arrays):
     taken = dict.fromkeys(("positions", "scales", *TYPES), 0)
 
     def take(kind, count):
+        if type(count) is not int or count < 0:
+            raise ValueError(f"{count!r} {kind}")
         start = taken[kind]
         part = arrays.get(kind, np.zeros(0))[start : start + count]
         if len(part) < count:
@@ -201,6 +231,11 @@ def _read(header, arrays):
 
     changes = {}
     for name, entry in header["tensors"].items():
+        shape = entry["shape"]
+        if not all(type(n) is int and n > 0 for n in shape) or (
+            math.prod(shape) > LARGEST
+        ):
+            raise ValueError(f"{name} of shape {shape}")
         values = [
             Values(take(kind, count), take("scales", 1)[0])
             for kind, count in entry["values"]
@@ -210,6 +245,8 @@ def _read(header, arrays):
     for kind, array in arrays.items():
         if taken[kind] != len(array):
             raise ValueError(f"more {kind} than tensors need")
+    if not changes:
+        raise ValueError("it changes nothing")
     return Diff(
         changes,
         header["base"],
@@ -222,7 +259,7 @@ def _read(header, arrays):
 def write_diff(diff: Diff, path: str | Path) -> int:
     """Write a diff, aside and renamed; gives its size in bytes."""
     content = to_bytes(diff)
-    files.write(path, content)
+    files.write(path, content, durable=True)
     return len(content)
 
 
@@ -261,11 +298,16 @@ def check_base(
     DiffError
         If a tensor is missing or one is not as in the base.
     """
-    missing = [name for name in diff.changes if name not in tensors]
-    if missing:
-        raise DiffError(
-            f"{what} is not the base of this diff: it has no {missing[0]}"
-        )
+    for name, change in diff.changes.items():
+        if name not in tensors:
+            raise DiffError(
+                f"{what} is not the base of this diff: it has no {name}"
+            )
+        if tuple(tensors[name].shape) != change.shape:
+            raise DiffError(
+                f"{what} is not the base of this diff: {name} is "
+                f"{list(tensors[name].shape)} and not {list(change.shape)}"
+            )
     found = fingerprint({name: tensors[name] for name in diff.changes})
     if found == diff.result != diff.base:
         raise DiffError(f"{what} has this diff already")
@@ -350,7 +392,15 @@ def make_diff(
     old: Mapping[str, np.ndarray],
     about: Mapping[str, Any] | None = None,
 ) -> Diff:
-    """A diff of changes to known tensors, with both fingerprints."""
+    """A diff of changes to known tensors, with both fingerprints.
+
+    Raises
+    ------
+    ValueError
+        If nothing changes.
+    """
+    if not changes:
+        raise ValueError("the update changes nothing: there is no diff to make")
     old = {name: old[name] for name in changes}
     return Diff(
         dict(changes),

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pickle
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -57,16 +58,16 @@ class ModelFiles:
 
     def __init__(self, folder: str | Path):
         self.folder = find_model(folder)
-        self.states = {
-            path.stem: torch.load(path, map_location="cpu", weights_only=True)
-            for path in sorted(self.folder.glob("*.ckpt"))
-            if zipfile.is_zipfile(path)
-        }
+        self.states = {}
+        for path in sorted(self.folder.glob("*.ckpt")):
+            state = read_state(path)
+            if state is not None:
+                self.states[path.stem] = state
 
     def tensors(self) -> dict[str, Any]:
         """Name to array; the memory is the model's own."""
         return {
-            f"{stem}.{name}": tensor.numpy()
+            f"{stem}.{name}": tensor.detach().numpy()
             for stem, state in self.states.items()
             for name, tensor in state.items()
             if torch.is_tensor(tensor) and tensor.dtype in _NUMPY
@@ -78,16 +79,56 @@ class ModelFiles:
         self.states[stem][key] = torch.from_numpy(array)
 
     def write(self, folder: Path) -> None:
-        """Write the model's files to another folder, flushed to disk."""
-        for path in sorted(self.folder.iterdir()):
-            if not path.is_file():
+        """Write the model's files to another folder, flushed to disk.
+
+        Raises
+        ------
+        OSError
+            If that cannot be done.
+        """
+        for path in sorted(self.folder.rglob("*")):
+            inside = path.relative_to(self.folder)
+            if inside.parts[0] == UPDATES:
                 continue
-            target = folder / path.name
-            if path.suffix == ".ckpt" and path.stem in self.states:
-                torch.save(self.states[path.stem], target)
+            target = folder / inside
+            if path.is_dir():
+                target.mkdir()
+            elif len(inside.parts) == 1 and path.stem in self.states:
+                write_state(self.states[path.stem], target)
             else:
                 shutil.copyfile(path, target)
-            files.to_disk(target)
+        for path in [*folder.rglob("*"), folder]:
+            files.to_disk(path)
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The state dict in a file; None if it holds something else.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return None  # a tokenizer, for instance
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(
+            f"{path}: unreadable weights ({type(error).__name__}); fetch the "
+            "model anew"
+        ) from None
+    return state if isinstance(state, dict) else None
+
+
+def write_state(state: dict[str, Any], path: Path) -> None:
+    """Write a state dict, piece by piece; a full disk is an OSError."""
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:200]
+        raise OSError(f"{path}: cannot be written ({why})") from None
 
 
 _NUMPY = (torch.float32, torch.float16)
@@ -146,10 +187,10 @@ def apply_update(
     OSError
         If the disk is too full; nothing has changed.
     """
-    folder = Path(folder)
-    target = check_target(folder, out)
-    update = read_diff(diff)
-    with locked(target):
+    folder, update = Path(folder).resolve(), read_diff(diff)
+    find_model(folder)
+    with locked(folder, None if out is None else Path(out).resolve().parent):
+        target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
         undo = change(model, update, str(folder))
         entry = {
@@ -183,13 +224,13 @@ def undo_update(folder: str | Path) -> dict[str, Any]:
     DiffError
         If there is no update to undo, or the model is not what it left.
     """
-    folder = Path(folder)
-    past = history(folder)
-    if not past:
-        raise DiffError(f"{folder}: there is no update to undo")
-    target = check_target(folder, None)
-    with locked(target):
-        model = ModelFiles(folder)
+    folder = Path(folder).resolve()
+    find_model(folder)
+    with locked(folder):
+        past = history(folder)
+        if not past:
+            raise DiffError(f"{folder}: there is no update to undo")
+        target, model = check_target(folder, None), ModelFiles(folder)
         path = model.folder / UPDATES / past[-1]["undo"]
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}")
@@ -216,22 +257,21 @@ def check_target(folder: Path, out: str | Path | None) -> Path:
                 "new model's folder as --out"
             )
         return folder
-    out = Path(out)
-    if out.exists() or out.is_symlink():
+    if os.path.lexists(out):
         raise FileExistsError(f"{out} exists already; give another folder")
-    return out
+    return Path(out).resolve()
 
 
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """One update of a folder at a time; a killed one leaves no lock."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(target.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def locked(*folders: Path | None) -> Iterator[None]:
+    """One update of these folders at a time; a killed one leaves no lock."""
+    with contextlib.ExitStack() as held:
+        for folder in sorted({f for f in folders if f is not None}):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
 
 
 def install(
@@ -253,42 +293,54 @@ def install(
     new : dict
         Files that undo, by name, which the old version does not have.
     """
-    check_space(model.folder, target, sum(map(len, new.values())))
     fresh = not target.exists()
     place = target.with_name(target.name + ".part") if fresh else target
+    # What an interrupted update left takes space.
     if fresh:
         shutil.rmtree(place, ignore_errors=True)
-    versions = place / VERSIONS
-    versions.mkdir(parents=True, exist_ok=True)
-    if not fresh:
+    else:
         clear(place)
+    check_space(model.folder, place, sum(map(len, new.values())))
     name = entries[-1]["result"][:12] if entries else "first"
-    name = f"{len(entries)}-{name}"
-    version = versions / name
-    (version / UPDATES).mkdir(parents=True)
-    model.write(version)
-    for entry in entries:
-        undo = entry["undo"]
-        path = version / UPDATES / undo
-        path.write_bytes(
-            new[undo]
-            if undo in new
-            else (model.folder / UPDATES / undo).read_bytes()
-        )
-        files.to_disk(path)
-    path = version / UPDATES / HISTORY
-    path.write_text(json.dumps(entries, indent=1))
-    for done in (path, version / UPDATES, version, versions):
-        files.to_disk(done)
-    link = place / f"{MODEL}.part"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(VERSIONS, name))
-    os.replace(link, place / MODEL)
-    files.to_disk(place)
+    version = place / VERSIONS / f"{len(entries)}-{name}"
+    try:
+        write_version(model, version, entries, new)
+        link = place / f"{MODEL}.part"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(VERSIONS, version.name))
+        os.replace(link, place / MODEL)
+        files.to_disk(place)
+    except BaseException:
+        # Not the version in use: that is another one until the very end.
+        if (place / MODEL).resolve() != version:
+            shutil.rmtree(place if fresh else version, ignore_errors=True)
+        raise
     if fresh:
         os.rename(place, target)
         files.to_disk(target.parent)
     clear(target)
+
+
+def write_version(
+    model: ModelFiles,
+    version: Path,
+    entries: list[dict[str, Any]],
+    new: dict[str, bytes],
+) -> None:
+    """Write all files of a version, flushed to disk."""
+    version.mkdir(parents=True)
+    model.write(version)
+    updates = version / UPDATES
+    updates.mkdir()
+    for entry in entries:
+        undo = entry["undo"]
+        content = new.get(undo)
+        if content is None:
+            content = (model.folder / UPDATES / undo).read_bytes()
+        (updates / undo).write_bytes(content)
+    (updates / HISTORY).write_text(json.dumps(entries, indent=1))
+    for path in [*updates.iterdir(), updates, version, version.parent]:
+        files.to_disk(path)
 
 
 def clear(place: Path) -> None:
@@ -299,7 +351,14 @@ def clear(place: Path) -> None:
             shutil.rmtree(version)
 
 
-def check_space(model: Path, target: Path, extra: int) -> None:
+def existing(path: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def check_space(model: Path, place: Path, extra: int) -> None:
     """Refuse before anything is written.
 
     Raises
@@ -309,9 +368,9 @@ def check_space(model: Path, target: Path, extra: int) -> None:
     """
     needed = extra + SPARE
     needed += sum(f.stat().st_size for f in model.rglob("*") if f.is_file())
-    free = shutil.disk_usage(target.parent).free
+    free = shutil.disk_usage(existing(place)).free
     if free < needed:
         raise OSError(
-            f"{target}: an update needs {needed / 1e6:.1f} MB of free space, "
+            f"{place}: an update needs {needed / 1e6:.1f} MB of free space, "
             f"there are {free / 1e6:.1f} MB"
         )

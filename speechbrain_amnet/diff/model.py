@@ -49,7 +49,7 @@ class DiffModel(nn.Module):
     Raises
     ------
     ValueError
-        If no weight fits, or a pattern fits none.
+        If no weight fits, a pattern fits none, or weights are tied.
 
     Example
     -------
@@ -74,6 +74,16 @@ class DiffModel(nn.Module):
         self.model = model
         model.requires_grad_(False)
         names = [name for name, _ in model.named_parameters()]
+        tied = [
+            name
+            for name, _ in model.named_parameters(remove_duplicate=False)
+            if name not in names
+        ]
+        if tied:
+            raise ValueError(
+                f"{tied[0]} is one weight with another name, too; a diff of "
+                "tied weights is not supported, untie them"
+            )
         chosen = chosen_names(names, include, exclude)
         self.places: dict[str, tuple[nn.Module, str]] = {}
         self.diffs: dict[str, WeightDiff] = {}
@@ -104,6 +114,14 @@ class DiffModel(nn.Module):
                 for module, leaf in self.places.values():
                     getattr(module, leaf)
             yield
+
+    def train(self, mode: bool = True) -> "DiffModel":
+        """Training mode, but no running statistics: they do not travel."""
+        super().train(mode)
+        for module in self.model.modules():
+            if getattr(module, "track_running_stats", False):
+                module.eval()
+        return self
 
     def diff_parameters(self) -> Iterator[nn.Parameter]:
         """What learns."""

@@ -66,6 +66,13 @@ class WeightDiff(nn.Module):
         """How it travels, its values in so many bits; None if it is zero."""
         raise NotImplementedError
 
+    def round(self, bits: int) -> None:
+        """Train with values as the file has them; a `SparseDiff` can."""
+        raise ValueError(
+            f"{self.name}: a {type(self).__name__} is not trained with rounded "
+            "values"
+        )
+
     def _beta(self, values: torch.Tensor) -> np.ndarray:
         if self.alpha != 1:
             raise ValueError(
@@ -199,6 +206,10 @@ class SparseDiff(WeightDiff):
         bits : int
             As for `changes.Values.rounded`; 32 takes it back.
         """
+        if self.values is None:
+            raise ValueError(
+                f"{self.name}: the diff is dense still; keep() comes first"
+            )
         self.bits = bits
         self.step = None
         if bits <= 8:
@@ -241,7 +252,6 @@ class SparseDiff(WeightDiff):
         if self.step is not None and bits == self.bits:
             # The very steps that it was trained with.
             scale = np.float32(float(self.step))
-            rounded = Values.rounded(values, bits)
             most = 2 ** (bits - 1) - 1
             steps = np.clip(np.rint(values / scale), -most, most)
             rounded = Values(steps.astype(np.int8), scale)

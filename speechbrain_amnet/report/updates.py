@@ -86,6 +86,12 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
                         f"{file}: not the record of an update, there is no "
                         f"{missing[0]}"
                     )
+                for key in ("budget", "bytes", "wer", "base_wer"):
+                    if not isinstance(record[key], int | float):
+                        raise ValueError(
+                            f"{file}: {key} must be a number, got "
+                            f"{record[key]!r}"
+                        )
                 records.append(record)
     return records
 

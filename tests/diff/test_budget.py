@@ -6,6 +6,7 @@ import pytest
 from speechbrain_amnet.diff.budget import (
     best_positions,
     fitted,
+    largest_that_fits,
     parse_budget,
     rank_that_fits,
     share_that_fits,
@@ -152,3 +153,12 @@ def test_what_is_too_large_loses_its_smallest(kind, make):
             kept = np.abs(now.floats())
             assert kept.max() == np.abs(before.floats()).max()
             assert kept[kept > 0].min() >= np.abs(before.floats()).min()
+
+
+@pytest.mark.parametrize("room", [5, 600, 40_000, 9_999_999])
+def test_large_counts_are_found_closely(room, monkeypatch):
+    monkeypatch.setattr(
+        "speechbrain_amnet.diff.budget.size_of", lambda count, about: count
+    )
+    found = largest_that_fits(lambda count: count, 10_000_000, room)
+    assert 0.998 * room <= found <= room

@@ -1,5 +1,7 @@
 """A diff's file: what it holds comes back, and what is wrong is refused."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import zstandard
@@ -18,6 +20,10 @@ from speechbrain_amnet.diff.file import (
     read_diff,
     to_bytes,
     write_diff,
+)
+
+HEAD = (
+    '{"format":1,"base":"","result":"","about":{},"signature":null,"tensors":'
 )
 
 
@@ -151,3 +157,66 @@ def test_values_take_known_bits_only(make):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_diff(tmp_path / "none.diff")
+
+
+def test_a_frame_that_says_less_than_it_has_is_not_unpacked(monkeypatch):
+    zeros = zstandard.ZstdCompressor().compress(bytes(300_000_000))
+    monkeypatch.setattr(
+        "speechbrain_amnet.diff.file.zstandard.frame_content_size",
+        lambda content: 1000,
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(DiffError, match="cut short, or longer"):
+            from_bytes(zeros)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_frame_that_says_that_it_is_huge_is_refused():
+    zeros = zstandard.ZstdCompressor().compress(bytes(50_000_000))
+    with pytest.raises(DiffError, match="it says it has 50000000 bytes"):
+        from_bytes(zeros)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        "[]",
+        "{}",
+        '{"w":7}',
+        '{"w":{"kind":"sparse","shape":[0],"values":[["int8",1]]}}',
+        '{"w":{"kind":"sparse","shape":[1e99],"values":[["int8",1]]}}',
+        '{"w":{"kind":"sparse","shape":[9e18],"values":[["int8",1]]}}',
+        '{"w":{"kind":"sparse","shape":[3],"values":[]}}',
+        '{"w":{"kind":"sparse","shape":[3],"values":[["int8",-1]]}}',
+        '{"w":{"kind":"sparse","shape":[3],"values":[["int8",9]]}}',
+        '{"w":{"kind":"sparse","shape":[3],"values":[["text",1]]}}',
+        '{"w":{"kind":"hash","shape":[3],"values":[["int8",0]],"seed":1}}',
+        '{"w":{"kind":"lowrank","shape":[3,3],"values":[["int8",1]]}}',
+        '{"w":' + 5000 * "[" + 5000 * "]" + "}",
+    ],
+)
+def test_headers_that_do_not_fit_are_refused(tensors):
+    header = HEAD + tensors + "}"
+    ones = {"int8": np.ones(1, "i1"), "scales": np.ones(1, "f4")}
+    with pytest.raises(DiffError):
+        from_bytes(frame(header, ones))
+
+
+def test_other_shapes_are_refused(make, tensors):
+    diff = make.diff_of("sparse", tensors)
+    other = {**tensors, "joint.w": tensors["joint.w"].reshape(7, 5)}
+    with pytest.raises(DiffError, match="is \\[7, 5\\] and not \\[5, 7\\]"):
+        apply_diff(diff, other)
+
+
+def test_a_diff_of_nothing_is_not_made():
+    with pytest.raises(ValueError, match="changes nothing"):
+        make_diff({}, {})
+
+
+def test_numbers_that_are_none_are_not_sent():
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        Values.rounded(np.array([1.0, np.nan]), 4)

@@ -4,17 +4,22 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from speechbrain_amnet import files
 from speechbrain_amnet.diff.file import DiffError, fingerprint
 from speechbrain_amnet.diff.folder import (
     ModelFiles,
     apply_update,
     find_model,
     history,
+    locked,
     undo_update,
 )
 
@@ -193,3 +198,128 @@ def test_arrays_are_the_models_memory(model):
     assert files.states["joint"]["w"][0, 0] == 42
     files.replace("joint.w", np.zeros((5, 7), dtype=np.float32))
     assert not files.states["joint"]["w"].any()
+
+
+def test_everything_is_on_disk_before_it_takes_its_place(
+    model, chain, tmp_path, monkeypatch
+):
+    events = []
+
+    def noted(kind, function):
+        def call(*paths):
+            events.append((kind, Path(paths[-1])))
+            return function(*paths)
+
+        return call
+
+    monkeypatch.setattr(files, "to_disk", noted("flush", files.to_disk))
+    monkeypatch.setattr(os, "replace", noted("replace", os.replace))
+    monkeypatch.setattr(os, "rename", noted("rename", os.rename))
+    new = (tmp_path / "new").resolve()
+    for folder, diff, out in ((model, chain[0], new), (new, chain[1], None)):
+        events.clear()
+        apply_update(folder, diff, out)
+        place = new.with_name("new.part") if out else new
+        replaced = events.index(("replace", place / "model"))
+        flushed = {path for kind, path in events[:replaced]}
+        version = (new / "model").resolve()
+        wanted = {version.parent, version, *version.rglob("*")}
+        assert flushed >= {place / path.relative_to(new) for path in wanted}
+        assert events[replaced + 1] == ("flush", place)
+        if out:
+            assert events[replaced + 2] == ("rename", new)
+            assert events[replaced + 3] == ("flush", new.parent)
+
+
+def test_leftovers_do_not_take_the_space_of_the_next_update(
+    model, chain, tmp_path, monkeypatch
+):
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    left = new / "versions" / "2-half"
+    left.mkdir()
+    (left / "encoder.ckpt").write_bytes(bytes(1000))
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(0 if left.exists() else 1e9)
+    )
+    undo_update(new)
+    assert not leftovers(new)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError])
+def test_full_disk_in_the_middle_leaves_the_old_model(
+    error, model, chain, tmp_path, monkeypatch
+):
+    new, fresh = tmp_path / "new", tmp_path / "fresh"
+    apply_update(model, chain[0], new)
+    before = state(new)
+
+    def full(state, file):
+        file.write(b"some")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    for folder, diff, out in ((new, chain[1], None), (model, chain[0], fresh)):
+        with pytest.raises(OSError, match="No space left|cannot be written"):
+            apply_update(folder, diff, out)
+    monkeypatch.undo()
+    assert state(new) == before and not leftovers(new)
+    assert not fresh.exists() and not (tmp_path / "fresh.part").exists()
+
+
+def test_one_update_at_a_time(model, chain, tmp_path):
+    """An update waits until another one of the same folder is done."""
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    link = tmp_path / "link"
+    link.symlink_to(new)
+    ready, go = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with locked(new.resolve()):
+            os.write(ready[1], b"x")
+            os.read(go[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    done = []
+    thread = threading.Thread(
+        target=lambda: done.append(apply_update(link, chain[1]))
+    )
+    thread.start()
+    thread.join(0.3)
+    assert not done
+    os.write(go[1], b"x")
+    os.waitpid(child, 0)
+    thread.join(20)
+    assert done and len(history(new)) == 2
+
+
+def test_folders_in_a_model_come_along(model, chain, tmp_path):
+    sub = model / "model" / "vocabulary" / "en"
+    sub.mkdir(parents=True)
+    (sub / "words.txt").write_text("GO")
+    apply_update(model, chain[0], tmp_path / "new")
+    apply_update(tmp_path / "new", chain[1])
+    words = tmp_path / "new" / "model" / "vocabulary" / "en" / "words.txt"
+    assert words.read_text() == "GO"
+
+
+def test_damaged_weights_are_named(model, chain, tmp_path):
+    path = model / "model" / "encoder.ckpt"
+    content = bytearray(path.read_bytes())
+    where = content.index(b"data.pkl") + 60
+    content[where : where + 30] = bytes(30)
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="encoder.ckpt: unreadable weights"):
+        apply_update(model, chain[0], tmp_path / "new")
+    torch.save([1, 2], path)
+    with pytest.raises(DiffError, match="has no encoder"):
+        apply_update(model, chain[0], tmp_path / "new")
+
+
+def test_saved_parameters_count_as_weights(model, chain, tmp_path):
+    path = model / "model" / "joint.ckpt"
+    kept = torch.load(path)
+    torch.save({"w": torch.nn.Parameter(kept["w"])}, path)
+    apply_update(model, chain[0], tmp_path / "new")

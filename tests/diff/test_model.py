@@ -139,11 +139,19 @@ def test_file_makes_the_very_same_model(net, kind):
             diff.keep(torch.arange(0, count, 3))
             diff.round(4)
     diff = from_bytes(to_bytes(model.to_diff(4, {"method": kind})))
+    trained = {
+        name: getattr(owner, leaf).detach().clone()
+        for name, (owner, leaf) in model.places.items()
+    }
     base = {n: model.base(n).numpy().copy() for n in model.diffs}
     apply_diff(diff, base)
     model.merge(diff)
     for name, (owner, leaf) in model.places.items():
-        assert np.array_equal(getattr(owner, leaf).numpy(), base[name])
+        sent = getattr(owner, leaf)
+        assert np.array_equal(sent.numpy(), base[name])
+        # What was trained; but for the steps where these were not trained.
+        step = 1e-6 if kind == "sparse" else 0.3
+        assert torch.allclose(sent, trained[name], atol=step)
 
 
 def test_budget_used_is_the_files(net):
@@ -179,3 +187,42 @@ def test_moving_to_half_precision_moves_all():
     model = DiffModel(Net()).double()
     learn(model, torch.randint(10, (2, 7)), 1)
     assert all(p.dtype == torch.double for p in model.diff_parameters())
+
+
+def test_tied_weights_are_refused():
+    net = Net()
+    net.linear.weight = net.conv.weight
+    with pytest.raises(ValueError, match="linear.weight is one weight with"):
+        DiffModel(net)
+
+
+def test_running_statistics_stay_as_they_are():
+    norm = nn.BatchNorm1d(3)
+    model = DiffModel(nn.Sequential(norm, nn.Dropout())).train()
+    model(torch.randn(8, 3))
+    assert not norm.running_mean.any() and norm.num_batches_tracked == 0
+    assert model.model[1].training
+
+
+def test_only_kept_values_are_rounded():
+    model = DiffModel(nn.Linear(2, 3))
+    with pytest.raises(ValueError, match="keep\\(\\) comes first"):
+        model.round(4)
+    model = DiffModel(nn.Linear(2, 3), HashDiff)
+    with pytest.raises(ValueError, match="not trained with rounded"):
+        model.round(4)
+
+
+def test_best_positions_are_kept_within_the_budget():
+    torch.manual_seed(0)
+    model = DiffModel(nn.Linear(100, 100))
+    with torch.no_grad():
+        for diff in model.diffs.values():
+            diff.dense.normal_()
+    dense = model.diffs["weight"].dense.detach().flatten().abs()
+    model.keep_best("3%", bits=4)
+    kept = model.diffs["weight"].positions
+    rest = torch.ones(len(dense), dtype=torch.bool)
+    rest[kept] = False
+    assert dense[kept].min() >= dense[rest].max()
+    assert 0.9 * 0.03 < model.budget_used(4) <= 0.03

@@ -127,6 +127,20 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = ((out / "update.diff").read_bytes() for out in outs)
     assert first == second
+    # Once it is done the command only says so; for another one it is no place.
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{len(first):,} bytes" in done.stdout
+    assert (outs[1] / "update.diff").read_bytes() == first
+    for wrong, message in (
+        ("--budget=6%", "with other hparams"),
+        (f"--base={outs[1] / 'updated'}", "is in the output_folder"),
+        (f"--base={outs[0] / 'updated'}", "of another base"),
+    ):
+        name = wrong.split("=")[0]
+        again = [wrong if a.startswith(name) else a for a in command]
+        done = subprocess.run(again, capture_output=True, text=True)
+        assert done.returncode == 2 and message in done.stderr
+    assert (outs[1] / "update.diff").read_bytes() == first
     # A full update is given, so nothing is trained but the diff.
     done = run(
         "train_diff.py",
