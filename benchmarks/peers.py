@@ -303,6 +303,10 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="NAME=MODEL")
     parser.add_argument("--split", default="test")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
+    parser.add_argument(
+        "--markdown", type=Path, help="put the table into this file"
+    )
+    parser.add_argument("--name", help="of the table in it")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--value", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -310,26 +314,24 @@ def main() -> None:
         prompt = args.value if args.one == "whisper" else None
         measure(args.one, args.value, args.folder, args.split, prompt or None)
         return
-    found = compare(args)
+    from speechbrain_amnet.report.markdown import update_markdown
+    from speechbrain_amnet.report.peers import markdown_text
+
+    found = {
+        "data": args.data,
+        "split": args.split,
+        "command": " ".join([Path(a).name for a in sys.argv]),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "recognisers": compare(args),
+    }
     if args.out:
-        text = json.dumps(
-            {"data": args.data, "split": args.split, "recognisers": found},
-            indent=2,
-        )
         args.out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(found, indent=1)
         args.out.write_text(f"{text}\n", encoding="utf-8")
-    print(f"{'':30} {'WER %':>7} {'RTF':>8} {'wait ms':>9} {'MB':>7}")
-    for one in found:
-        print(
-            f"{one['name']:30} {one['wer']:7.1f} "
-            f"{one['real_time_factor']:8.4f} {one['wait_ms']:9.1f} "
-            f"{one['peak_memory_mb']:7.0f}"
-        )
-    best = min(found, key=lambda one: one["wer"])
-    print(
-        f"On {args.data} {args.split}, {best['name']} makes the fewest word "
-        f"errors, {best['wer']:.1f} %."
-    )
+    table = markdown_text(found)
+    if args.markdown:
+        update_markdown(args.markdown, table, args.name)
+    print(table)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from tqdm import tqdm
-
 KEYS = {"train", "hparams", "results", "runs"}
 RUN_KEYS = {"file", "seeds", "overrides"}
 
@@ -158,6 +154,9 @@ def read_study(
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         study = YAML(typ="safe", pure=True).load(path.read_text())
     except YAMLError as error:
@@ -294,6 +293,8 @@ def train(trainings: Iterable[Training], jobs: int = 1) -> None:
     ValueError
         If `jobs` is below 1. At the end, if one failed: what it said last.
     """
+    from tqdm import tqdm
+
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}")
     trainings = list(trainings)

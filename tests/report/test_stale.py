@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_amnet.report import learnt
+from speechbrain_amnet.report import learnt, peers, updates
 from speechbrain_amnet.report.markdown import find_tables, update_markdown
 from speechbrain_amnet.report.results import read_results
 from speechbrain_amnet.report.summary import summarise
@@ -40,7 +40,12 @@ def test_table_is_up_to_date(file, place):
         "the table can be compared with its results"
     )
     folders = [ROOT / source for source in place.sources]
-    if folders[0].parent.name == "learnt":
+    if folders[0].parent.name == "peers":
+        text = peers.markdown_text(peers.read_peers(folders[0]))
+    elif folders[0].parent.name == "updates":
+        rows = updates.summarise_updates(updates.read_updates(folders))
+        text = updates.markdown_table(rows)
+    elif folders[0].parent.name == "learnt":
         text = learnt.markdown_text(learnt.read_counts(folders[0]))
     else:
         text = markdown_text(summarise(read_results(folders)))
