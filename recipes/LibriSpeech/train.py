@@ -46,6 +46,8 @@ PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
 class Recogniser(sb.Brain):
     """The transducer, its losses, and what is logged of them."""
 
+    rate_key = "learning_rate"  # in the YAML
+
     def compute_forward(self, batch, stage):
         """Encode, and in training predict every token at every frame."""
         batch = batch.to(self.device)
@@ -118,8 +120,8 @@ class Recogniser(sb.Brain):
         if not torch.isfinite(loss):
             raise ValueError(
                 f"The loss is {loss.item()} on the batch with "
-                f"{', '.join(batch.id[:4])}...; lower the learning rate, or "
-                "look at these recordings."
+                f"{', '.join(batch.id[:4])}...; lower {self.rate_key}, or look "
+                "at these recordings."
             )
 
     def ctc_loss(self, logits, batch, lengths):

@@ -174,6 +174,7 @@ def fit(updated, asr, part, hparams, run_opts, sets, bits=None):
         checkpointer=checkpointer,
     )
     brain.part, brain.epochs, brain.rate = part, epochs, rate
+    brain.rate_key = f"{part}_rate"
     brain.round_bits = bits
     brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
         sets, hparams

@@ -11,7 +11,11 @@ from speechbrain_amnet import Arbitrator
 from speechbrain_amnet.hparams import load_hparams
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "hparams").glob("*.yaml"))
+FILES = sorted(
+    file
+    for file in (ROOT / "hparams").glob("*.yaml")
+    if not file.stem.startswith("diff_")  # an update routes as its base does
+)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
