@@ -9,6 +9,7 @@ import argparse
 import importlib.metadata
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from speechbrain_amnet.commands import (
@@ -111,6 +112,30 @@ def version() -> str:
         return importlib.metadata.version("speechbrain-amnet")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def run_script(name: str, main: Callable[[list[str]], None]) -> None:
+    """Run a recipe's script; what a user can mend ends with one line.
+
+    Arguments
+    ---------
+    name : str
+        What the line begins with.
+    main : callable
+        Gets the words of the command line. After an error that a user can
+        mend the process ends with code 2.
+
+    Example
+    -------
+    >>> run_script("train.py", lambda argv: None)
+    """
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
+            raise
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
 
 
 def is_users(error: Exception) -> bool:

@@ -10,8 +10,6 @@ evaluated.
 """
 
 import logging
-import os
-import sys
 from pathlib import Path
 
 import speechbrain as sb
@@ -23,7 +21,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from speechbrain_amnet import files
 from speechbrain_amnet.averaging import last_epochs, settled
-from speechbrain_amnet.cli import is_users, one_line
+from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
@@ -496,10 +494,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Exception as error:
-        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
-            raise
-        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    run_script("train.py", main)

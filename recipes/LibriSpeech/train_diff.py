@@ -11,9 +11,7 @@ old. An interrupted training goes on when the same command is given again.
 
 import json
 import logging
-import os
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from train import Recogniser, make_loaders, read_data, with_items
 
 from speechbrain_amnet import files
 from speechbrain_amnet.checkpoints import SafeCheckpointer
-from speechbrain_amnet.cli import is_users, one_line
+from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.diff.budget import (
     fitted,
@@ -394,10 +392,4 @@ def check_folder(folder, hparams, text):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Exception as error:
-        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
-            raise
-        print(f"train_diff.py: error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    run_script("train_diff.py", main)

@@ -13,11 +13,10 @@ is measured on both. Goes on where it was stopped.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from speechbrain_amnet.cli import is_users, one_line
+from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.report.updates import (
     markdown_table,
     plot_updates,
@@ -127,10 +126,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:
-        if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
-            raise
-        print(f"train_releases.py: error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    run_script("train_releases.py", main)
