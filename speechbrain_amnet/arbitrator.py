@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .device import next_backlog
+from .draws import fixed_draws
 
 
 class Routing(NamedTuple):
@@ -396,15 +397,6 @@ class RandomRouting(Router):
         )
         self.seed = seed
 
-    def _fixed(self, first: int, frames: int, device) -> torch.Tensor:
-        """Numbers in [0, 1) from the frames' indices: a splitmix-like hash."""
-        index = torch.arange(first, first + frames, device=device)
-        x = (index + 1) * 0x9E3779B1 + self.seed * 0x85EBCA6B
-        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-            x = (x ^ ((x & 0xFFFFFFFF) >> shift)) * factor
-            x = x & 0xFFFFFFFF
-        return ((x ^ (x >> 16)) & 0xFFFFFFFF).double() / 2**32
-
     def prepare(
         self,
         features: torch.Tensor,
@@ -418,8 +410,8 @@ class RandomRouting(Router):
                 batch, frames, device=features.device, dtype=torch.float64
             )
         else:
-            drawn = self._fixed(first, frames, features.device)
-            drawn = drawn.expand(batch, frames)
+            drawn = torch.from_numpy(fixed_draws(first, frames, self.seed))
+            drawn = drawn.to(features.device).expand(batch, frames)
         branch = torch.bucketize(drawn.contiguous(), self.edges, right=True)
         return nn.functional.one_hot(branch, self.branches).to(features)
 

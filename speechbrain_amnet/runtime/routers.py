@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from speechbrain_amnet.draws import fixed_draws
 from speechbrain_amnet.runtime.packed import Packed
 
 
@@ -73,11 +74,8 @@ class Random:
         self, frame: np.ndarray, backlog: float, index: int, load: float
     ) -> int:
         """The branch of a frame; see `Arbitrator.choose`."""
-        x = ((index + 1) * 0x9E3779B1 + self.seed * 0x85EBCA6B) % 2**32
-        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-            x = (x ^ (x >> shift)) * factor % 2**32
-        drawn = (x ^ (x >> 16)) / 2**32
-        return sum(drawn >= edge for edge in self.edges)
+        drawn = fixed_draws(index, 1, self.seed)[0]
+        return int(sum(drawn >= edge for edge in self.edges))
 
 
 class Energy:
