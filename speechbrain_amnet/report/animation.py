@@ -65,14 +65,13 @@ def animate_utterance(
     said = [{u["id"]: u for u in read_frames(run, split)} for run in runs]
     name = choose(said)
     name_of = "results.json" if split == "test" else f"results_{split}.json"
+    limit = max(prepare(u[name], run)["limit"] for run, u in zip(runs, said))
     chosen = []
     for run, utterances in zip(runs, said):
         (result,) = read_results([run / name_of])
-        utterance = prepare(utterances[name], run)
+        utterance = prepare(utterances[name], run, limit)
         chosen.append({**utterance, "id": result["experiment"]})
-    limit = max(u["limit"] for u in chosen)
     top = 1.2 * max(max(u["latency"], *u["backlog"]) for u in chosen)
-    chosen = [{**u, "limit": limit} for u in chosen]
     height = TOP + sum(map(height_of, chosen)) + BOTTOM
     height += BETWEEN * (len(chosen) - 1)
     with matplotlib.rc_context(STYLE):

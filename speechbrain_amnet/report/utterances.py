@@ -138,14 +138,20 @@ def spread(length: int, count: int) -> list[int]:
     return sorted({round(q * (length - 1)) for q in quantiles}) or [0]
 
 
-def prepare(utterance: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What is drawn of an utterance; times in seconds, latency in ms."""
+def prepare(
+    utterance: dict[str, Any], folder: Path, limit: float | None = None
+) -> dict[str, Any]:
+    """What is drawn of an utterance; times in seconds, latency in ms.
+
+    The axis ends at `limit`, or where the last frame is encoded.
+    """
     branch = np.array([int(b) for b in utterance["branch"]])
     branches = max(utterance["branches"], branch.max() + 1)
     frame = utterance["frame_ms"] / 1000
     wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
     end = len(branch) * frame
-    limit = max(end, len(wave) / rate) + utterance["latency_ms"] / 1000
+    if limit is None:
+        limit = max(end, len(wave) / rate) + utterance["latency_ms"] / 1000
     waits = [wait / 1000 for wait in utterance["wait_ms"]]
     words = words_of(utterance["tokens"], frame, waits)
     second = (WIDTH - LEFT - RIGHT) / limit  # in inches

@@ -67,6 +67,15 @@ def test_words_from_subword_pieces():
     assert words[0][1] == pytest.approx([0.1, 0.66])
 
 
+def test_rows_of_words_follow_the_length_of_the_axis(runs):
+    run = runs.make("amnet")
+    frames = utterances.read_frames(run, "test")[3]
+    wide = utterances.prepare(frames, run)
+    narrow = utterances.prepare(frames, run, limit=50 * wide["limit"])
+    assert narrow["limit"] == 50 * wide["limit"]
+    assert narrow["rows"] > wide["rows"]
+
+
 def test_words_at_one_place_are_stacked():
     assert utterances.stack([("WORD", 1.0, 1.0)] * 3) == [0, 1, 2]
     assert utterances.stack([("WORD", 1.0, 1.0), ("WORD", 2.0, 2.0)]) == [0, 0]
