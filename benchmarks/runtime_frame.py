@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--rank", type=int, help="by default size / 8")
     parser.add_argument("--density", type=float, default=0.1)
+    parser.add_argument(
+        "--block", type=int, default=16, help="rows pruned together"
+    )
     parser.add_argument("--int8", action="store_true", help="8-bit weights")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
@@ -49,6 +52,9 @@ def main() -> None:
         "dense": Dense,
         f"rank {rank}": partial(LowRank, rank=rank),
         f"sparse {args.density:g}": partial(SparseForm, density=args.density),
+        f"blocks {args.density:g}": partial(
+            SparseForm, density=args.density, block=args.block
+        ),
     }
     torch.manual_seed(0)
     model = AmortizedEncoder(

@@ -260,7 +260,7 @@ class Sparse(WeightForm):
         self.register_buffer("mask", torch.ones(rows, columns))
         self.register_buffer("budget", torch.tensor(0.0))
         self.register_buffer("kept", torch.tensor(float(rows * columns)))
-        self.goal = block * max(1, round(density * rows * columns / block))
+        self.goal = block * max(1, round(density * rows * columns) // block)
         self.budget.fill_(self.goal)
 
     def factors(self) -> tuple[torch.Tensor, ...]:

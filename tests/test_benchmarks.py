@@ -17,7 +17,7 @@ RIVALS = ("nn.LSTM", "K=1", "K=2")
         ("training_step", RIVALS),
         ("streaming_frame", RIVALS),
         ("diff_step", ("plain", "sparse, kept", "hash", "low rank")),
-        ("runtime_frame", ("dense", "rank 2", "sparse 0.02")),
+        ("runtime_frame", ("dense", "rank 2", "sparse 0.02", "blocks 0.02")),
         ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
     ],
 )

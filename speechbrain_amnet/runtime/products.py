@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse
 
+from speechbrain_amnet.runtime import blocks
 from speechbrain_amnet.runtime.int8 import Int8, kernel
 
 Factors = Sequence[np.ndarray]
@@ -140,7 +141,11 @@ def product_of(
         product = full(matrix, int8)
         if np.count_nonzero(matrix) > matrix.size / 2:
             return product
-        return fastest([product, Csr(matrix)], matrix.shape[1])
+        products = [product, Csr(matrix)]
+        rows = blocks.rows_of(matrix)
+        if rows > 1 and blocks.kernel():
+            products.append(blocks.Blocks(matrix, rows))
+        return fastest(products, matrix.shape[1])
     if counts == (2, 2):
         return LowRank(inputs, recurrent, int8)
     return Sum(inputs, recurrent, int8)
@@ -175,7 +180,8 @@ def fastest(
     """The product that takes the least time on this machine.
 
     A processor multiplies a dense matrix so much faster, entry by entry, that
-    zeros pay only where they are nine in ten, and not on every machine.
+    scattered zeros pay only where they are nine in ten, and not on every
+    machine; whole blocks of zeros pay at once.
 
     Arguments
     ---------

@@ -1,0 +1,95 @@
+"""Matrices that are zero but for blocks of rows, column by column.
+
+Single entries that are left of a pruned matrix lie anywhere, and a processor
+that takes eight or sixteen numbers at once finds one of them. A block of
+`rows` (`Sparse(block=16)`) is multiplied as a dense column is.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+SIZES = (32, 16, 8, 4)
+"""Rows of a block that are looked for, the quickest first."""
+
+
+@cache
+def kernel() -> Callable | None:
+    """The product in machine code; None if numba is not installed."""
+    try:
+        import numba
+    except ImportError:
+        return None
+
+    @numba.njit(fastmath=True, cache=True, nogil=True)
+    def multiply(ends, columns, values, z, out):
+        rows, first = values.shape[1], 0
+        for group in range(len(ends)):
+            start = group * rows
+            for i in range(rows):
+                out[start + i] = 0
+            for entry in range(first, ends[group]):
+                factor = z[columns[entry]]
+                for i in range(rows):
+                    out[start + i] += values[entry, i] * factor
+            first = ends[group]
+
+    return multiply
+
+
+def rows_of(matrix: np.ndarray) -> int:
+    """How many rows a matrix keeps or leaves out together.
+
+    Arguments
+    ---------
+    matrix : np.ndarray
+        ``[rows, columns]``
+
+    Returns
+    -------
+    int
+        The largest of `SIZES` in whose blocks hardly a zero is kept; 1 if
+        there is none.
+
+    Example
+    -------
+    >>> rows_of(np.repeat(np.eye(3), 8, axis=0))
+    8
+    """
+    kept = np.count_nonzero(matrix)
+    for rows in SIZES:
+        if len(matrix) % rows:
+            continue
+        blocks = (matrix != 0).reshape(-1, rows, matrix.shape[1]).any(1)
+        if rows * np.count_nonzero(blocks) <= 1.05 * kept:
+            return rows
+    return 1
+
+
+class Blocks:
+    """``[W U] z`` of a matrix of few blocks. Needs numba.
+
+    Arguments
+    ---------
+    matrix : np.ndarray
+        ``[rows, columns]``
+    rows : int
+        Of a block; see `rows_of`.
+    """
+
+    def __init__(self, matrix: np.ndarray, rows: int):
+        self.multiply = kernel()
+        if self.multiply is None:
+            raise ValueError("Blocks: numba is not installed")
+        blocks = matrix.reshape(-1, rows, matrix.shape[1])
+        group, columns = blocks.any(1).nonzero()
+        self.columns = columns.astype("int32")
+        self.values = np.ascontiguousarray(blocks[group, :, columns])
+        self.ends = np.bincount(group, minlength=len(blocks)).cumsum()
+        self.out = np.empty(len(matrix), matrix.dtype)
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """``[columns] -> [rows]``; the next call overwrites the result."""
+        self.multiply(self.ends, self.columns, self.values, z, self.out)
+        return self.out
