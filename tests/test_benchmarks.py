@@ -1,12 +1,21 @@
 """Benchmarks run to their end and say their headline in the last line."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
+
+from speechbrain_amnet.export import export_model
+from speechbrain_amnet.inference import load
+from speechbrain_amnet.report.figures import markdown_text, read_figures
+from speechbrain_amnet.runtime.convert import pack
+from speechbrain_amnet.runtime.packed import write_packed
 
 RIVALS = ("nn.LSTM", "K=1", "K=2")
 
@@ -37,14 +46,33 @@ def test_the_last_line_is_the_ratio(root, name, contenders):
         assert f"\n{contender}" in done.stdout
 
 
-@pytest.fixture
-def peers(root):
-    """benchmarks/peers.py as a module; the others' packages are not here."""
-    file = root / "benchmarks" / "peers.py"
-    spec = importlib.util.spec_from_file_location("peers", file)
+def program(root, name):
+    """A benchmark as a module."""
+    file = root / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def peers(root):
+    """The others' packages are not here, and are not needed."""
+    return program(root, "peers")
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """A model that learnt nothing, and data beside it."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(20001)
+    for split in ("train", "test"):
+        folder = tmp_path / split / "a" / "b"
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "a-b-0.wav", noise, 16000)
+        (folder / "a-b.trans.txt").write_text("a-b-0 GO ON\n")
+    parts = tiny(tmp_path, ["GO ON", "STOP"], hidden_size=256, layers=1)
+    export_model(*parts, tmp_path / "model")
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -69,28 +97,32 @@ def test_unigrams_of_known_words(peers):
     assert "\n-0.4771 go 0.0\n" in model  # 2 of 6
 
 
-def test_peers_read_our_model(peers, root, tmp_path, capsys, tiny):
+def test_peers_read_our_model(peers, run, capsys):
     """The part of it that needs no package of others."""
-    import json
-
-    import numpy as np
-    import soundfile
-
-    from speechbrain_amnet.export import export_model
-    from speechbrain_amnet.inference import load
-    from speechbrain_amnet.runtime.convert import pack
-    from speechbrain_amnet.runtime.packed import write_packed
-
-    noise = 0.1 * np.random.default_rng(0).standard_normal(20001)
-    for split in ("train", "test"):
-        folder = tmp_path / split / "a" / "b"
-        folder.mkdir(parents=True)
-        soundfile.write(folder / "a-b-0.wav", noise, 16000)
-        (folder / "a-b.trans.txt").write_text("a-b-0 GO ON\n")
-    export_model(*tiny(tmp_path, ["GO ON", "STOP"]), tmp_path / "model")
-    model = tmp_path / "model.safetensors"
-    write_packed(pack(load(tmp_path, run_opts={"device": "cpu"})), model)
-    peers.measure("ours", model, tmp_path, "test", None)
+    model = run / "model.safetensors"
+    write_packed(pack(load(run, run_opts={"device": "cpu"})), model)
+    peers.measure("ours", model, run, "test", None)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["texts"].keys() == {"a-b-0"} and found["texts"]["a-b-0"]
     assert found["wait_ms"] > 0 and found["real_time_factor"] > 0
+
+
+def test_routing_at_the_paper_s_size(root, run, monkeypatch, capsys):
+    out = run / "figures.json"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["paper_size.py", str(run), f"--data_folder={run}"]
+        + [f"--manifests={run}/manifests", f"--out={out}"],
+    )
+    program(root, "paper_size").main()
+    found = read_figures(out)
+    assert markdown_text(found) in capsys.readouterr().out
+    one, two = found["rows"]
+    # 8 weights a unit, 320 features and 9 inputs and states of 1024.
+    flops = 8 * 1024 * (320 + 9 * 1024)
+    for row, counted in ((one, 1), (two, 2)):
+        load = counted * flops / 2 / 650e6 / 0.04
+        assert row["Dense frame, frame durations"] == pytest.approx(load)
+        assert 0 < row["MFLOPs a frame"] < 1.01 * flops / 1e6
+    assert one["Latency ms: mean"] < two["Latency ms: mean"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_amnet.report import learnt, peers, updates
+from speechbrain_amnet.report import figures, learnt, peers, updates
 from speechbrain_amnet.report.markdown import find_tables, update_markdown
 from speechbrain_amnet.report.results import read_results
 from speechbrain_amnet.report.summary import summarise
@@ -42,6 +42,8 @@ def test_table_is_up_to_date(file, place):
     folders = [ROOT / source for source in place.sources]
     if folders[0].parent.name == "peers":
         text = peers.markdown_text(peers.read_peers(folders[0]))
+    elif folders[0].parent.name == "figures":
+        text = figures.markdown_text(figures.read_figures(folders[0]))
     elif folders[0].parent.name == "updates":
         rows = updates.summarise_updates(updates.read_updates(folders))
         text = updates.markdown_table(rows)
