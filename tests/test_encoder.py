@@ -14,7 +14,6 @@ from speechbrain_amnet import (
     LowRank,
     RandomRouting,
 )
-from speechbrain_amnet.encoder import BranchedLayer
 
 INPUT, HIDDEN, LAYERS = 10, 8, 2
 BRANCHES = [Dense, partial(LowRank, rank=4), partial(LowRank, rank=1)]
@@ -220,12 +219,6 @@ def test_dropout_only_in_training():
     encoder, x = build(dropout=0.5), torch.randn(2, 12, INPUT)
     assert 0.3 < (encoder(x)[0] == 0).float().mean() < 0.7
     assert (encoder.eval()(x, hard=False)[0] != 0).all()
-
-
-def test_the_forget_gate_starts_open():
-    layer = BranchedLayer(INPUT, HIDDEN, BRANCHES)
-    for bias in layer.bias:
-        assert bias.reshape(4, HIDDEN).mean(1).tolist() == [0, 0, 1, 0]
 
 
 def test_start_routing_gives_every_branch_the_first_one_s_weights():

@@ -1,0 +1,107 @@
+"""An LSTM layer that has the weights of every branch."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from .weights import WeightForm
+
+
+class BranchedLayer(nn.Module):
+    """One LSTM layer with the weights of every branch.
+
+    Arguments
+    ---------
+    input_size : int
+        Features of a frame.
+    hidden_size : int
+        Size of the state.
+    branches : sequence of callables
+        For each branch what makes a `WeightForm` from (rows, columns).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        branches: Sequence[Callable[[int, int], WeightForm]],
+    ):
+        super().__init__()
+        gates = 4 * hidden_size
+        self.input = nn.ModuleList(form(gates, input_size) for form in branches)
+        self.recurrent = nn.ModuleList(
+            form(gates, hidden_size) for form in branches
+        )
+        self.bias = nn.ParameterList(torch.zeros(gates) for _ in branches)
+        with torch.no_grad():
+            for bias in self.bias:
+                # Remember by default (Jozefowicz et al., 2015). Gate order:
+                # cell, input, forget, output.
+                bias[2 * hidden_size : 3 * hidden_size] = 1
+
+    def flops(self, branch: int) -> int:
+        """FLOPs of a frame on one branch."""
+        return self.input[branch].flops + self.recurrent[branch].flops
+
+    def project(self, x: torch.Tensor, branch: int) -> torch.Tensor:
+        """The branch's input to the gates, ``[..., 4 * hidden_size]``."""
+        *rest, last = reversed(self.input[branch].factors())
+        for factor in rest:
+            x = nn.functional.linear(x, factor)
+        return nn.functional.linear(x, last, self.bias[branch])
+
+    def project_mixed(
+        self, x: torch.Tensor, shares: torch.Tensor
+    ) -> torch.Tensor:
+        """The branches' inputs to the gates, mixed.
+
+        One product for all branches: each branch's share goes to the input of
+        its left factor, which is thin, and not to its output, which is wide.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            ``[..., input_size]``
+        shares : torch.Tensor
+            ``[..., K]``
+
+        Returns
+        -------
+        torch.Tensor
+            ``[..., 4 * hidden_size]``
+        """
+        fronts, lefts = [shares], [torch.stack(list(self.bias), 1)]
+        for form, share in zip(self.input, shares.split(1, -1), strict=True):
+            left, *rights = form.factors()
+            front = x * share
+            for right in reversed(rights):
+                front = nn.functional.linear(front, right)
+            fronts.append(front)
+            lefts.append(left)
+        return nn.functional.linear(torch.cat(fronts, -1), torch.cat(lefts, 1))
+
+    def start_from(
+        self, source: int, target: int, layer: "BranchedLayer | None" = None
+    ) -> None:
+        """Give one branch the closest weights to another's.
+
+        Arguments
+        ---------
+        source, target : int
+            Branches.
+        layer : BranchedLayer, optional
+            Whose `source`, if not this layer's.
+        """
+        layer = layer or self
+        with torch.no_grad():
+            for theirs, mine in (
+                (layer.input, self.input),
+                (layer.recurrent, self.recurrent),
+            ):
+                matrix = theirs[source].factors()
+                matrix = (
+                    matrix[0] if len(matrix) == 1 else matrix[0] @ matrix[1]
+                )
+                mine[target].copy_from(matrix)
+            self.bias[target].copy_(layer.bias[source])
