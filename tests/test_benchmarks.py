@@ -4,12 +4,14 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import load
@@ -126,3 +128,27 @@ def test_routing_at_the_paper_s_size(root, run, monkeypatch, capsys):
         assert row["Dense frame, frame durations"] == pytest.approx(load)
         assert 0 < row["MFLOPs a frame"] < 1.01 * flops / 1e6
     assert one["Latency ms: mean"] < two["Latency ms: mean"]
+
+
+def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(run / "model", other / "model")
+    torch.manual_seed(0)
+    path = other / "model" / "encoder.ckpt"
+    state = torch.load(path, weights_only=True)
+    name = "layers.0.input.0.weight"
+    state[name] += 1e-3 * torch.randn_like(state[name])
+    torch.save(state, path)
+    ours = other / "update.diff"
+    ours.write_bytes(b"x" * 1000)
+    tools = ["full, zstandard from the old model", "full, XOR and zstandard"]
+    argv = ["diff_bytes.py", str(run), str(other), str(ours), "--tools"]
+    monkeypatch.setattr(sys, "argv", argv + tools)
+    program(root, "diff_bytes").main()
+    *table, ratio = capsys.readouterr().out.splitlines()
+    sizes = [int(r.split("|")[2].replace(",", "")) for r in table[2:]]
+    # What changed cannot be told in much less than its bytes.
+    changed = 4 * state[name].numel()
+    assert all(0.6 * changed < size < 1.1 * changed for size in sizes[:2])
+    assert sizes[2] == 1000
+    assert ratio == f"ratio: {min(sizes[:2]) / 1000:.2f}"
