@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .device import next_backlog
+from .device import next_backlog, wait
 from .draws import fixed_draws
 
 
@@ -38,6 +38,11 @@ class Routing(NamedTuple):
     flops: torch.Tensor
     branch_time: torch.Tensor
     probabilities: torch.Tensor | None = None
+
+    @property
+    def wait(self) -> torch.Tensor:
+        """Seconds from each frame's arrival until it is encoded."""
+        return wait(self.backlog, self.time)
 
     @property
     def choice(self) -> torch.Tensor:

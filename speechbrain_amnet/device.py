@@ -86,7 +86,11 @@ class Device:
         return dense_flops / (self.load * frame_duration)
 
     def seconds(
-        self, flops: float, dense_flops: float, frame_duration: float
+        self,
+        flops: float,
+        dense_flops: float,
+        frame_duration: float,
+        load: float | None = None,
     ) -> float:
         """Seconds that ``flops`` take on this device.
 
@@ -98,8 +102,30 @@ class Device:
             Cost of a frame on the dense encoder, which `load` refers to.
         frame_duration : float
             Seconds.
+        load : float or torch.Tensor, optional
+            Of another device than this one.
         """
+        if load is not None:
+            return load * frame_duration * flops / dense_flops
         return flops / self.speed(dense_flops, frame_duration)
+
+
+def wait(backlog, time):
+    """From a frame's arrival until it is encoded; the last one's is the latency.
+
+    Arguments
+    ---------
+    backlog : float, np.ndarray or torch.Tensor
+        What the frame found, in seconds.
+    time : float, np.ndarray or torch.Tensor
+        What it takes, in seconds.
+
+    Example
+    -------
+    >>> wait(0.25, 0.125)
+    0.375
+    """
+    return backlog + time
 
 
 def next_backlog(backlog, time, frame_duration: float):
@@ -119,7 +145,7 @@ def next_backlog(backlog, time, frame_duration: float):
     >>> next_backlog(0.0, 0.08, 0.04)
     0.04
     """
-    waiting = backlog + time - frame_duration
+    waiting = wait(backlog, time) - frame_duration
     if isinstance(waiting, float):
         return max(0.0, waiting)
     return waiting.clamp(min=0)

@@ -173,12 +173,14 @@ class AmortizedEncoder(nn.Module):
         flops = torch.tensor(
             self.branch_flops, dtype=torch.float32, device=like.device
         )
+        load = None
         if self.training and device.train_loads:
             low, high = map(math.log, device.train_loads)
             drawn = torch.rand(len(like), 1, device=like.device)
             load = (low + (high - low) * drawn).exp()
-            return load * self.frame_duration * flops / self.dense_flops, flops
-        time = device.seconds(flops, self.dense_flops, self.frame_duration)
+        time = device.seconds(
+            flops, self.dense_flops, self.frame_duration, load
+        )
         return time, flops
 
     def start_routing(self, copy: bool = True) -> None:

@@ -241,7 +241,7 @@ def measure_batch(
     -------
     list of dict
         For each row its words, errors, and per frame the branch, the backlog
-        that it finds and the time that it takes (in seconds), FLOPs, highest
+        that it finds and how long it waits (in seconds), FLOPs, highest
         probability and entropy.
     """
     wavs = [asr.load_audio(row["wav"]) for row in rows]
@@ -276,7 +276,7 @@ def measure_batch(
             "seconds": len(wavs[i]) / asr.mods.features.sample_rate,
             "branch": routing.choice[i, :n].cpu().numpy(),
             "backlog": routing.backlog[i, :n].cpu().double().numpy(),
-            "time": routing.time[i, :n].cpu().double().numpy(),
+            "wait": waits.wait[i, :n].cpu().double().numpy(),
             "flops": routing.flops[i, :n].cpu().double().numpy(),
             "highest": shares[i, :n].amax(-1).cpu().numpy(),
             "entropy": entropy[i, :n].cpu().double().numpy(),
@@ -436,13 +436,12 @@ def write(
     writer.writeheader()
     writer.writerows(lines)
     for u in utterances:
-        waits = u["backlog"] + u["time"]
         record = {
             "id": u["id"],
             "wav": u["wav"],
             "branch": "".join(str(k) for k in u["branch"]),
             "backlog_ms": [round(1000 * b, 1) for b in u["backlog"].tolist()],
-            "wait_ms": [round(1000 * w, 1) for w in waits.tolist()],
+            "wait_ms": [round(1000 * w, 1) for w in u["wait"].tolist()],
             "tokens": u["tokens"],
             "frame_ms": round(1000 * encoder.frame_duration, 6),
         }

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from .device import next_backlog
+from . import device
 
 
 def frame_counts(lengths: torch.Tensor, frames: int) -> torch.Tensor:
@@ -89,9 +89,9 @@ def timing(
         now, found = torch.zeros_like(time[:, 0]), []
         for t in range(time.shape[1]):
             found.append(now)
-            now = next_backlog(now, time[:, t], frame_duration)
+            now = device.next_backlog(now, time[:, t], frame_duration)
         backlog = torch.stack(found, 1)
-    wait = backlog + time
+    wait = device.wait(backlog, time)
     return Timing(
         backlog,
         wait,

@@ -148,7 +148,7 @@ class Recogniser(sb.Brain):
         now["entropy"] = entropy.mean().item()
         for k, share in enumerate(shares.mean(0).tolist()):
             now[f"branch_{k}"] = share
-        waits = last_frame(routing.backlog + routing.time, lengths)
+        waits = last_frame(routing.wait, lengths)
         now["latency_ms"] = 1000 * waits.mean().item()
         size = len(lengths)
         for name, value in now.items():

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     """Prints words as they come, and what they cost."""
     # Before NumPy is loaded: more threads are slower for one frame.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
     from speechbrain_amnet.runtime.audio import read_audio
 
@@ -72,7 +73,9 @@ def run(args: argparse.Namespace) -> None:
             chunk = samples[first : first + size]
             for frame in stream.feed(chunk, final=not len(chunk)):
                 flops.append(model.branch_flops[frame.branch])
-                wait = frame.backlog + stream.branch_seconds[frame.branch]
+                waited = wait(
+                    frame.backlog, stream.branch_seconds[frame.branch]
+                )
                 if args.frames:
                     print(
                         f"{frame.index * model.frame_duration:7.2f} s  "
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
         spent += time.perf_counter() - start
         print(end="" if args.frames else "\n")
         seconds += len(samples) / rate
-        waits.append(wait)
+        waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
     saved = 1 - sum(flops) / len(flops) / model.dense_flops
     print(

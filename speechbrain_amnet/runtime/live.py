@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_amnet.device import wait
 from speechbrain_amnet.runtime.recogniser import Frame, Recogniser
 
 
@@ -251,4 +252,4 @@ def simulate(
     stream.branch_seconds = list(seconds)
     stream.load = seconds[0] / recogniser.frame_duration
     last = stream.feed(samples, final=True)[-1]
-    return last.backlog + seconds[last.branch]
+    return wait(last.backlog, seconds[last.branch])
