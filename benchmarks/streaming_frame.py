@@ -61,6 +61,7 @@ def main() -> None:
         args.size, args.layers, args.frames, args.repeats = 16, 1, 3, 2
     rank = args.rank or args.size // 8
     low = partial(LowRank, rank=rank)
+    middle = partial(LowRank, rank=2 * rank)
 
     def ours(branches, router):
         torch.manual_seed(0)
@@ -75,6 +76,9 @@ def main() -> None:
         "K=2, dense": ours([Dense, low], FixedRouting(2, 0)),
         f"K=2, rank {rank}": ours([Dense, low], FixedRouting(2, 1)),
         "K=2, half/half": ours([Dense, low], RandomRouting([0.5, 0.5])),
+        "K=3, a third each": ours(
+            [Dense, middle, low], RandomRouting([1 / 3, 1 / 3, 1 / 3])
+        ),
     }
     x = torch.zeros(1, 1000, FEATURES)
     flops = {
@@ -88,10 +92,10 @@ def main() -> None:
         args.repeats,
     )
     print(f"{args.layers} layers of {args.size}, one frame at a time")
-    print(f"{'encoder':16} {'MFLOPs':>7} {'us':>7} {'ratio':>6}")
+    print(f"{'encoder':18} {'MFLOPs':>7} {'us':>7} {'ratio':>6}")
     for name, second in seconds.items():
         print(
-            f"{name:16} {flops[name] / 1e6:7.2f} "
+            f"{name:18} {flops[name] / 1e6:7.2f} "
             f"{1e6 * second / args.frames:7.0f} "
             f"{second / seconds['nn.LSTM']:6.2f}"
         )

@@ -111,7 +111,7 @@ class Device:
 
 
 def wait(backlog, time):
-    """From a frame's arrival until it is encoded; the last one's is the latency.
+    """From a frame's arrival until it is encoded; the last's is the latency.
 
     Arguments
     ---------

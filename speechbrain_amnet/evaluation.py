@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -98,8 +99,7 @@ def evaluate(
         real_time_factor, peak_memory_mb : of the runtime, see
             `runtime.measure`.
         parameters, megabytes : of the model, and of its files.
-        epochs, command, date, versions : how it came about. Of absolute
-            paths in the command the last part is kept.
+        epochs, command, date, versions : how it came about; see `command`.
         path : of the file that all this was written to, if it was.
 
     Raises
@@ -185,7 +185,8 @@ def evaluate_folder(
         Reckon with a device on which a dense frame takes this many frame
         durations.
     data : str, optional
-        Name of the data; that of its folder if not given.
+        Name of the data; if not given that of the training, where it is the
+        training's folder, else that of the folder.
     resample : bool
         Whether to accept audio of another sample rate.
     out : str or Path, optional
@@ -200,7 +201,10 @@ def evaluate_folder(
         The results of each split.
     """
     asr = load(folder, device_load)
-    data = data or Path(data_folder).resolve().name
+    data_folder = Path(data_folder).resolve()
+    if data is None:
+        known = trained_on(folder) == data_folder
+        data = asr.hparams.dataset if known else data_folder.name
     if out is None:
         out = Path(folder)
         if data != getattr(asr.hparams, "dataset", data):
@@ -218,6 +222,14 @@ def evaluate_folder(
         evaluate(asr, manifest, split, out, data, **options)
         for split, manifest in manifests.items()
     ]
+
+
+def trained_on(folder: str | Path) -> Path | None:
+    """The data folder of a training, if its output folder tells."""
+    file = Path(folder) / "hyperparams.yaml"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    named = re.search(r"^data_folder: *(\S.*)$", text, re.MULTILINE)
+    return Path(named[1].strip("'\" ")).resolve() if named else None
 
 
 # Measuring -----------------------------------------------------------------
@@ -388,7 +400,9 @@ def spread_ms(seconds: np.ndarray) -> dict[str, float]:
 
 
 def command(argv: Sequence[str]) -> str:
-    """A command line; of absolute paths in it, the last part.
+    """A command line; of absolute paths in it, what others can use.
+
+    That is data, experiment and seed of a run, and the last part of others.
 
     Example
     -------
@@ -398,8 +412,10 @@ def command(argv: Sequence[str]) -> str:
     words = [Path(argv[0]).name]
     for word in argv[1:]:
         name, equals, value = word.rpartition("=")
-        if Path(value).is_absolute():
-            value = Path(value).name
+        path = Path(value)
+        if path.is_absolute():
+            run = (path / "hyperparams.yaml").is_file()
+            value = "/".join(path.parts[-3:] if run else path.parts[-1:])
         words.append(name + equals + value)
     return " ".join(words)
 

@@ -19,7 +19,7 @@ from speechbrain_amnet.report.figures import markdown_text, read_figures
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.packed import write_packed
 
-RIVALS = ("nn.LSTM", "K=1", "K=2")
+RIVALS = ("nn.LSTM", "K=1", "K=2", "K=3")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import torch
 from speechbrain_amnet import Device, cli, evaluation
 from speechbrain_amnet.arbitrator import Arbitrator
 from speechbrain_amnet.evaluation import (
+    command,
     evaluate,
     evaluate_folder,
     has_slots,
@@ -399,3 +401,31 @@ def test_command_writes_beside_the_training(
 
     assert cli.main([*line, "--split", "eval"]) == 2
     assert "no such split" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_command_names_runs_by_data_experiment_and_seed(tmp_path):
+    run = tmp_path / "results" / "an4" / "full" / "2"
+    run.mkdir(parents=True)
+    words = ["/x/train.py", "a.yaml", f"--teacher={run}", "--data=/x/an4"]
+    assert command(words) == "train.py a.yaml --teacher=2 --data=an4"
+    (run / "hyperparams.yaml").touch()
+    assert command(words) == "train.py a.yaml --teacher=an4/full/2 --data=an4"
+
+
+def test_the_training_s_own_data_keeps_its_name(
+    run, noises, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(run / "model", folder / "model")
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda *found, **options: found[3:]
+    )
+    speech = tmp_path / "speech"
+    shutil.copytree(noises, speech)
+    (found,) = evaluate_folder(folder, speech)
+    assert found == (folder / "speech", "speech")
+    (folder / "hyperparams.yaml").write_text(f"data_folder: {speech}\n")
+    (found,) = evaluate_folder(folder, speech)
+    assert found == (folder, "noises")  # as the training called it
+    (found,) = evaluate_folder(folder, speech, data="mine")
+    assert found == (folder / "mine", "mine")

@@ -2,8 +2,12 @@
 
 import collections
 import datetime
+import json
+import re
+from statistics import mean
 
 import pytest
+import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_amnet.hparams import (
@@ -267,3 +271,45 @@ def test_shipped_experiments_resolve(root):
     for path in sorted((root / "hparams").glob("*.yaml")):
         text = resolve_hparams(path)
         assert "\nbase:" not in f"\n{text}", path
+
+
+def test_the_whole_file_loads_with_plain_hyperpyyaml(root, tmp_path):
+    overrides = {"data_folder": "d", "output_folder": str(tmp_path)}
+    with open(root / "hparams" / "amnet.yaml") as file:
+        plain = load_hyperpyyaml(file, overrides)
+    ours = load_hparams(root / "hparams" / "amnet.yaml", overrides)
+    assert plain.keys() == ours.keys()
+    assert str(plain["modules"]) == str(ours["modules"])
+
+
+def published(root, experiment, key):
+    """Mean of a figure over the seeds of the AN4 table."""
+    files = root.glob(f"recipes/LibriSpeech/results/an4/{experiment}-*.json")
+    return mean(json.loads(file.read_text())[key] for file in files)
+
+
+@pytest.mark.parametrize("name", ["small", "sparse", "random", "energy"])
+def test_controls_cost_what_the_amortized_network_does(root, tmp_path, name):
+    """Within 3 %, or errors are not comparable."""
+    hparams = load_hparams(
+        root / "hparams" / f"{name}.yaml",
+        {"data_folder": "d", "output_folder": str(tmp_path)},
+    )
+    encoder = hparams["encoder"]
+    costs = torch.tensor(encoder.branch_flops, dtype=torch.float64)
+    dense = 1.0
+    if name == "random":
+        dense = hparams["arbitrator"].edges.item()
+    elif name == "energy":
+        dense = hparams["arbitrator"].share
+    shares = [dense, 1 - dense][: len(costs)]
+    flops = (costs * torch.tensor(shares, dtype=torch.float64)).sum()
+    amnet = published(root, "amnet", "mflops_per_frame")
+    assert flops.item() / 1e6 == pytest.approx(amnet, rel=0.03)
+
+
+def test_the_cost_loss_alone_aims_at_what_both_save(root):
+    text = resolve_hparams(root / "hparams" / "amnet_cost.yaml")
+    target = float(re.search(r"saved_target: ([0-9.]+)", text)[1])
+    saved = published(root, "amnet", "compute_saved")
+    assert (1 - target) / (1 - saved) == pytest.approx(1, abs=0.03)

@@ -206,6 +206,34 @@ def test_a_weight_that_is_moved_stays_at_zero_or_above():
     assert loss.cost_weight == 0
 
 
+@pytest.mark.parametrize("target", [0.3, 0.6])
+def test_a_training_ends_at_its_target(target):
+    """Some frames lose much on the cheap branch, and the rest little."""
+    torch.manual_seed(0)
+    router = Arbitrator(5, branches=2, use_backlog=False)
+    loss = BacklogAwareLoss(
+        FRAME, 0.5, 0.0, 0.0, saved_target=target, target_rate=0.3
+    )
+    optimizer = torch.optim.Adam(router.parameters(), lr=0.03)
+    seconds, flops = torch.tensor([0.04, 0.004]), torch.tensor([10.0, 1.0])
+
+    def step(hard):
+        x, all_of_it = torch.randn(16, 30, 5), torch.ones(16)
+        route, _ = router.route(x, seconds, flops, FRAME, hard)
+        parts = loss(route, all_of_it, dense_flops=10.0)
+        lost = (route.shares[..., 1] * x[..., 0].exp()).mean()
+        return lost, parts
+
+    for _ in range(300):
+        lost, parts = step(hard=False)
+        optimizer.zero_grad()
+        (lost + parts["total"]).backward()
+        optimizer.step()
+        loss.adapt(parts["saved"])
+    router.temperature.fill_(1000.0)
+    assert abs(step(hard=True)[1]["saved"].item() - target) < 0.05
+
+
 def test_without_a_target_the_weight_holds():
     loss = BacklogAwareLoss(FRAME, cost_weight=1.5)
     loss.adapt(torch.tensor(0.0))

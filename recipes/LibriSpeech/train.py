@@ -105,7 +105,9 @@ class Recogniser(sb.Brain):
             if self.routed:
                 weight = self.hparams.routing_weight_schedule.value
                 loss = loss + weight * routing_parts["total"]
-                self.hparams.routing_loss.adapt(routing_parts["saved"])
+                if self.hparams.router_lr_schedule.value > 0:
+                    # A frozen router does not follow any more.
+                    self.hparams.routing_loss.adapt(routing_parts["saved"])
         elif not self.warming_up:  # before, predictor and joint know nothing
             self.keep_words(encoded, lengths, batch)
         self.check_finite(loss, batch)

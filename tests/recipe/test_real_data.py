@@ -1,0 +1,92 @@
+"""The same files train on other corpora; only data and splits are named."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "epochs": 1,
+    "hidden_size": 32,
+    "layers": 1,
+    "predictor_size": 8,
+    "joint_size": 8,
+    "average_checkpoints": 1,
+}
+
+
+def train(hparams, folder, *options, **values):
+    """A tiny training; gives its results."""
+    out = folder / "run"
+    values = {**TINY, "data_folder": folder, "output_folder": out, **values}
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "recipes" / "LibriSpeech" / "train.py"),
+            str(ROOT / "hparams" / hparams),
+            "--noprogressbar",
+            *(f"--{key}={value}" for key, value in values.items()),
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((out / "results.json").read_text())
+
+
+def test_commands_with_slots(coffee, tmp_path):
+    for split, count in (("train", 2), ("dev", 1), ("test", 1)):
+        (tmp_path / split).mkdir()
+        for voice in sorted(
+            p for p in (coffee / split).iterdir() if p.is_dir()
+        )[:count]:
+            shutil.copytree(voice, tmp_path / split / voice.name)
+        shutil.copy(coffee / split / "commands.jsonl", tmp_path / split)
+    results = train("amnet.yaml", tmp_path, dataset="coffee")
+    assert results["data"] == "coffee" and results["words"] > 20
+    # Nothing is learnt in an epoch, but it was looked for.
+    assert results["commands_matched"] == pytest.approx(0, abs=50)
+
+
+def test_strings_of_telephone_digits(digits, tmp_path):
+    """8 kHz, splits of other names, and hparams of other speech."""
+    names = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
+    wavs = sorted((digits / "recordings").glob("*.wav"))
+    random = np.random.default_rng(0)
+    for split, count in (
+        ("train-clean-5", 12),
+        ("dev-clean", 3),
+        ("test-clean", 3),
+    ):
+        folder = tmp_path / split / "1" / "1"
+        folder.mkdir(parents=True)
+        lines = []
+        for n in range(count):
+            said = [wavs[i] for i in random.integers(len(wavs), size=3)]
+            audio = [soundfile.read(wav)[0] for wav in said]
+            name = f"1-1-{split}-{n}"
+            soundfile.write(
+                folder / f"{name}.flac", np.concatenate(audio), 8000
+            )
+            words = (names[int(wav.name[0])] for wav in said)
+            lines.append(f"{name} {' '.join(words)}\n")
+        (folder / "1-1.trans.txt").write_text("".join(lines))
+    results = train(
+        "demo.yaml",
+        tmp_path,
+        "--train_splits=[train-clean-5]",
+        "--valid_splits=[dev-clean]",
+        "--test_splits=[test-clean]",
+        "--token_type=char",
+        "--resample=True",
+        dataset="digits",
+        tokens=30,
+    )
+    assert results["data"] == "digits" and results["words"] == 9
