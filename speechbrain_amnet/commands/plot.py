@@ -40,9 +40,16 @@ def run(args: argparse.Namespace) -> None:
     """Draws all that there is to draw, and names the pictures."""
     from speechbrain_amnet.report.animation import animate_utterance
     from speechbrain_amnet.report.plots import plot_runs
+    from speechbrain_amnet.report.results import find_results
 
     if args.animate:
-        print(animate_utterance(args.folders, args.split, args.animate))
+        runs = []
+        for folder in args.folders:
+            if (folder / "train_log.txt").is_file():
+                runs.append(folder)  # which may have dev's results alone
+            else:
+                runs += [path.parent for path in find_results(folder)]
+        print(animate_utterance(runs, args.split, args.animate))
         return
     for picture in plot_runs(args.folders, args.out):
         print(picture)

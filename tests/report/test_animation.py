@@ -11,9 +11,13 @@ from speechbrain_amnet.report import animation
 def test_the_curtain_opens(runs, tmp_path, capsys):
     full, amnet = runs.make("full"), runs.make("amnet")
     out = tmp_path / "new" / "live.gif"
-    command = ["plot", str(full), str(amnet), f"--animate={out}"]
+    command = ["plot", str(amnet), str(full), f"--animate={out}"]
     assert cli.main(command) == 0
     assert capsys.readouterr().out.strip() == str(out)
+    several = tmp_path / "several.gif"
+    both = ["plot", str(full.parents[1]), f"--animate={several}"]
+    assert cli.main(both) == 0
+    assert several.read_bytes() == out.read_bytes()
     with Image.open(out) as film:
         ink, durations = [], []
         for number in range(film.n_frames):
