@@ -28,6 +28,7 @@ from .footprint import measure_stream, model_size
 from .frames import frame_counts, timing
 from .inference import AmortizedASR, load
 from .report.summary import bootstrap as bootstrap_interval
+from .slots import score
 
 SHARP = 0.9999  # probability of a decision that is sharp
 STREAMED = 5  # utterances that time and memory are measured on
@@ -83,6 +84,9 @@ def evaluate(
         commands_matched : percent of the utterances in whose words every
             slot's phrase is found, where `commands.jsonl` beside the audio
             has slots, or null.
+        understood : where the model knows slots and intents and
+            `commands.jsonl` has them: `commands` (intent and every slot
+            right), `slots_f1` and `intents`, in percent; or null.
         mflops_per_frame, dense_mflops_per_frame, compute_saved : MFLOPs of
             encoder and router, mean over real frames; those of the dense
             encoder; and 1 minus their ratio.
@@ -134,6 +138,8 @@ def evaluate(
             utterance["matched"] = has_slots(
                 utterance["hypothesis"], record["slots"]
             )
+            if asr.understands:
+                utterance["said"] = record
     picked = np.linspace(0, len(rows) - 1, STREAMED).round().astype(int)
     wavs = [rows[order[i]]["wav"] for i in dict.fromkeys(picked.tolist())]
     about = vars(asr.hparams)
@@ -294,6 +300,7 @@ def measure_batch(
             "entropy": entropy[i, :n].cpu().double().numpy(),
             "latency": waits.latency[i].item(),
             "floor": waits.floor[i].item(),
+            "command": asr.command(tokens[i]),
             "tokens": [list(pair) for pair in zip(pieces, places[i])],
         }
         if soft:
@@ -347,6 +354,7 @@ def summarise(
         if u.get("speech_end") is not None
     ]
     matched = [u["matched"] for u in utterances if "matched" in u]
+    known = [u for u in utterances if "said" in u]
     soft_wer = None
     if all("soft_errors" in u for u in utterances):
         soft_errors = sum(u["soft_errors"] for u in utterances)
@@ -360,6 +368,11 @@ def summarise(
         "words": int(words.sum()),
         "errors": {kind: sum(u[kind] for u in utterances) for kind in KINDS},
         "commands_matched": 100 * np.mean(matched) if matched else None,
+        "understood": score(
+            [u["said"] for u in known], [u["command"] for u in known]
+        )
+        if known
+        else None,
         "soft_wer": soft_wer,
         "mflops_per_frame": flops / 1e6,
         "dense_mflops_per_frame": encoder.dense_flops / 1e6,
@@ -485,6 +498,9 @@ def _utterance_row(u, dense_flops, branches):
         "words": u["words"],
         **{kind: u[kind] for kind in KINDS},
         "matched": int(u["matched"]) if "matched" in u else "",
+        "understood": int(score([u["said"]], [u["command"]])["commands"] > 0)
+        if "said" in u
+        else "",
         "seconds": round(u["seconds"], 6),
         "frames": len(u["branch"]),
         "mflops_per_frame": round(flops / 1e6, 6),

@@ -20,7 +20,8 @@ from .device import Device
 from .encoder import EncoderContext
 from .features import FeaturesContext
 from .search import SearchContext
-from .text import TextStream, pieces_of
+from .slots import Command, is_tag
+from .text import TextStream, command_of, pieces_of
 
 MODULES = ("features", "encoder", "predictor", "joint")
 
@@ -174,6 +175,41 @@ class AmortizedASR(Pretrained):
     def text(self, tokens: Sequence[int]) -> str:
         """The words of a recording's tokens."""
         return TextStream(self.pieces).add(tokens)
+
+    def command(self, tokens: Sequence[int]) -> Command:
+        """What a recording's tokens say: words, intent and slots."""
+        return command_of(self.pieces, tokens)
+
+    def understand_file(self, path: str | Path, **options) -> Command:
+        """Understand a command; the options are `load_audio`'s.
+
+        Arguments
+        ---------
+        path : str or Path
+            A recording.
+
+        Returns
+        -------
+        Command
+
+        Raises
+        ------
+        ValueError
+            If the model was not trained on commands (`slots: True`).
+        """
+        if not self.understands:
+            raise ValueError(
+                "this model writes words alone; one that is trained with "
+                "`slots: True` knows intents and slots"
+            )
+        wav = self.load_audio(path, **options)
+        _, tokens = self.transcribe_batch(wav[None], torch.ones(1))
+        return self.command(tokens[0])
+
+    @cached_property
+    def understands(self) -> bool:
+        """Whether the model knows slots and intents."""
+        return any(map(is_tag, self.pieces))
 
     @cached_property
     def pieces(self) -> list[str]:

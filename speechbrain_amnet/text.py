@@ -1,7 +1,9 @@
 """Text from token pieces, as they come."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from .slots import Command, is_tag, understood
 
 
 def pieces_of(tokenizer: Any) -> list[str]:
@@ -28,11 +30,30 @@ def pieces_of(tokenizer: Any) -> list[str]:
     return pieces
 
 
+def command_of(pieces: Sequence[str], tokens: Iterable[int]) -> Command:
+    """What the tokens of an utterance say, tags and all.
+
+    Arguments
+    ---------
+    pieces : sequence of str
+        Of each token; see `pieces_of`.
+    tokens : iterable of int
+        What a search found.
+
+    Example
+    -------
+    >>> command_of(["", "▁GO", "▁ON", "<way>"], [1, 2, 3]).slots
+    {'way': 'ON'}
+    """
+    text = "".join(pieces[token] for token in tokens)
+    return understood(text.replace("▁", " "))
+
+
 class TextStream:
     """Joins token pieces to words, as they come.
 
     What it returns, joined, is the text of all tokens with one blank between
-    words and none at the ends.
+    words and none at the ends. Tags of slots and intents are left out.
 
     Arguments
     ---------
@@ -47,7 +68,7 @@ class TextStream:
     """
 
     def __init__(self, pieces: Sequence[str]):
-        self.pieces = pieces
+        self.pieces = ["" if is_tag(piece) else piece for piece in pieces]
         self.gap = ""  # what stands before the next letter
         self.pending = False
 

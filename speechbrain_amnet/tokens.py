@@ -5,10 +5,11 @@ model that is made here.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 from .files import write
 
@@ -20,6 +21,7 @@ def train_tokenizer(
     path: str | Path,
     model_type: str = "char",
     size: int = 30,
+    tags: Sequence[str] = (),
 ) -> sentencepiece.SentencePieceProcessor:
     """Make a sentencepiece model of exactly `size` tokens.
 
@@ -35,7 +37,9 @@ def train_tokenizer(
     model_type : str
         "char", "bpe" or "unigram".
     size : int
-        Tokens, blank and unknown included.
+        Tokens, blank, unknown and tags included.
+    tags : sequence of str
+        Symbols that are tokens of their own, such as ``<room>``.
 
     Returns
     -------
@@ -66,19 +70,16 @@ def train_tokenizer(
                 f"tokens: no transcript to make {path} from; check that the "
                 "training data is not empty."
             )
-        needed = len(set("".join(texts)) - {" "}) + 3
+        letters = set("".join(texts)) - {" "}
+        needed = len(letters) + 3 + len(tags)
         if needed > size:
             raise ValueError(
                 f"tokens: the transcripts need at least {needed} (their "
-                f"characters, the word's beginning, blank and unknown), got "
-                f"{size}."
+                f"characters, the word's beginning, blank, unknown and "
+                f"{len(tags)} tags), got {size}."
             )
-        model = _train(texts, model_type, size, spare=0)
-        found = sentencepiece.SentencePieceProcessor(model_proto=model)
-        spare = size - found.get_piece_size()
-        if spare:
-            model = _train(texts, model_type, size, spare)
-        write(path, model)
+        model = _train(texts, model_type, size - len(tags))
+        write(path, add_tags(model, tags, size))
     tokenizer = load_tokenizer(path)
     if tokenizer.get_piece_size() != size:
         raise ValueError(
@@ -88,7 +89,47 @@ def train_tokenizer(
     return tokenizer
 
 
-def _train(texts, model_type, size, spare):
+def add_tags(model: bytes, tags: Iterable[str], size: int) -> bytes:
+    """Give a sentencepiece model further tokens; those it has stay as they are.
+
+    Arguments
+    ---------
+    model : bytes
+        The model.
+    tags : iterable of str
+        Symbols that are tokens of their own from now on; those that are so
+        already are not added again.
+    size : int
+        Tokens in all. Spare ones that decode to nothing fill it.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        If there are more than `size`.
+    """
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    kinds = proto.SentencePiece
+    known = {piece.piece for piece in proto.pieces}
+    for tag in tags:
+        if tag not in known:
+            proto.pieces.add(piece=tag, score=0, type=kinds.USER_DEFINED)
+    if len(proto.pieces) > size:
+        raise ValueError(
+            f"tokens: with the tags there are {len(proto.pieces)}, got {size}."
+        )
+    spare = sum(piece.startswith("<spare") for piece in known)
+    while len(proto.pieces) < size:
+        proto.pieces.add(piece=f"<spare{spare}>", score=0, type=kinds.CONTROL)
+        spare += 1
+    proto.trainer_spec.vocab_size = size
+    return proto.SerializeToString()
+
+
+def _train(texts, model_type, size):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
@@ -103,7 +144,6 @@ def _train(texts, model_type, size, spare):
         unk_id=UNKNOWN,
         bos_id=-1,
         eos_id=-1,
-        control_symbols=[f"<spare{n}>" for n in range(spare)],
         minloglevel=2,
         num_threads=1,
     )

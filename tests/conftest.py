@@ -30,7 +30,7 @@ def fixed_seed():
 def tiny():
     """Makes the parts of a tiny network that chatters and switches branches."""
 
-    def make(folder, texts, **overrides):
+    def make(folder, texts, tags=(), tokens=30, **overrides):
         import torch
 
         from speechbrain_amnet.hparams import load_hparams, resolve_hparams
@@ -44,6 +44,7 @@ def tiny():
             "layers": 2,
             "predictor_size": 16,
             "joint_size": 16,
+            "tokens": tokens,
             **overrides,
         }
         modules = load_hparams(amnet, overrides)["modules"]
@@ -55,7 +56,7 @@ def tiny():
                     weight.mul_(4)
             modules["joint"].output.bias[0] += 2
         tokenizer = folder / "save" / "tokenizer.model"
-        train_tokenizer(texts, tokenizer)
+        train_tokenizer(texts, tokenizer, size=tokens, tags=tags)
         return resolve_hparams(amnet, overrides), modules, tokenizer
 
     return make

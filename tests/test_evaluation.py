@@ -100,6 +100,7 @@ KEYS = {
     "latency_ms",
     "last_word_ms",
     "commands_matched",
+    "understood",
     "branch_shares",
     "sharp_share",
     "routing_entropy",

@@ -3,10 +3,12 @@
 import os
 
 import pytest
+from sentencepiece import SentencePieceProcessor
 
 from speechbrain_amnet.tokens import (
     BLANK,
     UNKNOWN,
+    add_tags,
     load_tokenizer,
     train_tokenizer,
 )
@@ -91,3 +93,35 @@ def test_a_model_of_another_size_is_refused(tmp_path):
     train_tokenizer(TEXTS, tmp_path / "m", size=20)
     with pytest.raises(ValueError, match="has 20, expected 30"):
         train_tokenizer(TEXTS, tmp_path / "m", size=30)
+
+
+@pytest.mark.parametrize("model_type, size", TYPES)
+def test_tags_are_tokens_of_their_own(tmp_path, model_type, size):
+    tags = ["<tea>", "<=order>"]
+    plain = train_tokenizer(TEXTS, tmp_path / "m", model_type, size)
+    both = train_tokenizer(TEXTS, tmp_path / "tags", model_type, size + 2, tags)
+    assert both.get_piece_size() == size + 2
+    text = "NO TEA<tea> THEN<=order>"
+    tokens = both.encode(text)
+    assert both.decode(tokens) == text
+    pieces = [both.id_to_piece(token) for token in tokens]
+    assert [piece for piece in pieces if "<" in piece] == tags
+    # All that is no tag is as it was.
+    assert both.encode("NO TEA") == plain.encode("NO TEA")
+
+
+def test_a_model_takes_further_tags(tmp_path):
+    path = tmp_path / "m"
+    old = train_tokenizer(TEXTS, path, size=30)
+    model = add_tags(path.read_bytes(), ["<a>", "<b>"], 34)
+    new = SentencePieceProcessor(model_proto=model)
+    assert new.get_piece_size() == 34
+    for token in range(30):
+        assert new.id_to_piece(token) == old.id_to_piece(token)
+    assert new.encode("TEN<b> TEA<a>", out_type=str)[-1] == "<a>"
+    assert new.is_control(33) and new.decode([33]) == ""
+    again = add_tags(model, ["<b>", "<c>"], 35)
+    again = SentencePieceProcessor(model_proto=again)
+    assert [again.id_to_piece(n) for n in (30, 31, 34)] == ["<a>", "<b>", "<c>"]
+    with pytest.raises(ValueError, match="with the tags there are 32, got 31"):
+        add_tags(path.read_bytes(), ["<a>", "<b>"], 31)

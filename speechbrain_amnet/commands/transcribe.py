@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> None:
                     print(frame.text, end="", flush=True)
         spent += time.perf_counter() - start
         print(end="" if args.frames else "\n")
+        if model.understands:
+            print(in_words(stream.command))
         seconds += len(samples) / rate
         waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
@@ -98,6 +100,19 @@ def run(args: argparse.Namespace) -> None:
         f"encoded {1000 * sum(waits) / len(waits):.0f} ms after the last "
         f"sample {on_device(model.device.load, speed)}."
     )
+
+
+def in_words(command: Any) -> str:
+    """Intent and slots of a command, in a line.
+
+    Example
+    -------
+    >>> from speechbrain_amnet.slots import understood
+    >>> in_words(understood("A LARGE<size> TEA<drink><=order>"))
+    'order: size LARGE, drink TEA'
+    """
+    slots = ", ".join(f"{name} {said}" for name, said in command.slots.items())
+    return f"{command.intent or 'no intent'}: {slots or 'nothing more'}"
 
 
 def find_model(path: Path, load: float | None = None) -> Any:

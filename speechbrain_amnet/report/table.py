@@ -40,6 +40,10 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         "Commands matched %": [
             shown(row["commands_matched"], ".1f") for row in rows
         ],
+        "Commands right %": [
+            shown(row["commands_understood"], ".1f") for row in rows
+        ],
+        "Slots F1 %": [shown(row["slots_f1"], ".1f") for row in rows],
         "MFLOPs a frame": [
             shown(row["mflops_per_frame"], ".2f") for row in rows
         ],
@@ -67,6 +71,8 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     }
     for key, column in (
         ("commands_matched", "Commands matched %"),
+        ("commands_understood", "Commands right %"),
+        ("slots_f1", "Slots F1 %"),
         ("last_word_ms", "After last word ms"),
     ):
         if all(row[key] is None for row in rows):

@@ -18,6 +18,17 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             "commands matched, %",
             [_show(r["commands_matched"], 1) for r in results],
         ),
+        *(
+            (
+                name,
+                [_show((r["understood"] or {}).get(key), 1) for r in results],
+            )
+            for name, key in (
+                ("commands right, %", "commands"),
+                ("slots, F1, %", "slots_f1"),
+                ("intents right, %", "intents"),
+            )
+        ),
         ("MFLOPs a frame", [f"{r['mflops_per_frame']:.3f}" for r in results]),
         (
             "compute saved, %",

@@ -11,7 +11,8 @@ from speechbrain_amnet.runtime.features import Features
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.routers import router_of
 from speechbrain_amnet.runtime.search import Search, SearchState
-from speechbrain_amnet.text import TextStream
+from speechbrain_amnet.slots import Command, is_tag
+from speechbrain_amnet.text import TextStream, command_of
 
 
 class Frame(NamedTuple):
@@ -78,6 +79,11 @@ class Recogniser:
         """
         return Stream(self, clock, encoded)
 
+    @property
+    def understands(self) -> bool:
+        """Whether the model knows slots and intents; see `Stream.command`."""
+        return any(map(is_tag, self.pieces))
+
     def transcribe(self, samples: np.ndarray) -> str:
         """The words of a whole recording.
 
@@ -111,11 +117,17 @@ class Stream:
         self.cells = recogniser.encoder.start()
         self.search = SearchState(recogniser.search)
         self.text = TextStream(recogniser.pieces)
+        self.tokens: list[int] = []
         self.samples = np.zeros(recogniser.features.overlap, "float32")
         self.device = recogniser.device
         self.backlog = 0.0
         self.index = 0
         self.ended = False
+
+    @property
+    def command(self) -> Command:
+        """What has been understood so far: words, intent and slots."""
+        return command_of(self.recogniser.pieces, self.tokens)
 
     @property
     def device(self) -> Device:
@@ -183,6 +195,7 @@ class Stream:
         if self.encoded is not None:
             self.encoded()
         tokens = self.search.step(encoded)
+        self.tokens += tokens
         self.backlog = next_backlog(
             backlog, self.branch_seconds[branch], model.frame_duration
         )

@@ -29,7 +29,12 @@ def test_markdown_table(published):
 
 def test_columns_that_are_there_only_when_needed(runs):
     runs.make("full")
-    runs.make("amnet", last_word_ms={"mean": 321.0}, commands_matched=62.5)
+    runs.make(
+        "amnet",
+        last_word_ms={"mean": 321.0},
+        commands_matched=62.5,
+        understood={"commands": 51.5, "slots_f1": 71.5, "intents": 99.0},
+    )
     slow = {"load": 3.0, "flops_per_second": 3e7}
     other = runs.make("amnet", published=True, device=slow)
     rows = summarise(read_results([runs.folder / "runs", other]))
@@ -37,6 +42,8 @@ def test_columns_that_are_there_only_when_needed(runs):
     assert lines[0].startswith("| Device | Experiment |")
     assert "After last word ms" in lines[0] and "| 321 |" in lines[3]
     assert "Commands matched %" in lines[0] and "| 62.5 |" in lines[3]
+    assert "Commands right % | Slots F1 %" in lines[0]
+    assert "| 51.5 | 71.5 |" in lines[3]
     assert [row["device"] for row in rows] == ["r = 2", "r = 2", "r = 3"]
     # Another split has rows of its own, and no `full` to compare with.
     dev = runs.make("amnet", 2, published=True, split="dev")

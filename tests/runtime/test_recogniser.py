@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from speechbrain_amnet import (
@@ -15,6 +16,7 @@ from speechbrain_amnet import (
     FixedRouting,
     RandomRouting,
 )
+from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.recogniser import Recogniser
@@ -70,6 +72,30 @@ def test_any_router(asr, router):
         router.train().prepare(torch.randn(4, 50, 320))
     asr.mods.encoder.router = router.eval()
     same(asr, speech(1.1), [800])
+
+
+def test_commands_are_understood_alike(tiny, tmp_path):
+    tags = ["<size>", "<drink>", "<=order>", "<=stop>"]
+    parts = tiny(tmp_path, ["GO LEFT"], tags, tokens=34)
+    export_model(*parts, tmp_path / "model")
+    asr = load(tmp_path, run_opts={"device": "cpu"})
+    samples = speech(1.7)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, "FLOAT")
+    command = asr.understand_file(tmp_path / "a.wav")
+    # It chatters, and tags are no words.
+    assert command.slots and "<" not in command.words
+    assert command.words == asr.transcribe_file(tmp_path / "a.wav")
+    recogniser = Recogniser(pack(asr))
+    assert recogniser.understands
+    stream = recogniser.start()
+    text = "".join(f.text for f in stream.feed(samples, final=True))
+    assert stream.command == command and text == command.words
+
+
+def test_words_alone_are_no_command(asr, tmp_path):
+    assert not asr.understands and not Recogniser(pack(asr)).understands
+    with pytest.raises(ValueError, match="`slots: True`"):
+        asr.understand_file(tmp_path / "a.wav")
 
 
 def test_a_penalty_on_blank(asr):
