@@ -7,6 +7,7 @@ their recurrent state, so a frame may go to any branch whatever came before.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -314,12 +315,13 @@ class AmortizedEncoder(nn.Module):
             encoded = encoded.masked_fill(~mask, 0.0)
         return encoded, routing
 
-    def _check(self, x: torch.Tensor) -> None:
-        if x.dim() != 3 or x.shape[-1] != self.input_size or not x.shape[1]:
+    def _check(self, x: torch.Tensor, empty: bool = False) -> None:
+        few = not empty and x.shape[1:2] == (0,)
+        if x.dim() != 3 or x.shape[-1] != self.input_size or few:
             raise ValueError(
                 "AmortizedEncoder: expected features [batch, frames, "
-                f"{self.input_size}] with at least one frame, got "
-                f"{list(x.shape)}."
+                f"{self.input_size}]{' with at least one frame' * (not empty)}"
+                f", got {list(x.shape)}."
             )
 
     def _run_soft(self, x, branch):
@@ -372,8 +374,24 @@ class AmortizedEncoder(nn.Module):
             state.append(after)
         return x.transpose(0, 1), routing, state, backlog
 
-    def make_streaming_context(self, batch: int = 1) -> EncoderContext:
-        """A fresh context for `forward_streaming`."""
+    def make_streaming_context(
+        self, config: Any = None, batch: int = 1
+    ) -> EncoderContext:
+        """A fresh context for `forward_streaming`.
+
+        Arguments
+        ---------
+        config : DynChunkTrainConfig, optional
+            What SpeechBrain's `StreamingASR` gives. Not read: chunks may have
+            any size.
+        batch : int
+            How many streams go in step. A fresh context of one takes as many
+            as its first chunk has, since `StreamingASR` cannot say it before.
+
+        Returns
+        -------
+        EncoderContext
+        """
         zeros = (
             self.layers[0].bias[0].detach().new_zeros(batch, self.hidden_size)
         )
@@ -389,16 +407,37 @@ class AmortizedEncoder(nn.Module):
         Arguments
         ---------
         x : torch.Tensor
-            ``[batch, frames, input_size]``
+            ``[batch, frames, input_size]``; there may be no frame.
         context : EncoderContext
-            Changed in place; its `routing` then tells the decisions.
+            Changed in place; its `routing` then tells the decisions, and is
+            None if there was no frame.
 
         Returns
         -------
         torch.Tensor
             ``[batch, frames, hidden_size]``
+
+        Raises
+        ------
+        ValueError
+            If the features do not fit the encoder or the stream.
         """
-        self._check(x)
+        self._check(x, empty=True)
+        rows = len(context.backlog)
+        if len(x) != rows:
+            if context.first or rows > 1:
+                raise ValueError(
+                    "AmortizedEncoder: a chunk must have the batch size of "
+                    f"its stream, {rows}, got {len(x)}."
+                )
+            context.backlog = context.backlog.expand(len(x)).clone()
+            context.state = [
+                tuple(part.expand(len(x), -1) for part in state)
+                for state in context.state
+            ]
+        if not x.shape[1]:
+            context.routing = None
+            return x.new_zeros(len(x), 0, self.hidden_size)
         encoded, context.routing, context.state, context.backlog = (
             self._run_hard(x, context=context)
         )

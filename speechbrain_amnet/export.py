@@ -16,6 +16,18 @@ from .inference import MODULES, load
 # What of a training's hparams the model's own file says about it.
 ABOUT = ("experiment", "dataset", "seed", "epochs")
 
+# What SpeechBrain's StreamingASR asks for, beside the modules enc and proj_enc.
+STREAMING_ASR = (
+    "# The same for speechbrain.inference.ASR.StreamingASR:",
+    "fea_streaming_extractor: !new:speechbrain_amnet.features.ChunkFeatures",
+    "  features: !ref <features>",
+    "make_decoder_streaming_context: !apply:getattr",
+    "  [!ref <search>, make_streaming_context]",
+    "decoding_function: !apply:getattr [!ref <search>, forward_streaming]",
+    "make_tokenizer_streaming_context: !name:speechbrain_amnet.text.TextStream",
+    "tokenizer_decode_streaming: !name:speechbrain_amnet.text.decode_streaming",
+)
+
 
 def export_model(
     hparams: str,
@@ -126,6 +138,9 @@ def inference_hparams(text: str, sample_rate: int) -> str:
         f"  sample_rate: {sample_rate}",
         "modules:",
         *(f"  {name}: !ref <{name}>" for name in MODULES),
+        "  enc: !ref <encoder>",
+        "  proj_enc: !new:torch.nn.Identity",
+        *STREAMING_ASR,
         "pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer",
         "  loadables:",
         *(f"    {name}: !ref <{name}>" for name in loadables),

@@ -17,6 +17,7 @@ from speechbrain.processing.features import (
     Filterbank,
     spectral_magnitude,
 )
+from speechbrain.utils.filter_analysis import FilterProperties
 from torch.nn.functional import pad
 
 
@@ -165,11 +166,7 @@ class StreamingFeatures(torch.nn.Module):
                 f"length of at most 1: got {wav.shape[1]} samples and "
                 f"lengths {lengths.tolist()}"
             )
-        behind = (
-            torch.arange(wav.shape[1], device=wav.device) >= samples[:, None]
-        )
-        # Filled and not multiplied: what lies behind may be NaN.
-        wav = wav.masked_fill(behind, 0)
+        wav = _zero_behind(wav, samples)
         self._check_finite(wav)
         missing = -wav.shape[1] % self.frame_samples
         features = self._frames(pad(wav, (self.overlap, missing)))
@@ -304,3 +301,83 @@ class StreamingFeatures(torch.nn.Module):
         if not finite.all():
             row = int((~finite).nonzero()[0])
             raise ValueError(f"the audio of row {row} has NaN or infinity")
+
+
+def _zero_behind(wav, samples):
+    """[batch, samples] with zeros behind each row's own number of samples."""
+    behind = torch.arange(wav.shape[1], device=wav.device) >= samples[:, None]
+    # Filled and not multiplied: what lies behind may be NaN.
+    return wav.masked_fill(behind, 0)
+
+
+class ChunkFeatures:
+    """`StreamingFeatures` as the feature extractor of `StreamingASR`.
+
+    SpeechBrain's `StreamingASR` does not say when a stream ends: it sends
+    chunks of zeros behind it. So the frames are those of the audio with
+    silence behind it, and the last one that has any sample of the audio is
+    always among them.
+
+    Arguments
+    ---------
+    features : StreamingFeatures
+        With their statistics.
+
+    Example
+    -------
+    >>> features = StreamingFeatures()
+    >>> features.fit_statistics([torch.randn(16000) * 0.1])
+    >>> extractor = ChunkFeatures(features)
+    >>> context = extractor.make_streaming_context()
+    >>> extractor(torch.randn(1, 1600), context).shape
+    torch.Size([1, 2, 320])
+    >>> extractor.get_recommended_final_chunk_count(320)
+    2
+    """
+
+    def __init__(self, features: StreamingFeatures):
+        self.features = features
+        self.make_streaming_context = features.make_streaming_context
+
+    @property
+    def properties(self) -> FilterProperties:
+        """Samples that a frame reads, and samples from frame to frame."""
+        features = self.features
+        return FilterProperties(
+            window_size=features.overlap + features.frame_samples,
+            stride=features.frame_samples,
+            causal=True,
+        )
+
+    def get_recommended_final_chunk_count(self, chunk_size: int) -> int:
+        """How many chunks of so many zeros surely complete the last frame."""
+        # It may have got as little as one sample. More would only be silence.
+        return math.ceil((self.features.frame_samples - 1) / chunk_size)
+
+    def __call__(
+        self,
+        chunk: torch.Tensor,
+        context: FeaturesContext,
+        lengths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Computes the frames that a chunk of audio completes.
+
+        Arguments
+        ---------
+        chunk : torch.Tensor
+            The next samples [batch, samples], any number of them.
+        context : FeaturesContext
+            From `make_streaming_context`; changed in place.
+        lengths : torch.Tensor
+            Relative lengths [batch] (0..1) of the chunk's rows; all 1 when
+            not given. What lies behind is silence, whatever it is.
+
+        Returns
+        -------
+        features : torch.Tensor
+            [batch, new frames, stack * n_mels]; new frames may be 0.
+        """
+        if lengths is not None:
+            samples = torch.round(lengths.double() * chunk.shape[1])
+            chunk = _zero_behind(chunk, samples)
+        return self.features.forward_streaming(chunk, context)

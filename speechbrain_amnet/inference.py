@@ -35,7 +35,8 @@ class ASRStreamingContext:
         the latest chunk, None if that completed no frame.
     decoder_context : the search; its `token_frames` tell the frames of the
         latest tokens.
-    tokenizer_context : for each stream, how its text ends.
+    tokenizer_context : for each stream, how its text ends; none before the
+        first chunk.
     """
 
     fea_extractor_context: FeaturesContext
@@ -50,7 +51,8 @@ class AmortizedASR(Pretrained):
     Used as any pretrained model of SpeechBrain: `transcribe_file` and
     `transcribe_batch` for whole recordings as in `EncoderDecoderASR`,
     `make_streaming_context` and `transcribe_chunk` for streams as in
-    `StreamingASR`, but with chunks of any size.
+    `StreamingASR`, but with chunks of any size. SpeechBrain's `StreamingASR`
+    loads the same folder.
 
     Arguments
     ---------
@@ -217,12 +219,15 @@ class AmortizedASR(Pretrained):
         return pieces_of(self.hparams.tokenizer)
 
     def make_streaming_context(self, batch: int = 1) -> ASRStreamingContext:
-        """A fresh context, for one stream or several in step."""
+        """A fresh context, for one stream or several in step.
+
+        One for a single stream takes as many as its first chunk has.
+        """
         return ASRStreamingContext(
             self.mods.features.make_streaming_context(),
-            self.mods.encoder.make_streaming_context(batch),
+            self.mods.encoder.make_streaming_context(batch=batch),
             self.hparams.search.make_streaming_context(batch),
-            [TextStream(self.pieces) for _ in range(batch)],
+            [],
         )
 
     @torch.no_grad()
@@ -252,16 +257,10 @@ class AmortizedASR(Pretrained):
         features = self.mods.features.forward_streaming(
             chunk.float().to(self.device), context.fea_extractor_context, final
         )
-        if features.shape[1]:
-            return self.mods.encoder.forward_streaming(
-                features, encoder_context
-            )
+        encoded = self.mods.encoder.forward_streaming(features, encoder_context)
         if final and not encoder_context.first:
             raise ValueError("the stream has ended without any audio")
-        encoder_context.routing = None
-        return features.new_zeros(
-            len(features), 0, self.mods.encoder.hidden_size
-        )
+        return encoded
 
     def decode_chunk(
         self, context: ASRStreamingContext, x: torch.Tensor
@@ -271,6 +270,8 @@ class AmortizedASR(Pretrained):
             x, context.decoder_context
         )
         texts = context.tokenizer_context
+        if not texts:
+            texts += [TextStream(self.pieces) for _ in tokens]
         return [t.add(row) for t, row in zip(texts, tokens)], tokens
 
     def transcribe_chunk(

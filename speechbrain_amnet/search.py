@@ -114,7 +114,10 @@ class GreedySearch:
         return (tokens, context.token_frames) if with_frames else tokens
 
     def make_streaming_context(self, batch: int = 1) -> SearchContext:
-        """A fresh context for a batch of streams, after the start token."""
+        """A fresh context for a batch of streams, after the start token.
+
+        One for a single stream takes as many as its first chunk has.
+        """
         device = next(self.predictor.parameters()).device
         start = torch.full((batch,), self.blank, device=device)
         with self._inference(device):
@@ -153,6 +156,10 @@ class GreedySearch:
             If shapes do not fit, or if a row's own frames are not finite.
         """
         batch = len(context.predicted)
+        fresh = batch == 1 and not context.frames.any()
+        if fresh and encoded.dim() == 3 and len(encoded) > 1:
+            batch = len(encoded)
+            vars(context).update(vars(self.make_streaming_context(batch)))
         if encoded.dim() != 3 or len(encoded) != batch:
             raise ValueError(
                 f"encoded must be [batch, frames, features] with the batch "

@@ -58,7 +58,8 @@ class TextStream:
     Arguments
     ---------
     pieces : sequence of str
-        Of each token; see `pieces_of`.
+        Of each token; see `pieces_of`. `decode_streaming` fills in what is
+        not given.
 
     Example
     -------
@@ -67,8 +68,8 @@ class TextStream:
     ['GO', '', ' ON']
     """
 
-    def __init__(self, pieces: Sequence[str]):
-        self.pieces = ["" if is_tag(piece) else piece for piece in pieces]
+    def __init__(self, pieces: Sequence[str] = ()):
+        self.pieces = pieces
         self.gap = ""  # what stands before the next letter
         self.pending = False
 
@@ -76,10 +77,33 @@ class TextStream:
         """The text that these tokens add."""
         new = ""
         for token in tokens:
-            for letter in self.pieces[token]:
+            piece = self.pieces[token]
+            for letter in "" if is_tag(piece) else piece:
                 if letter in "▁ ":
                     self.pending = True
                 else:
                     new += self.gap * self.pending + letter
                     self.gap, self.pending = " ", False
         return new
+
+
+def decode_streaming(
+    tokenizer: Any, tokens: Sequence[int], context: TextStream
+) -> str:
+    """The text that tokens add, as SpeechBrain's `StreamingASR` asks for it.
+
+    Arguments
+    ---------
+    tokenizer : sentencepiece.SentencePieceProcessor
+        Whose weights are not loaded yet when the hparams are.
+    tokens : sequence of int
+        The next ones of the stream.
+    context : TextStream
+        A fresh one for each stream; changed in place.
+
+    Returns
+    -------
+    str
+    """
+    context.pieces = context.pieces or pieces_of(tokenizer)
+    return context.add(tokens)

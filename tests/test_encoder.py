@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_amnet import (
     AmortizedEncoder,
@@ -342,10 +343,43 @@ def test_what_cannot_be_built_is_named(arguments, message):
 def test_features_of_another_shape_are_named(shape):
     encoder, x = build().eval(), torch.zeros(shape)
     context = encoder.make_streaming_context(2)
-    for run in (encoder, partial(encoder.forward_streaming, context=context)):
+    runs = [encoder]
+    if x.numel():  # a chunk of a stream may have no frame
+        runs.append(partial(encoder.forward_streaming, context=context))
+    for run in runs:
         with pytest.raises(ValueError, match=r"frames, 10\]") as error:
             run(x)
         assert f"got {list(shape)}" in str(error.value)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_chunk_without_frames_changes_nothing(before):
+    encoder, x = build().eval(), torch.randn(2, 8, INPUT)
+    expected, routing = encoder(x)
+    context = encoder.make_streaming_context(batch=2)
+    parts = []
+    for chunk in (x[:, :before], x[:, :0], x[:, before:]):
+        parts.append(encoder.forward_streaming(chunk, context))
+        assert (context.routing is None) is not chunk.numel()
+    assert parts[1].shape == (2, 0, HIDDEN)
+    torch.testing.assert_close(torch.cat(parts, 1), expected, **CLOSE)
+    backlog = routing.backlog[:, before:]
+    torch.testing.assert_close(context.routing.backlog, backlog, **CLOSE)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_fresh_context_takes_the_batch_of_its_first_chunk(first):
+    encoder, x = build().eval(), torch.randn(3, 8, INPUT)
+    expected, _ = encoder(x)
+    context = encoder.make_streaming_context(DynChunkTrainConfig(4))
+    chunks = x[:, :first], x[:, first:]
+    parts = [encoder.forward_streaming(chunk, context) for chunk in chunks]
+    torch.testing.assert_close(torch.cat(parts, 1), expected, **CLOSE)
+    with pytest.raises(ValueError, match="batch size of its stream, 3, got 1"):
+        encoder.forward_streaming(x[:1], context)
+    context = encoder.make_streaming_context(batch=2)
+    with pytest.raises(ValueError, match="batch size of its stream, 2, got 3"):
+        encoder.forward_streaming(x, context)
 
 
 def test_utterances_of_a_training_meet_devices_of_their_own():

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_amnet.features import StreamingFeatures
+from speechbrain_amnet.features import ChunkFeatures, StreamingFeatures
 
 FRAME = 640  # samples
 
@@ -192,6 +192,60 @@ def test_bad_statistics_are_refused():
     assert not features.fitted
     with pytest.raises(ValueError, match="whole number of samples"):
         StreamingFeatures(sample_rate=11025)
+
+
+# ChunkFeatures
+
+
+@pytest.mark.parametrize("chunk", [1, 99, 638, 639, 640, 5000])
+@pytest.mark.parametrize("samples", [1, 640, 641, 1919])
+def test_final_chunks_of_zeros_complete_the_last_frame(
+    features, chunk, samples
+):
+    extractor, wav = ChunkFeatures(features), noise(2, samples)
+    count = extractor.get_recommended_final_chunk_count(chunk)
+    assert FRAME - 1 <= count * chunk < FRAME - 1 + chunk
+    context = extractor.make_streaming_context()
+    chunks = [*wav.split(chunk, 1), *[torch.zeros(2, chunk)] * count]
+    found = torch.cat([extractor(part, context) for part in chunks], 1)
+    own, _ = features(wav)
+    last = own.shape[1]
+    torch.testing.assert_close(found[:, :last], own, atol=1e-5, rtol=0)
+    # And nothing else but silence.
+    silent = found[:, last + 1 :]
+    silence = features(torch.zeros(2, FRAME))[0].expand_as(silent)
+    torch.testing.assert_close(silent, silence, atol=1e-5, rtol=0)
+
+
+def test_what_lies_behind_in_a_chunk_is_silence(features):
+    extractor, wav = ChunkFeatures(features), noise(3, 1280)
+    lengths = torch.tensor([1.0, 0.25, 0.0])
+    cut = wav.clone()
+    cut[1, 320:], cut[2] = 0, 0
+    wav[1, 320:], wav[2] = torch.nan, torch.nan
+    context = extractor.make_streaming_context()
+    found = extractor(wav, context=context, lengths=lengths)
+    torch.testing.assert_close(found, features(cut)[0])
+
+
+def test_a_frame_reads_what_its_properties_say():
+    features = StreamingFeatures(8000, n_mels=40, stack=3, window_ms=32)
+    features.fit_statistics([noise(8000)])
+    said = ChunkFeatures(features).properties
+    assert (said.stride, said.causal) == (240, True)
+    wav = noise(1, 4 * said.stride)
+    end = 3 * said.stride  # of the third frame
+    frame = features(wav)[0][0, 2]
+    for place, read in (
+        (end - said.window_size - 1, False),
+        (end - said.window_size + 1, True),  # a window is 0 at its first one
+        (end - 2, True),
+        (end, False),
+    ):
+        moved = wav.clone()
+        moved[0, place] += 100.0
+        same = torch.equal(features(moved)[0][0, 2], frame)
+        assert same is not read, place
 
 
 def test_floor_lies_below_real_silence():

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from speechbrain.inference.ASR import StreamingASR
 from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_amnet import AmortizedASR, cli
 from speechbrain_amnet.export import export_model
@@ -135,6 +137,88 @@ def test_a_moved_folder_loads_without_network(run, asr, tmp_path, monkeypatch):
     for other in ("nowhere", str(run), "optimizer", "ctc_head", "seed_every"):
         assert other not in text, other
     assert sorted(p.name for p in run.iterdir()) == ["model"]
+
+
+# SpeechBrain's StreamingASR
+
+
+@pytest.fixture(scope="module")
+def streaming(run):
+    return StreamingASR.from_hparams(
+        str(run / "model"), run_opts={"device": "cpu"}
+    )
+
+
+def with_silence(wavs, samples):
+    """What whole frames are of so many more samples, all 0."""
+    frames = (wavs.shape[1] + samples) // 640
+    return torch.nn.functional.pad(wavs, (0, frames * 640 - wavs.shape[1]))
+
+
+@pytest.mark.parametrize("samples", [30400, 30720, 30721, 500])
+@pytest.mark.parametrize("size", [1, 2, 9, 100])
+def test_speechbrain_hears_the_same_words(
+    asr, streaming, tmp_path, samples, size
+):
+    wavs, _ = speech(samples / RATE)
+    path = tmp_path / "some.wav"
+    soundfile.write(path, wavs[0].numpy(), RATE, subtype="FLOAT")
+    config = DynChunkTrainConfig(size)
+    pieces = list(
+        streaming.transcribe_file_streaming(
+            str(path), config, use_torchaudio_streaming=False
+        )
+    )
+    chunk = streaming.get_chunk_size_frames(config)
+    assert chunk == 639 * size
+    whole = with_silence(wavs, chunk)  # one chunk of zeros is enough
+    assert "".join(pieces) == asr.transcribe_batch(whole, torch.ones(1))[0][0]
+    if size == 1:  # no zero too many
+        assert "".join(pieces) == asr.transcribe_file(path)
+    if size < 10 and samples > 1000:
+        assert sum(map(bool, pieces[:-1])) > 2, "words come before the end"
+
+
+@pytest.mark.parametrize("chunk", [50, 320, 639, 640, 5000])
+def test_speechbrain_hears_the_same_words_in_two_streams(asr, streaming, chunk):
+    wavs, lengths = speech(0.9, 0.41)
+    own = torch.round(lengths * wavs.shape[1])
+    heard = wavs.clone()
+    heard[1, int(own[1]) :] = torch.nan  # the second stream has ended
+    context = streaming.make_streaming_context(DynChunkTrainConfig(8))
+    found, start = ["", ""], 0
+    for part in heard.split(chunk, 1):
+        left = ((own - start) / part.shape[1]).clamp(0, 1)
+        start += part.shape[1]
+        texts = streaming.transcribe_chunk(context, part, left)
+        found = [a + b for a, b in zip(found, texts, strict=True)]
+    extractor = streaming.hparams.fea_streaming_extractor
+    count = extractor.get_recommended_final_chunk_count(chunk)
+    for _ in range(count):
+        texts = streaming.transcribe_chunk(context, torch.zeros(2, chunk))
+        found = [a + b for a, b in zip(found, texts, strict=True)]
+    whole = with_silence(wavs, count * chunk)
+    assert found == asr.transcribe_batch(whole, torch.ones(2))[0]
+    assert len({*found}) == 2 and all(found)
+
+
+def test_a_context_takes_the_batch_of_its_first_chunk(asr):
+    wavs, _ = speech(0.5, 0.5)
+    context = asr.make_streaming_context()
+    words = asr.transcribe_chunk(context, wavs, final=True)
+    assert words == asr.transcribe_batch(wavs, torch.ones(2))[0]
+
+
+def test_a_folder_without_the_keys_of_speechbrain_loads(run, asr, tmp_path):
+    shutil.copytree(run / "model", tmp_path / "model")
+    file = tmp_path / "model" / "hyperparams.yaml"
+    before, _, rest = file.read_text().partition("  enc: ")
+    file.write_text(before + "pretrainer:" + rest.partition("pretrainer:")[2])
+    wavs, lengths = speech(1.0)
+    old = load(tmp_path, run_opts={"device": "cpu"})
+    assert old(wavs, lengths) == asr(wavs, lengths)
+    with pytest.raises(ValueError, match="fea_streaming_extractor"):
+        StreamingASR.from_hparams(str(tmp_path / "model"))
 
 
 def test_every_weight_is_loaded(trained, asr):

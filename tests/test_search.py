@@ -135,6 +135,21 @@ def test_an_empty_chunk_gives_nothing(search):
     assert search.forward_streaming(torch.zeros(2, 0, 5), context) == [[], []]
 
 
+def test_a_fresh_context_takes_the_batch_of_its_first_chunk(search, utterances):
+    batch, _ = padded(utterances)
+    expected = search(batch, torch.ones(5))
+    context = search.make_streaming_context()
+    tokens = [[] for _ in range(5)]
+    for chunk in (batch[:, :0], batch[:, :7], batch[:, 7:]):
+        new = search.forward_streaming(chunk, context)
+        tokens = [a + b for a, b in zip(tokens, new, strict=True)]
+    assert tokens == expected
+    context = search.make_streaming_context()
+    search.forward_streaming(batch[:1], context)
+    with pytest.raises(ValueError, match="batch size of its context, 1"):
+        search.forward_streaming(batch, context)
+
+
 def test_search_leaves_training_mode_and_gradients_alone(search, utterances):
     expected = search(utterances[0][None], torch.ones(1))
     search.predictor.dropout.p = search.joint.dropout.p = 0.9

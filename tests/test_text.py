@@ -1,6 +1,6 @@
 """Text from pieces: that of sentencepiece, whole or piece by piece."""
 
-from speechbrain_amnet.text import TextStream, pieces_of
+from speechbrain_amnet.text import TextStream, decode_streaming, pieces_of
 from speechbrain_amnet.tokens import train_tokenizer
 
 
@@ -22,3 +22,6 @@ def test_text_of_pieces(tmp_path):
     assert whole == " ".join(tokenizer.decode(ids).split()) == "STOP TEN ⁇ GO"
     stream = TextStream(pieces)
     assert "".join(stream.add([i]) for i in ids) == whole
+    stream = TextStream()
+    parts = [decode_streaming(tokenizer, [i], stream) for i in ids]
+    assert "".join(parts) == whole
