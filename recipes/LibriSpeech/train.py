@@ -14,6 +14,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.checkpoints import average_checkpoints
@@ -22,6 +23,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_amnet import files
 from speechbrain_amnet.averaging import last_epochs, settled
 from speechbrain_amnet.cli import run_script
+from speechbrain_amnet.corpus.manifest import read_commands
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
@@ -34,7 +36,8 @@ from speechbrain_amnet.hparams import (
 )
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.text import table
-from speechbrain_amnet.tokens import BLANK, train_tokenizer
+from speechbrain_amnet.slots import tagged, tags_of, understood
+from speechbrain_amnet.tokens import BLANK, add_tags, train_tokenizer
 
 logger = logging.getLogger("train")
 
@@ -160,7 +163,8 @@ class Recogniser(sb.Brain):
     def keep_words(self, encoded, lengths, batch):
         """Search, and count the errors."""
         found = self.hparams.search(encoded, lengths)
-        words = [self.hparams.tokenizer.decode(ids).split() for ids in found]
+        texts = [self.hparams.tokenizer.decode(ids) for ids in found]
+        words = [understood(text).words.split() for text in texts]
         self.errors.append(batch.id, words, [w.split() for w in batch.wrd])
 
     @property
@@ -266,13 +270,16 @@ class Recogniser(sb.Brain):
 def make_data(hparams):
     """The datasets of the three sets, and the tokenizer that they share."""
     sets = read_data(hparams)
+    rows = sets["train"].data.values()
+    tags = tags_of(row["text"] for row in rows)
     if hparams["start_from"]:
-        run_on_main(copy_tokenizer, args=(hparams,))
+        run_on_main(copy_tokenizer, args=(hparams, tags))
     tokenizer_args = (
-        [row["wrd"] for row in sets["train"].data.values()],
+        [row["wrd"] for row in rows],
         Path(hparams["save_folder"]) / "tokenizer.model",
         hparams["token_type"],
         hparams["tokens"],
+        tags,
     )
     run_on_main(train_tokenizer, args=tokenizer_args)
     hparams["tokenizer"] = train_tokenizer(*tokenizer_args)
@@ -297,10 +304,32 @@ def read_data(hparams):
             "resample": hparams["resample"],
         },
     )
-    return {
-        name: DynamicItemDataset.from_csv(manifests / f"{name}.csv")
-        for name in splits
-    }
+    sets = {}
+    for name in splits:
+        rows = load_data_csv(manifests / f"{name}.csv")
+        write_texts(rows, hparams.get("slots"))
+        sets[name] = DynamicItemDataset(rows)
+    return sets
+
+
+def write_texts(rows, slots):
+    """What is learnt of each utterance: its words, and maybe its slots."""
+    commands = read_commands(list(rows.values())) if slots else {}
+    for name, row in rows.items():
+        row["text"] = row["wrd"]
+        if slots:
+            said = commands.get(name, {})
+            if "slots" not in said:
+                raise ValueError(
+                    f"slots: {name} ({row['wav']}) has no slots in the "
+                    "commands.jsonl of its split"
+                )
+            try:
+                row["text"] = tagged(
+                    row["wrd"], said["slots"], said.get("intent")
+                )
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
 
 def with_items(sets, tokenizer, max_seconds):
@@ -311,14 +340,14 @@ def with_items(sets, tokenizer, max_seconds):
     def audio(wav):
         return sb.dataio.dataio.read_audio(wav)
 
-    @sb.utils.data_pipeline.takes("wrd")
+    @sb.utils.data_pipeline.takes("text")
     @sb.utils.data_pipeline.provides("tokens")
-    def text(wrd):
-        return torch.tensor(tokenizer.encode(wrd))
+    def tokens(text):
+        return torch.tensor(tokenizer.encode(text))
 
     for data in sets.values():
         data.add_dynamic_item(audio)
-        data.add_dynamic_item(text)
+        data.add_dynamic_item(tokens)
         data.set_output_keys(["id", "sig", "tokens", "wrd"])
     sets["train"] = sets["train"].filtered_sorted(
         key_max_value={"duration": max_seconds}
@@ -331,8 +360,11 @@ def with_items(sets, tokenizer, max_seconds):
     return sets
 
 
-def copy_tokenizer(hparams):
-    """Take over the tokens of the training that this one starts from."""
+def copy_tokenizer(hparams, tags):
+    """Take over the tokens of the training that this one starts from.
+
+    Those of slots and intents are added to them.
+    """
     source = Path(hparams["start_from"]) / "save" / "tokenizer.model"
     target = Path(hparams["save_folder"]) / "tokenizer.model"
     if not source.exists():
@@ -341,7 +373,10 @@ def copy_tokenizer(hparams):
             f"is no {source}."
         )
     if not target.exists():
-        files.write(target, source.read_bytes())
+        model = source.read_bytes()
+        if tags:
+            model = add_tags(model, tags, hparams["tokens"])
+        files.write(target, model)
 
 
 def start_from(hparams):
@@ -363,7 +398,16 @@ def start_from(hparams):
             module.start_from(other)
             logger.info("Every branch starts from the first of %s.", folder)
         else:
-            module.load_state_dict(state)
+            module.load_state_dict(with_new_rows(state, module.state_dict()))
+
+
+def with_new_rows(state, fresh):
+    """A state dict for more tokens than it has: their rows are fresh ones."""
+    for name, old in state.items():
+        new = fresh[name]
+        if len(old.shape) and len(old) < len(new):
+            state[name] = torch.cat([old, new[len(old) :]])
+    return state
 
 
 def same_shapes(one, other):

@@ -47,6 +47,7 @@ from speechbrain_amnet.hparams import (
     resolve_hparams,
 )
 from speechbrain_amnet.inference import MODULES, load
+from speechbrain_amnet.slots import tags_of
 
 logger = logging.getLogger("train_diff")
 
@@ -287,9 +288,9 @@ def make_update(hparams, run_opts):
     about = {"method": method, "seed": hparams["seed"]}
     if method != "full":
         about["budget"] = str(hparams["budget"])
-    sets = with_items(
-        read_data(hparams), asr.hparams.tokenizer, hparams["max_seconds"]
-    )
+    sets = read_data({**hparams, "slots": asr.understands})
+    check_tags(sets, asr)
+    sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
     changes = METHODS[method](hparams, run_opts, sets, budget, about)
     if method != "full":
         changes = fitted(changes, budget, about)
@@ -307,6 +308,19 @@ def make_update(hparams, run_opts):
         "model_bytes": 4 * weights,
         "seed": hparams["seed"],
     }
+
+
+def check_tags(sets, asr):
+    """A diff changes weights, and no tokens."""
+    texts = (
+        row["text"] for data in sets.values() for row in data.data.values()
+    )
+    unknown = sorted(set(tags_of(texts)) - set(asr.pieces))
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)}: no tokens of the base, and a diff brings "
+            "none; train the base with commands that have them"
+        )
 
 
 def measure(hparams, run_opts):

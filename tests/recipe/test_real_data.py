@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -23,8 +24,8 @@ TINY = {
 
 def train(hparams, folder, *options, **values):
     """A tiny training; gives its results."""
-    out = folder / "run"
-    values = {**TINY, "data_folder": folder, "output_folder": out, **values}
+    values = {"output_folder": folder / "run", **values}
+    values = {**TINY, "data_folder": folder, **values}
     done = subprocess.run(
         [
             sys.executable,
@@ -38,7 +39,7 @@ def train(hparams, folder, *options, **values):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads((out / "results.json").read_text())
+    return json.loads((values["output_folder"] / "results.json").read_text())
 
 
 def test_commands_with_slots(coffee, tmp_path):
@@ -53,6 +54,24 @@ def test_commands_with_slots(coffee, tmp_path):
     assert results["data"] == "coffee" and results["words"] > 20
     # Nothing is learnt in an epoch, but it was looked for.
     assert results["commands_matched"] == pytest.approx(0, abs=50)
+    assert results["understood"] is None
+    words = tmp_path / "run"
+    results = train(
+        "commands.yaml",
+        tmp_path,
+        start_from=words,
+        output_folder=tmp_path / "slots",
+    )
+    assert set(results["understood"]) == {"commands", "slots_f1", "intents"}
+    old, new = (
+        torch.load(run / "model" / "joint.ckpt")
+        for run in (words, tmp_path / "slots")
+    )
+    name = "output.weight"
+    assert len(old[name]) == 30 and len(new[name]) == 60
+    # It began with the old rows and went on with them for an epoch.
+    moved = (new[name][:30] - old[name]).norm() / old[name].norm()
+    assert moved < 0.5
 
 
 def test_strings_of_telephone_digits(digits, tmp_path):
