@@ -8,6 +8,7 @@ be loaded. Here a checkpoint is written aside and renamed when it is complete.
 import os
 import re
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,8 @@ def first_sentence(error: BaseException) -> str:
     'EOFError'
     """
     said = " ".join(str(error).split()) or type(error).__name__
-    return said.partition(". ")[0].rstrip(".")
+    said = said.partition(". ")[0].rstrip(".")
+    return textwrap.shorten(said, 200, placeholder=" ...")
 
 
 def _unreadable(folder, error):

@@ -157,9 +157,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if not path.is_file():
+        raise FileNotFoundError(f"no such study: {path}")
     try:
-        study = YAML(typ="safe", pure=True).load(path.read_text())
-    except YAMLError as error:
+        study = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{path}: not YAML: {text}") from error
     if not isinstance(study, dict) or not isinstance(study.get("runs"), dict):
