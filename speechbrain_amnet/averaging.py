@@ -3,6 +3,8 @@
 import torch
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
+from .checkpoints import load_state
+
 
 def last_epochs(checkpointer: Checkpointer, count: int) -> list[Checkpoint]:
     """The checkpoints of the ends of the last epochs.
@@ -49,7 +51,7 @@ def settled(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """
     kept, last = [], None
     for checkpoint in checkpoints:
-        state = torch.load(checkpoint.paramfiles["encoder"])
+        state = load_state(checkpoint.paramfiles["encoder"])
         form = {
             name: value
             for name, value in state.items()

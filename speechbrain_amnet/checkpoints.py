@@ -6,13 +6,24 @@ be loaded. Here a checkpoint is written aside and renamed when it is complete.
 """
 
 import os
+import re
 import shutil
+import textwrap
 from pathlib import Path
+from typing import Any
 
+import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 ASIDE = ".part+"
+
+# PyTorch's writer has no error class of its own for a full disk.
+DISK_FULL = re.compile(
+    "unexpected pos|PytorchStreamWriter failed writing|No space left"
+    "|File too large|quota exceeded",
+    re.IGNORECASE,
+)
 
 
 class SafeCheckpointer(Checkpointer):
@@ -67,11 +78,13 @@ class SafeCheckpointer(Checkpointer):
                 shutil.rmtree(left_over)
         try:
             checkpoint = super().save_checkpoint(*args, **kwargs)
-        # PyTorch's writer has no error class of its own for a full disk.
         except (OSError, RuntimeError) as error:
+            full = DISK_FULL.search(str(error))
+            if isinstance(error, RuntimeError) and not full:
+                raise  # it is not about the disk
             raise OSError(
                 f"Cannot write a checkpoint to {self.checkpoints_dir} "
-                f"({error}); is the disk full?"
+                f"({error})" + ("; is the disk full?" if full else "")
             ) from error
         if if_main_process():
             aside = Path(checkpoint.path)
@@ -85,6 +98,24 @@ class SafeCheckpointer(Checkpointer):
         ddp_barrier()
         return checkpoint
 
+    def load_checkpoint(self, checkpoint):
+        """Load it, or say which one is broken."""
+        try:
+            super().load_checkpoint(checkpoint)
+        except Exception as error:  # what a broken file makes of its reader
+            raise _unreadable(checkpoint.path, error) from error
+
+    @staticmethod
+    def _construct_checkpoint_objects(checkpoint_dirs):
+        found = []
+        for folder in checkpoint_dirs:
+            try:
+                found += Checkpointer._construct_checkpoint_objects([folder])
+                found[-1].meta["end-of-epoch"]
+            except Exception as error:
+                raise _unreadable(folder, error) from error
+        return found
+
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
         return path.with_name(ASIDE + path.name)
@@ -92,3 +123,54 @@ class SafeCheckpointer(Checkpointer):
     def _custom_checkpoint_dirpath(self, name):
         path = super()._custom_checkpoint_dirpath(name)
         return path.with_name(ASIDE + path.name)
+
+
+def load_state(
+    path: str | Path, map_location: str | torch.device = "cpu"
+) -> dict[str, Any]:
+    """Read a module's state out of a checkpoint.
+
+    Arguments
+    ---------
+    path : str or Path
+        Such as `CKPT+.../encoder.ckpt`.
+    map_location : str or torch.device
+        Where the tensors go.
+
+    Returns
+    -------
+    dict
+        As `load_state_dict` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the file is broken.
+    """
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise _unreadable(Path(path).parent, error) from error
+
+
+def first_sentence(error: BaseException) -> str:
+    """What an error says first; PyTorch's go on with a page of advice.
+
+    Example
+    -------
+    >>> first_sentence(RuntimeError("It is no\\narchive. You may try ..."))
+    'It is no archive'
+    >>> first_sentence(EOFError())
+    'EOFError'
+    """
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = said.partition(". ")[0].rstrip(".")
+    return textwrap.shorten(said, 200, placeholder=" ...")
+
+
+def _unreadable(folder, error):
+    return ValueError(
+        f"{folder}: a checkpoint that cannot be read "
+        f"({first_sentence(error)}); remove it, and the same command goes on "
+        "from the one before"
+    )

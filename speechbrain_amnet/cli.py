@@ -7,6 +7,7 @@ A module in `commands` declares a subcommand with `add(subparsers)`, which sets
 
 import argparse
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -45,6 +46,13 @@ COMMANDS = (
     bench,
     diff,
     demo,
+)
+
+
+# A logger of SpeechBrain's for pictures that nothing here makes asks for
+# torchvision, whenever hparams are loaded.
+logging.getLogger("speechbrain.utils.train_logger").addFilter(
+    lambda record: "torchvision" not in record.getMessage()
 )
 
 
@@ -123,7 +131,7 @@ def run_script(name: str, main: Callable[[list[str]], None]) -> None:
         What the line begins with.
     main : callable
         Gets the words of the command line. After an error that a user can
-        mend the process ends with code 2.
+        mend the process ends with code 2, after Ctrl-C with 130.
 
     Example
     -------
@@ -131,6 +139,9 @@ def run_script(name: str, main: Callable[[list[str]], None]) -> None:
     """
     try:
         main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if os.environ.get("AMNET_DEBUG") == "1" or not is_users(error):
             raise

@@ -37,6 +37,16 @@ PLAIN = "tag:yaml.org,2002:"  # prefix of the tags that YAML itself gives
 BUILDERS = ("!new:", "!name:", "!apply:", "!module:", "!applyref:")
 COMMAND_LINE = "command line"
 
+# What may differ when a training goes on: where it is, and how it is run.
+MAY_CHANGE = {
+    "data_folder",
+    "output_folder",
+    "save_folder",
+    "ckpt_interval_minutes",
+    "num_workers",
+    "threads",
+}
+
 
 def load_hparams(
     path: str | Path, overrides: str | Mapping[str, Any] = ""
@@ -150,6 +160,80 @@ def resolve_hparams(
         names += ", command line's values put in"
         _merge_top(whole, change, COMMAND_LINE)
     return f"# {names}\n{_serialize(whole)}"
+
+
+def check_recorded(file: Path, text: str) -> None:
+    """Refuse to go on with a training under other hparams than its own.
+
+    Arguments
+    ---------
+    file : Path
+        The `hyperparams.yaml` in the training's folder.
+    text : str
+        What is asked for now, from `resolve_hparams`. Comments, the form of
+        the YAML, and the keys of `MAY_CHANGE` may differ.
+
+    Raises
+    ------
+    ValueError
+        If anything else does; the message names the keys.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "hyperparams.yaml")
+    >>> _ = file.write_text("layers: 3\\nthreads: 1\\n")
+    >>> check_recorded(file, "threads: 2\\nlayers: 3  # or more\\n")
+    """
+    old, new = (
+        {key.value: _content(value) for key, value in root.value}
+        for root in (
+            _compose(resolve_hparams(file), file),
+            _compose(text, file),
+        )
+    )
+    changed = sorted(
+        key
+        for key in (old.keys() | new.keys()) - MAY_CHANGE
+        if old.get(key) != new.get(key)
+    )
+    if changed:
+        raise ValueError(
+            f"{file.parent} was trained with other hparams than are asked for "
+            f"now: {', '.join(changed)} (see {file.name} in it); give another "
+            "output_folder, or move this one away to train it anew"
+        )
+
+
+def plain_values(text: str) -> dict[str, Any]:
+    """The top-level values that stand in a text as they are.
+
+    They can be checked before anything is built.
+
+    Arguments
+    ---------
+    text : str
+        From `resolve_hparams`.
+
+    Returns
+    -------
+    dict
+        Without the values that have a tag (`!ref`, `!new:`) in them.
+
+    Example
+    -------
+    >>> plain_values("a: 1.5\\nb: [x]\\nc: !ref <a>\\n")
+    {'a': 1.5, 'b': ['x']}
+    """
+    from hyperpyyaml import load_hyperpyyaml
+
+    root = _compose(text, "hparams")
+    root.value = [
+        (key, value)
+        for key, value in root.value
+        if not any(_tagged(node) for _, node in _walk(value))
+    ]
+    return load_hyperpyyaml(_serialize(root)) or {}
 
 
 def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
@@ -272,6 +356,16 @@ def _refuse_doubles(node: MappingNode, path: str | Path) -> None:
         if str(key.value) in seen:
             raise ValueError(f"{_place(path, key)}: '{key.value}' stands twice")
         seen.add(str(key.value))
+
+
+def _content(node: Node) -> Any:
+    """What a node says, however it is written."""
+    value = node.value
+    if isinstance(node, MappingNode):
+        value = {str(key.value): _content(child) for key, child in node.value}
+    elif isinstance(node, SequenceNode):
+        value = [_content(child) for child in node.value]
+    return str(node.tag), value
 
 
 def _serialize(node: Node) -> str:

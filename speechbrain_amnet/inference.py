@@ -5,20 +5,22 @@
 and the same routing.
 """
 
-import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from ruamel.yaml.error import YAMLError
 from sentencepiece import SentencePieceProcessor
 from speechbrain.inference.interfaces import Pretrained
 
 from .arbitrator import Routing
+from .checkpoints import first_sentence
 from .device import Device
 from .encoder import EncoderContext
 from .features import FeaturesContext
+from .hparams import resolve_hparams
 from .search import SearchContext
 from .slots import Command, is_tag
 from .text import TextStream, command_of, pieces_of
@@ -369,7 +371,19 @@ def load(
     ValueError
         If a file is not what it should be.
     """
-    asr = AmortizedASR.from_hparams(str(find_model(folder)), **options)
+    model = find_model(folder)
+    file = model / "hyperparams.yaml"
+    # Says what is wrong with a file; hyperpyyaml may only stumble over it.
+    if "\npretrainer:" not in resolve_hparams(file):
+        raise ValueError(
+            f"{file}: not the hparams of a model, or not all of them: there "
+            "is no pretrainer"
+        )
+    try:
+        asr = AmortizedASR.from_hparams(str(model), **options)
+    except YAMLError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{file}: {said}") from error
     if device_load is not None:
         asr.mods.encoder.target_device = Device(load=device_load)
     return asr
@@ -418,8 +432,8 @@ def load_weights(
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             target.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError) as error:
-        why = " ".join(str(error).split())
+    except Exception as error:  # what a broken file makes of its reader
         raise ValueError(
-            f"{path}: not the weights of {type(target).__name__} ({why})"
+            f"{path}: not the weights of {type(target).__name__} "
+            f"({first_sentence(error)})"
         ) from error

@@ -157,9 +157,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if not path.is_file():
+        raise FileNotFoundError(f"no such study: {path}")
     try:
-        study = YAML(typ="safe", pure=True).load(path.read_text())
-    except YAMLError as error:
+        study = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{path}: not YAML: {text}") from error
     if not isinstance(study, dict) or not isinstance(study.get("runs"), dict):
@@ -238,19 +240,19 @@ def check_settings(one: Training) -> None:
     Raises
     ------
     ValueError
-        If they differ from those of its command.
+        If they differ from those of its command, see `check_recorded`.
     """
-    from speechbrain_amnet.hparams import parse_arguments, resolve_hparams
+    from speechbrain_amnet.hparams import (
+        check_recorded,
+        parse_arguments,
+        resolve_hparams,
+    )
 
     used = one.folder / "hyperparams.yaml"
     if not (one.done and used.exists()):
         return
     file, _, overrides = parse_arguments(one.command[2:-1])
-    if used.read_text() != resolve_hparams(file, overrides):
-        raise ValueError(
-            f"{one.folder} was trained with other hparams than are asked for "
-            f"now (see {used}); move it away to train it anew"
-        )
+    check_recorded(used, resolve_hparams(file, overrides))
 
 
 def _in_order(path, trainings):

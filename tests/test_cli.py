@@ -1,5 +1,6 @@
 """The command line: help, and errors as one line."""
 
+import logging
 import subprocess
 import sys
 
@@ -56,6 +57,30 @@ def test_errors_are_one_line_unless_debugging(
     monkeypatch.setenv("AMNET_DEBUG", "1")
     with pytest.raises(type(error)):
         cli.main(["names"])
+
+
+def test_scripts_end_with_a_line_too(capsys, monkeypatch):
+    monkeypatch.delenv("AMNET_DEBUG", raising=False)
+
+    def end(error):
+        def main(argv):
+            raise error
+
+        with pytest.raises(SystemExit) as stopped:
+            cli.run_script("train.py", main)
+        return stopped.value.code, capsys.readouterr().err
+
+    assert end(ValueError("epochs")) == (2, "train.py: error: epochs\n")
+    code, said = end(KeyboardInterrupt())
+    assert code == 130
+    assert said == "train.py: stopped; the same command goes on\n"
+
+
+def test_a_missing_torchvision_is_not_mentioned(caplog):
+    logger = logging.getLogger("speechbrain.utils.train_logger")
+    logger.warning("torchvision is not available - cannot save figures")
+    logger.warning("something else")
+    assert caplog.messages == ["something else"]
 
 
 def test_a_bug_is_not_hidden(monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_amnet.hparams import (
+    check_recorded,
     load_hparams,
     parse_arguments,
     resolve_hparams,
@@ -264,6 +265,20 @@ def test_values_with_equals_signs(argv, text):
     )
     assert path == "mine.yaml" and overrides == text
     assert run_opts["device"] == "cpu"
+
+
+def test_a_training_goes_on_under_its_own_hparams(load, tmp_path):
+    file = tmp_path / "hyperparams.yaml"
+    file.write_text(
+        "# as it was\ndata_folder: a\nlist: [1, 2]\nx: !new:a.B\n  c: 1\n"
+        "gone: 1\n"
+    )
+    same = "list:\n- 1\n- 2\nx: !new:a.B {c: 1}\ngone: 1\ndata_folder: b\n"
+    check_recorded(file, same)
+    other = "list: [1, 2.0]\nx: !new:a.C {c: 1}\nnew: 1\ndata_folder: b\n"
+    with pytest.raises(ValueError, match="for now: gone, list, new, x ") as e:
+        check_recorded(file, other)
+    assert str(tmp_path) in str(e.value) and "\n" not in str(e.value)
 
 
 def test_shipped_experiments_resolve(root):

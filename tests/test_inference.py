@@ -267,6 +267,26 @@ def test_references_are_followed(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda text: "a: [1", "not YAML"),
+        (lambda text: "hello", "expected `key: value` lines"),
+        (lambda text: "", "expected `key: value` lines"),
+        (lambda text: text[: len(text) // 2], "there is no pretrainer"),
+        (lambda text: text + "b: !re 1\n", "'!re'"),
+    ],
+)
+def test_broken_hparams_of_a_model_are_named(run, tmp_path, change, message):
+    shutil.copytree(run / "model", tmp_path / "model")
+    file = tmp_path / "model" / "hyperparams.yaml"
+    file.write_text(change(file.read_text()))
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"not a file of weights", None], ids=str
 )
 def test_broken_weights_are_named(run, tmp_path, content):
@@ -275,8 +295,12 @@ def test_broken_weights_are_named(run, tmp_path, content):
     if content is None:  # those of another module
         content = (run / "model" / "joint.ckpt").read_bytes()
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="encoder.ckpt: not the weights of"):
+    with pytest.raises(
+        ValueError, match="encoder.ckpt: not the weights of"
+    ) as caught:
         load(tmp_path)
+    assert len(str(caught.value)) < 350  # without PyTorch's advice
+    assert "weights_only" not in str(caught.value)
     file.unlink()
     with pytest.raises(FileNotFoundError, match="encoder.ckpt"):
         load(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from speechbrain_amnet.cli import main
 from speechbrain_amnet.study import Training, read_study, train
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +105,13 @@ def test_mistakes_are_named(study, old, new, message):
     study.write_text(text.replace(old, new))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read_study(study, "data")
+
+
+def test_no_such_study(tmp_path, capsys):
+    for path in (tmp_path, tmp_path / "none.yaml"):
+        assert main(["study", str(path), "--data_folder=data"]) == 2
+        said = capsys.readouterr().err
+        assert said == f"amnet: error: no such study: {path}\n"
 
 
 def test_run_of_other_hparams_is_refused(study):

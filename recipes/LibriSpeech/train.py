@@ -10,6 +10,8 @@ evaluated.
 """
 
 import logging
+import math
+import shlex
 from pathlib import Path
 
 import speechbrain as sb
@@ -22,6 +24,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from speechbrain_amnet import files
 from speechbrain_amnet.averaging import last_epochs, settled
+from speechbrain_amnet.checkpoints import SafeCheckpointer, load_state
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import read_commands
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
@@ -30,8 +33,10 @@ from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.frames import frame_mask, last_frame
 from speechbrain_amnet.hparams import (
+    check_recorded,
     load_hparams,
     parse_arguments,
+    plain_values,
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
@@ -42,6 +47,89 @@ from speechbrain_amnet.tokens import BLANK, add_tags, train_tokenizer
 logger = logging.getLogger("train")
 
 PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
+
+
+def is_number(value):
+    """Whether it is one, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
+
+
+def is_whole(value):
+    """Whether it is a whole number."""
+    return is_number(value) and isinstance(value, int)
+
+
+def is_device(value):
+    """Whether tensors can be there; None is SpeechBrain's choice."""
+    try:
+        return value is None or torch.empty(1, device=value).numel() == 1
+    except (RuntimeError, AssertionError):  # PyTorch without CUDA asserts
+        return False
+
+
+# What is checked before anything is built or written: in words, the condition,
+# and the keys, of train_diff.py too. A learning rate of 0 keeps the weights.
+EXPECTED = (
+    (
+        "a whole number, 1 or more",
+        lambda value: is_whole(value) and value >= 1,
+        (
+            "epochs",
+            "average_checkpoints",
+            "buckets",
+            "threads",
+            "layers",
+            "hidden_size",
+            "predictor_size",
+            "joint_size",
+            "tokens",
+        ),
+    ),
+    (
+        "a whole number, 0 or more",
+        lambda value: is_whole(value) and value >= 0,
+        ("seed", "num_workers", "find_epochs", "tune_epochs"),
+    ),
+    (
+        "a number above 0",
+        lambda value: is_number(value) and value > 0,
+        ("batch_seconds", "max_seconds"),
+    ),
+    (
+        "a finite number, 0 or more",
+        lambda value: is_number(value) and value >= 0,
+        ("learning_rate", "find_rate", "tune_rate"),
+    ),
+    (
+        "a share of the training, from 0 to below 1",
+        lambda value: is_number(value) and 0 <= value < 1,
+        ("starts_at",),
+    ),
+    (
+        "char, bpe or unigram",
+        lambda value: value in ("char", "bpe", "unigram"),
+        ("token_type",),
+    ),
+    (
+        "the path of a folder",
+        lambda value: isinstance(value, str) and bool(value),
+        ("data_folder", "output_folder"),
+    ),
+    ("a device of this machine, as cpu", is_device, ("device",)),
+)
+
+
+def check_values(text, run_opts):
+    """Refuse, in one line, what would end a training later or spoil it."""
+    values = {**plain_values(text), "device": run_opts["device"]}
+    for words, holds, keys in EXPECTED:
+        for key in keys:
+            if key in values and not holds(values[key]):
+                raise ValueError(
+                    f"{key}: expected {words}, got {values[key]!r}"
+                )
 
 
 class Recogniser(sb.Brain):
@@ -262,7 +350,7 @@ class Recogniser(sb.Brain):
             last_epochs(self.checkpointer, self.hparams.average_checkpoints)
         )
         for name in self.hparams.modules:
-            state = average_checkpoints(checkpoints, name)
+            state = average_checkpoints(checkpoints, name, load_state)
             self.hparams.modules[name].load_state_dict(state)
         return len(checkpoints)
 
@@ -386,10 +474,10 @@ def start_from(hparams):
     from the other's first branch.
     """
     folder = Path(hparams["start_from"])
-    checkpointer = sb.utils.checkpoints.Checkpointer(folder / "save")
+    checkpointer = SafeCheckpointer(folder / "save")
     checkpoints = settled(last_epochs(checkpointer, 1000))
     for name, module in hparams["modules"].items():
-        state = average_checkpoints(checkpoints, name)
+        state = average_checkpoints(checkpoints, name, load_state)
         if name == "encoder" and not same_shapes(state, module.state_dict()):
             values = {"output_folder": str(folder), "data_folder": "unused"}
             values["seed"] = hparams["seed"]  # loading sets it
@@ -455,20 +543,23 @@ def fit_statistics(features, train):
 def make_brain(argv):
     """Everything that a training needs, from the command line."""
     path, run_opts, overrides = parse_arguments(argv)
+    text = resolve_hparams(path, overrides)
+    check_values(text, run_opts)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
-    folder = Path(hparams["output_folder"])
+    folder, save_folder = (
+        Path(hparams[f"{name}_folder"]) for name in ("output", "save")
+    )
+    recorded = folder / "hyperparams.yaml"
+    # In every process, before the main one may write.
+    begun = recorded.exists() and is_begun(folder, save_folder)
+    if begun:
+        check_recorded(recorded, text)
     run_on_main(sb.create_experiment_directory, args=(folder,))
-    if if_main_process():
-        resolved = resolve_hparams(path, overrides)
-        files.write(folder / "hyperparams.yaml", resolved)
+    if not begun:
+        run_on_main(record, args=(recorded, text, save_folder))
     sets = make_data(hparams)
-    if not 0 <= hparams["starts_at"] < 1:
-        raise ValueError(
-            f"starts_at is a share of the training, from 0 to below 1; got "
-            f"{hparams['starts_at']}."
-        )
     if hparams["start_from"]:
         start_from(hparams)
     elif hparams["starts_at"]:
@@ -492,6 +583,19 @@ def make_brain(argv):
         brain.teacher = Teacher(hparams["teacher"], brain.device)
         brain.teacher.check(hparams["features"], hparams["tokenizer"])
     return brain, hparams, sets
+
+
+def is_begun(folder, save_folder):
+    """Whether something was trained here that other hparams would spoil."""
+    return any(save_folder.glob("CKPT*")) or (folder / "model").exists()
+
+
+def record(file, text, save_folder):
+    """Write the hparams of a training that begins."""
+    if file.exists() and file.read_text() != text:
+        # Left by one that never came to a checkpoint; its tokens may differ.
+        (save_folder / "tokenizer.model").unlink(missing_ok=True)
+    files.write(file, text)
 
 
 def main(argv):
@@ -537,6 +641,7 @@ def main(argv):
             for name, split in (("valid", "dev"), ("test", "test"))
         ]
         print(table(results))
+        print(f"To draw pictures of it: amnet plot {shlex.quote(str(folder))}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,13 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.repro import SaveableGenerator
-from train import Recogniser, make_loaders, read_data, with_items
+from train import (
+    Recogniser,
+    check_values,
+    make_loaders,
+    read_data,
+    with_items,
+)
 
 from speechbrain_amnet import files
 from speechbrain_amnet.checkpoints import SafeCheckpointer
@@ -357,10 +363,12 @@ def main(argv):
     """Train, write the file, apply it, evaluate."""
     argv = [a.replace("--base=", "--base_model=", 1) for a in argv]
     path, run_opts, overrides = parse_arguments(argv)
+    text = resolve_hparams(path, overrides)
+    check_values(text, run_opts)
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
     folder = Path(hparams["output_folder"])
-    check_folder(folder, hparams, resolve_hparams(path, overrides))
+    check_folder(folder, hparams, text)
     if (folder / "diff.json").exists():
         record = json.loads((folder / "diff.json").read_text())
     else:

@@ -95,7 +95,7 @@ def copy_recipe(name: str, dest: Path, force: bool = False) -> list[Path]:
     ------
     FileNotFoundError
         If there is no such recipe or file.
-    FileExistsError
+    FileExistsError, NotADirectoryError
         If a file is in the way; then nothing is written.
 
     Example
@@ -119,6 +119,12 @@ def copy_recipe(name: str, dest: Path, force: bool = False) -> list[Path]:
     if not pairs:
         raise FileNotFoundError(f"no such recipe: {name} (see `amnet ls`)")
 
+    for _, target in pairs:
+        for folder in target.parents:
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(
+                    f"{folder} is a file, expected a folder; give another place"
+                )
     in_the_way = [target for _, target in pairs if target.exists()]
     if in_the_way and not force:
         raise FileExistsError(

@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 from math import gcd
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 from tqdm import tqdm
@@ -21,7 +23,9 @@ logger = logging.getLogger(__name__)
 AUDIO = (".flac", ".wav")
 TRANSCRIPT = ".trans.txt"
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
-FORMAT = 1  # of the manifests: a new number makes all of them again
+FORMAT = 2  # of the manifests: a new number makes all of them again
+LEAST = 0.04  # seconds: one frame, the least that can be encoded
+BLOCK = 2**16  # samples that are decoded at a time
 
 
 class PreparationError(ValueError):
@@ -39,7 +43,8 @@ def prepare_librispeech(
 
     The audio lie in `SPLIT/SPEAKER/CHAPTER/*.flac` (or `.wav`), the words in
     a `*.trans.txt` beside them, one `ID WORDS` a line. Other files are
-    ignored. A manifest whose sources did not change is left as it is.
+    ignored. Every file is decoded once, so that none fails in training; a
+    manifest whose sources did not change is left as it is.
 
     Arguments
     ---------
@@ -65,8 +70,8 @@ def prepare_librispeech(
     Raises
     ------
     PreparationError
-        If something is missing, unreadable, empty, double or of another
-        sample rate.
+        If something is missing, unreadable, cut off, shorter than a frame,
+        double, of another sample rate, or has NaN or infinity.
 
     Example
     -------
@@ -120,7 +125,8 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
         if rate != sample_rate and not resample:
             raise PreparationError(
                 f"{path}: sample rate {rate} Hz, expected {sample_rate} Hz; "
-                "ask for that rate or set resample: True"
+                "resample it first, or ask for copies (in hparams "
+                "`resample: True`, on the command line --resample)"
             )
         listed = path
         if rate != sample_rate:
@@ -233,18 +239,49 @@ def _check_pairs(audio, words):
 
 
 def _inspect(path):
-    """Number of samples and sample rate, from the header alone."""
+    """Number of samples and sample rate; all of it is decoded."""
     try:
-        info = soundfile.info(path)
+        with soundfile.SoundFile(path) as file:
+            if file.frames == 0:
+                raise PreparationError(f"{path}: empty audio (0 samples)")
+            if file.channels != 1:
+                raise PreparationError(
+                    f"{path}: {file.channels} channels, expected 1 (mono)"
+                )
+            decoded = 0
+            while len(block := file.read(BLOCK, dtype="float32")):
+                decoded += len(block)
+                if not np.isfinite(block).all():
+                    raise PreparationError(
+                        f"{path}: the audio has NaN or infinity"
+                    )
+            frames, rate = file.frames, file.samplerate
+            cut = decoded < frames or _is_cut(file.extra_info)
     except (OSError, soundfile.SoundFileError) as error:
-        raise PreparationError(f"{path}: unreadable ({error})") from error
-    if info.frames == 0:
-        raise PreparationError(f"{path}: empty audio (0 samples)")
-    if info.channels != 1:
         raise PreparationError(
-            f"{path}: {info.channels} channels, expected 1 (mono)"
+            f"{path}: unreadable, perhaps cut off ({error})"
+        ) from error
+    if cut:
+        raise PreparationError(
+            f"{path}: cut off: {decoded} samples, fewer than its header "
+            "says; get the whole file, or remove it and its transcript"
         )
-    return info.frames, info.samplerate
+    if decoded < LEAST * rate:
+        raise PreparationError(
+            f"{path}: too short: {1000 * decoded / rate:.3g} ms, expected "
+            f"{1000 * LEAST:g} ms or more; remove it and its transcript"
+        )
+    return decoded, rate
+
+
+def _is_cut(notes):
+    """Whether a WAV has less than its header says.
+
+    libsndfile takes what there is, and only notes it. Programs that write
+    into a pipe do not know the length, and state about 2 or 4 GiB.
+    """
+    found = re.search(r"^data : (\d+) \(should be (\d+)\)", notes, re.M)
+    return bool(found) and int(found[2]) < int(found[1]) < 0x7FFF0000
 
 
 def _resampled_frames(frames, rate, sample_rate):

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from speechbrain_amnet.files import write
-from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.results import read_split
 from speechbrain_amnet.report.style import RED, STYLE, WIDTH
 from speechbrain_amnet.report.utterances import (
     BETWEEN,
@@ -64,11 +64,10 @@ def animate_utterance(
     runs = [Path(run) for run in runs]
     said = [{u["id"]: u for u in read_frames(run, split)} for run in runs]
     name = choose(said)
-    name_of = "results.json" if split == "test" else f"results_{split}.json"
     limit = max(prepare(u[name], run)["limit"] for run, u in zip(runs, said))
     chosen = []
     for run, utterances in zip(runs, said):
-        (result,) = read_results([run / name_of])
+        result = read_split(run, split)
         utterance = prepare(utterances[name], run, limit)
         chosen.append({**utterance, "id": result["experiment"]})
     top = 1.2 * max(max(u["latency"], *u["backlog"]) for u in chosen)

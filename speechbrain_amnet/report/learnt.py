@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from speechbrain_amnet import files
-from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.results import read_split
 from speechbrain_amnet.report.utterances import read_audio, read_frames
 
 CLASSES = ("silence", "steady", "transition")
@@ -89,8 +89,7 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
         (``[CLASSES, BACKLOGS]``) `frames` and how many were `dense`.
     """
     folder = Path(folder)
-    name = "results.json" if split == "test" else f"results_{split}.json"
-    (result,) = read_results([folder / name])
+    result = read_split(folder, split)
     frames = np.zeros((len(CLASSES), len(BACKLOGS)), int)
     dense = np.zeros_like(frames)
     for utterance in read_frames(folder, split):

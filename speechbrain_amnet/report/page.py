@@ -17,7 +17,11 @@ import numpy as np
 import soundfile
 
 from speechbrain_amnet.files import write
-from speechbrain_amnet.report.results import group_of, read_results
+from speechbrain_amnet.report.results import (
+    group_of,
+    read_results,
+    read_split,
+)
 from speechbrain_amnet.report.style import BRANCHES
 from speechbrain_amnet.report.summary import summarise
 from speechbrain_amnet.report.table import shown
@@ -66,8 +70,7 @@ def write_page(
     if count < 1:
         raise ValueError(f"a page needs at least one utterance, got {count}")
     folders = [Path(run) for run in runs]
-    name = "results.json" if split == "test" else f"results_{split}.json"
-    results = read_results([folder / name for folder in folders])
+    results = [read_split(folder, split) for folder in folders]
     frames = [
         {one["id"]: one for one in read_frames(folder, split)}
         for folder in folders

@@ -89,6 +89,38 @@ def find_results(path: str | Path) -> list[Path]:
     return found
 
 
+def read_split(folder: str | Path, split: str) -> dict[str, Any]:
+    """The results of a run on one split.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Of the run.
+    split : str
+        The evaluated split.
+
+    Returns
+    -------
+    dict
+        As `read_results` gives it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or it has no results of this split.
+    """
+    folder = Path(folder)
+    name = "results.json" if split == "test" else f"results_{split}.json"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder of results: {folder}")
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f"no {name} in {folder}; a run writes its results when it is "
+            f"evaluated on {split}"
+        )
+    return read_result(folder / name)
+
+
 def read_result(file: Path) -> dict[str, Any]:
     """One results file, checked for what the table needs."""
     try:

@@ -55,6 +55,17 @@ def test_cp_of_one_file_into_a_folder(recipes, tmp_path):
     assert (folder / "train.py").read_text() == "print('train')\n"
 
 
+@pytest.mark.parametrize("name", ["Toy", "Toy/train.py"])
+def test_cp_into_a_file(recipes, tmp_path, capsys, name):
+    mine = tmp_path / "mine"
+    mine.write_text("my work")
+    dest = mine if name == "Toy" else mine / "train.py"
+    assert cli.main(["cp", name, str(dest), "--force"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"amnet: error: {mine} is a file, expected a folder")
+    assert mine.read_text() == "my work"
+
+
 def test_cp_overwrites_only_when_forced(recipes, tmp_path, capsys):
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -79,7 +79,7 @@ def test_rows(prepare, data):
 
 def test_wav_and_a_single_split_as_a_string(prepare, data):
     folder = data / "dev/9/2"
-    soundfile.write(folder / "9-2-0001.wav", np.zeros(100), 16000)
+    soundfile.write(folder / "9-2-0001.wav", np.zeros(640), 16000)
     with open(folder / "9-2.trans.txt", "a") as file:
         file.write("9-2-0001 yes\n")
     rows = rows_of(prepare({"valid": "dev"})["valid"])
@@ -155,6 +155,62 @@ def test_stereo_audio(prepare, data):
     refused(prepare, path, "2 channels")
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+def test_audio_that_was_cut_off(prepare, data, suffix):
+    whole = data / "dev/9/2/9-2-0000.flac"
+    path = whole.with_suffix(suffix)
+    whole.unlink()
+    noise = np.random.default_rng(0).normal(size=16000) / 10
+    soundfile.write(path, noise, 16000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(prepare, path, "cut off")
+
+
+def test_header_that_says_more_than_there_is(prepare, data):
+    """A FLAC cut between two of its blocks."""
+    path = data / "dev/9/2/9-2-0000.flac"
+    content = bytearray(path.read_bytes())
+    content[25] += 7  # the lowest byte of the number of samples
+    path.write_bytes(content)
+    refused(prepare, path, "cut off")
+
+
+def test_wav_from_a_pipe_states_no_length(prepare, data):
+    path = data / "dev/9/2/9-2-0000.flac"
+    path.unlink()
+    path = path.with_suffix(".wav")
+    soundfile.write(path, np.zeros(1600), 16000)
+    content = bytearray(path.read_bytes())
+    content[40:44] = b"\xff" * 4
+    path.write_bytes(content)
+    assert rows_of(prepare()["valid"])[0]["duration"] == "0.1"
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_audio_that_is_no_number(prepare, data, value):
+    path = data / "dev/9/2/9-2-0000.flac"
+    path.unlink()
+    path = path.with_suffix(".wav")
+    samples = np.zeros(200_000)
+    samples[-1] = value
+    soundfile.write(path, samples, 16000, "FLOAT")
+    refused(prepare, path, "NaN or infinity")
+
+
+def test_audio_shorter_than_a_frame(prepare, data):
+    path = data / "dev/9/2/9-2-0000.flac"
+    soundfile.write(path, np.zeros(639), 16000)
+    refused(prepare, path, "too short", "40 ms")
+    soundfile.write(path, np.zeros(640), 16000)
+    assert len(rows_of(prepare()["valid"])) == 1
+
+
+def test_audio_is_decoded_once(prepare, monkeypatch):
+    prepare()
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    prepare()
+
+
 @pytest.mark.parametrize("line", ["9-2-0001", "9-2-0001   "])
 def test_empty_transcript(prepare, data, line):
     path = data / "dev/9/2/9-2.trans.txt"
@@ -189,7 +245,9 @@ def test_same_id_as_flac_and_wav(prepare, data):
 
 def test_other_sample_rate(prepare, data):
     path = write_utterance(data, "dev/9-2-0001", rate=8000)
-    refused(prepare, path, "8000 Hz", "16000 Hz", "resample")
+    refused(
+        prepare, path, "8000 Hz", "16000 Hz", "`resample: True`", "--resample)"
+    )
 
 
 def test_resampled_copies(prepare, data):

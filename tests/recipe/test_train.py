@@ -278,6 +278,108 @@ def test_what_is_skipped_must_have_been_done(values, said, tones, tmp_path):
     assert "starts_at" in one_line(done) and said in one_line(done)
 
 
+@pytest.fixture
+def train(monkeypatch):
+    """The script, as a module."""
+    monkeypatch.syspath_prepend(str(TRAIN.parent))
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    import train
+
+    return train
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("epochs", 0, "1 or more"),
+        ("average_checkpoints", 0, "1 or more"),
+        ("buckets", 0, "1 or more"),
+        ("threads", 0, "1 or more"),
+        ("layers", 0, "1 or more"),
+        ("layers", 1.5, "a whole number"),
+        ("num_workers", -1, "0 or more"),
+        ("batch_seconds", 0, "above 0"),
+        ("batch_seconds", "abc", "a number"),
+        ("max_seconds", -3, "above 0"),
+        ("learning_rate", "abc", "a finite number"),
+        ("learning_rate", "nan", "a finite number"),
+        ("learning_rate", ".inf", "a finite number"),
+        ("learning_rate", -0.1, "0 or more"),
+        ("starts_at", 1.0, "below 1"),
+        ("token_type", "word", "char, bpe or unigram"),
+        ("data_folder", "", "a folder, got None"),
+        ("device", "cuda:99", "a device of this machine"),
+    ],
+)
+def test_values_are_checked_before_anything_is_written(
+    key, value, words, train, tones, tmp_path
+):
+    _, *arguments = command(
+        "amnet.yaml", tones, tmp_path / "out", **{key: value}
+    )
+    with pytest.raises(ValueError, match=f"^{key}: expected .*{words}"):
+        train.make_brain(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_run_keeps_its_hparams(whole, tones):
+    recorded = (whole / "hyperparams.yaml").read_bytes()
+    model = (whole / "model" / "encoder.ckpt").read_bytes()
+    values = {"hidden_size": 48, "epochs": 3}
+    done = run(command("amnet.yaml", tones, whole, **values))
+    said = one_line(done)
+    assert "other hparams than are asked for now: epochs, hidden_size" in said
+    assert "another output_folder" in said
+    assert (whole / "hyperparams.yaml").read_bytes() == recorded
+    # It goes on where the data lie now, and in another manner.
+    moved = f"{tones}/../{tones.name}"
+    values = {"threads": 2, "num_workers": 1}
+    done = run(command("amnet.yaml", moved, whole, **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"amnet plot {whole}" in done.stdout
+    assert "torchvision" not in done.stderr
+    assert (whole / "hyperparams.yaml").read_bytes() == recorded
+    assert (whole / "model" / "encoder.ckpt").read_bytes() == model
+
+
+def test_what_came_to_no_checkpoint_may_begin_again(train, tones, tmp_path):
+    out = tmp_path / "out"
+    for kind, tokens in (("char", 15), ("bpe", 15)):
+        _, *arguments = command("amnet.yaml", tones, out)
+        arguments += [f"--token_type={kind}", f"--tokens={tokens}"]
+        _, hparams, _ = train.make_brain(arguments)
+        assert kind in (out / "hyperparams.yaml").read_text()
+        pieces = hparams["tokenizer"].encode("MI MI", out_type=str)
+        assert (len(max(pieces, key=len)) > 1) == (kind == "bpe")
+
+
+def test_broken_checkpoint_is_named(tones, tmp_path):
+    out = tmp_path / "out"
+    arguments = command("amnet.yaml", tones, out, epochs=1)
+    assert run(arguments).returncode == 0
+    (file,) = (out / "save").glob("CKPT*/predictor.ckpt")
+    file.write_bytes(file.read_bytes()[:100])
+    said = one_line(run(arguments))
+    assert f"{file.parent}: a checkpoint that cannot be read" in said
+
+
+def test_stopped_by_its_user(tones, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, *command("amnet.yaml", tones, tmp_path, epochs=500)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not (tmp_path / "train_log.txt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.endswith("train.py: stopped; the same command goes on\n")
+
+
 def test_loss_that_is_not_a_number(tones, tmp_path):
     done = run(
         command("amnet.yaml", tones, tmp_path / "out", learning_rate=1e30)

@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from speechbrain_amnet.report.results import publish, read_results
+from speechbrain_amnet.cli import main
+from speechbrain_amnet.report.results import (
+    publish,
+    read_results,
+    read_split,
+)
 from speechbrain_amnet.report.summary import summarise
 
 
@@ -30,6 +35,25 @@ def test_what_is_not_results_is_refused(tmp_path, runs):
     file.write_text('{"wer": ')
     with pytest.raises(ValueError, match="is not JSON"):
         read_results([file])
+
+
+def test_results_of_a_split(runs):
+    run = runs.make("full")
+    assert read_split(run, "test") == read_results([run])[0]
+    with pytest.raises(FileNotFoundError) as caught:
+        read_split(run, "dev")
+    said = f"no results_dev.json in {run}; a run writes its results when"
+    assert str(caught.value).startswith(said)
+    with pytest.raises(FileNotFoundError, match="no such folder of results"):
+        read_split(run / "none", "test")
+
+
+@pytest.mark.parametrize("command", ["page", "learnt", "table"])
+def test_folder_without_results(command, tmp_path, capsys):
+    assert main([command, str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("amnet: error: no results.json ")
+    assert f"in {tmp_path}; a run writes its results when" in said
 
 
 def test_published_results_give_the_same_table(runs):
