@@ -10,7 +10,6 @@ evaluated.
 """
 
 import logging
-import math
 import shlex
 from pathlib import Path
 
@@ -36,100 +35,17 @@ from speechbrain_amnet.hparams import (
     check_recorded,
     load_hparams,
     parse_arguments,
-    plain_values,
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.text import table
 from speechbrain_amnet.slots import tagged, tags_of, understood
 from speechbrain_amnet.tokens import BLANK, add_tags, train_tokenizer
+from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train")
 
 PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
-
-
-def is_number(value):
-    """Whether it is one, and finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
-
-
-def is_whole(value):
-    """Whether it is a whole number."""
-    return is_number(value) and isinstance(value, int)
-
-
-def is_device(value):
-    """Whether tensors can be there; None is SpeechBrain's choice."""
-    try:
-        return value is None or torch.empty(1, device=value).numel() == 1
-    except (RuntimeError, AssertionError):  # PyTorch without CUDA asserts
-        return False
-
-
-# What is checked before anything is built or written: in words, the condition,
-# and the keys, of train_diff.py too. A learning rate of 0 keeps the weights.
-EXPECTED = (
-    (
-        "a whole number, 1 or more",
-        lambda value: is_whole(value) and value >= 1,
-        (
-            "epochs",
-            "average_checkpoints",
-            "buckets",
-            "threads",
-            "layers",
-            "hidden_size",
-            "predictor_size",
-            "joint_size",
-            "tokens",
-        ),
-    ),
-    (
-        "a whole number, 0 or more",
-        lambda value: is_whole(value) and value >= 0,
-        ("seed", "num_workers", "find_epochs", "tune_epochs"),
-    ),
-    (
-        "a number above 0",
-        lambda value: is_number(value) and value > 0,
-        ("batch_seconds", "max_seconds"),
-    ),
-    (
-        "a finite number, 0 or more",
-        lambda value: is_number(value) and value >= 0,
-        ("learning_rate", "find_rate", "tune_rate"),
-    ),
-    (
-        "a share of the training, from 0 to below 1",
-        lambda value: is_number(value) and 0 <= value < 1,
-        ("starts_at",),
-    ),
-    (
-        "char, bpe or unigram",
-        lambda value: value in ("char", "bpe", "unigram"),
-        ("token_type",),
-    ),
-    (
-        "the path of a folder",
-        lambda value: isinstance(value, str) and bool(value),
-        ("data_folder", "output_folder"),
-    ),
-    ("a device of this machine, as cpu", is_device, ("device",)),
-)
-
-
-def check_values(text, run_opts):
-    """Refuse, in one line, what would end a training later or spoil it."""
-    values = {**plain_values(text), "device": run_opts["device"]}
-    for words, holds, keys in EXPECTED:
-        for key in keys:
-            if key in values and not holds(values[key]):
-                raise ValueError(
-                    f"{key}: expected {words}, got {values[key]!r}"
-                )
 
 
 class Recogniser(sb.Brain):

@@ -21,7 +21,6 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.repro import SaveableGenerator
 from train import (
     Recogniser,
-    check_values,
     make_loaders,
     read_data,
     with_items,
@@ -54,6 +53,7 @@ from speechbrain_amnet.hparams import (
 )
 from speechbrain_amnet.inference import MODULES, load
 from speechbrain_amnet.slots import tags_of
+from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train_diff")
 

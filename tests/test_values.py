@@ -1,0 +1,37 @@
+"""Values that would end a training late are refused before it begins."""
+
+import pytest
+
+from speechbrain_amnet.values import check_values
+
+CPU = {"device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("epochs: 0", "epochs: expected a whole number, 1 or more, got 0"),
+        ("layers: 1.5", "layers: expected a whole number, 1 or more, got 1.5"),
+        ("seed: -1", "seed: expected a whole number, 0 or more"),
+        ("batch_seconds: 0", "batch_seconds: expected a number above 0"),
+        ("learning_rate: .nan", "learning_rate: expected a finite number"),
+        ("learning_rate: abc", "learning_rate: expected a finite number"),
+        ("starts_at: 1.0", "starts_at: expected a share of the training"),
+        ("token_type: word", "token_type: expected char, bpe or unigram"),
+        ("data_folder: ''", "data_folder: expected the path of a folder"),
+    ],
+)
+def test_what_is_refused(line, expected):
+    with pytest.raises(ValueError, match=expected):
+        check_values(f"{line}\n", CPU)
+
+
+def test_what_is_not():
+    text = "epochs: 1\nlearning_rate: 0.0\nstarts_at: 0\nmine: -3\n"
+    check_values(text, CPU)
+    check_values(text, {"device": None})
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="device: .* got 'nowhere'"):
+        check_values("epochs: 1\n", {"device": "nowhere"})
