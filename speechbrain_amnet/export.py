@@ -14,7 +14,7 @@ from .hparams import _compose, _serialize, _walk
 from .inference import MODULES, load
 
 # What of a training's hparams the model's own file says about it.
-ABOUT = ("experiment", "dataset", "seed", "epochs")
+ABOUT = ("experiment", "dataset", "seed", "epochs", "augment")
 
 # What SpeechBrain's StreamingASR asks for, beside the modules enc and proj_enc.
 STREAMING_ASR = (

@@ -137,7 +137,7 @@ class Updater(Recogniser):
         self.checkpointer.save_and_keep_only(meta={"epoch": epoch})
 
 
-def fit(updated, asr, part, hparams, run_opts, sets, bits=None):
+def fit(updated, asr, part, hparams, run_opts, sets, bits=None, rate=None):
     """Train a diff.
 
     Arguments
@@ -154,8 +154,11 @@ def fit(updated, asr, part, hparams, run_opts, sets, bits=None):
         Data with audio and tokens.
     bits : int, optional
         Of rounded values, from `round_at` on.
+    rate : float, optional
+        Instead of the part's in the hparams.
     """
-    epochs, rate = hparams[f"{part}_epochs"], hparams[f"{part}_rate"]
+    epochs = hparams[f"{part}_epochs"]
+    rate = hparams[f"{part}_rate"] if rate is None else rate
     counter = EpochCounter(epochs)
     checkpointer = SafeCheckpointer(
         Path(hparams["save_folder"]) / part,
@@ -245,7 +248,9 @@ def sparse(hparams, run_opts, sets, budget, about):
     asr = load_base(hparams, run_opts)
     updated = wrap(asr, hparams)
     updated.keep_best(budget, bits, hparams["score"], deltas, about)
-    fit(updated, asr, "tune", hparams, run_opts, sets, bits)
+    kept = sum(p.numel() for p in updated.diff_parameters()) / updated.size
+    rate = hparams["tune_rate"] / kept**0.5
+    fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate)
     updated.round(bits)  # by the final values, also where it goes on from them
     return updated.changes(bits)
 
@@ -294,6 +299,9 @@ def make_update(hparams, run_opts):
     about = {"method": method, "seed": hparams["seed"]}
     if method != "full":
         about["budget"] = str(hparams["budget"])
+    if hparams["augment"] is None:
+        # What a model never heard in its training undoes more than it teaches.
+        hparams["augment"] = getattr(asr.hparams, "augment", True)
     sets = read_data({**hparams, "slots": asr.understands})
     check_tags(sets, asr)
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
