@@ -1,7 +1,8 @@
 """A row an experiment: means over its seeds, intervals, its difference.
 
 Intervals are 95 % and come from resampling the utterances, the same for every
-experiment; differences to `full` are paired.
+experiment. Differences to `full` are paired: by utterance, and by seed, as a
+run begins with the dense network of its seed.
 """
 
 from typing import Any
@@ -69,14 +70,7 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row = average(groups[key], utterances[key])
         other = reference_of(key, groups)
         if other is not None and other != key:
-            row.update(
-                compare(
-                    row["wer"] - np.mean([r["wer"] for r in groups[other]]),
-                    utterances[key],
-                    utterances[other],
-                    [groups[key][0]["path"], groups[other][0]["path"]],
-                )
-            )
+            row.update(compare(*of_same_seeds(groups[key], groups[other])))
         rows.append({column: row.get(column) for column in COLUMNS})
         rows[-1]["speed"] = groups[key][0]["device"].get("flops_per_second")
     return rows
@@ -149,16 +143,33 @@ def dig(value: Any, keys: tuple[str, ...]) -> float | None:
     return value
 
 
+def of_same_seeds(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The runs of two experiments that can be compared.
+
+    Those of the seeds that both have, or all where there are none.
+    """
+    both = {r["seed"] for r in ours} & {r["seed"] for r in theirs}
+    if not both:
+        return ours, theirs
+    return (
+        [r for r in ours if r["seed"] in both],
+        [r for r in theirs if r["seed"] in both],
+    )
+
+
 def compare(
-    difference: float,
-    ours: dict[str, tuple[int, float]] | None,
-    theirs: dict[str, tuple[int, float]] | None,
-    paths: list[Any],
+    our_runs: list[dict[str, Any]], their_runs: list[dict[str, Any]]
 ) -> dict[str, float | None]:
     """Difference in WER, in points, and its interval over paired utterances."""
     low = high = None
+    wers = [
+        np.mean([r["wer"] for r in runs]) for runs in (our_runs, their_runs)
+    ]
+    ours, theirs = mean_errors(our_runs), mean_errors(their_runs)
     if ours and theirs:
-        check_pairing(ours, theirs, *paths)
+        check_pairing(ours, theirs, our_runs[0]["path"], their_runs[0]["path"])
         low, high = interval(
             {
                 id: (words, errors - theirs[id][1])
@@ -166,7 +177,7 @@ def compare(
             }
         )
     return {
-        "difference": float(difference),
+        "difference": float(wers[0] - wers[1]),
         "difference_low": low,
         "difference_high": high,
     }
