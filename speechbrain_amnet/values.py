@@ -49,7 +49,7 @@ EXPECTED = (
     (
         "a whole number, 0 or more",
         lambda value: is_whole(value) and value >= 0,
-        ("seed", "num_workers", "find_epochs", "tune_epochs"),
+        ("seed", "num_workers", "find_epochs", "tune_epochs", "halvings"),
     ),
     (
         "a number above 0",

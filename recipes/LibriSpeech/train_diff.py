@@ -137,7 +137,17 @@ class Updater(Recogniser):
         self.checkpointer.save_and_keep_only(meta={"epoch": epoch})
 
 
-def fit(updated, asr, part, hparams, run_opts, sets, bits=None, rate=None):
+def fit(
+    updated,
+    asr,
+    part,
+    hparams,
+    run_opts,
+    sets,
+    bits=None,
+    rate=None,
+    place=None,
+):
     """Train a diff.
 
     Arguments
@@ -156,12 +166,14 @@ def fit(updated, asr, part, hparams, run_opts, sets, bits=None, rate=None):
         Of rounded values, from `round_at` on.
     rate : float, optional
         Instead of the part's in the hparams.
+    place : str, optional
+        Where checkpoints go, if not to the part's name.
     """
     epochs = hparams[f"{part}_epochs"]
     rate = hparams[f"{part}_rate"] if rate is None else rate
     counter = EpochCounter(epochs)
     checkpointer = SafeCheckpointer(
-        Path(hparams["save_folder"]) / part,
+        Path(hparams["save_folder"]) / (place or part),
         {
             "updated": updated,
             "epoch_counter": counter,
@@ -242,16 +254,26 @@ def all_deltas(hparams, run_opts, sets):
 
 
 def sparse(hparams, run_opts, sets, budget, about):
-    """The weights that a full update changes most, trained on their own."""
+    """The weights that a full update changes most, trained on their own.
+
+    With halvings first more of them, twice as many for each.
+    """
     bits = hparams["bits"]
     deltas = all_deltas(hparams, run_opts, sets)
-    asr = load_base(hparams, run_opts)
-    updated = wrap(asr, hparams)
-    updated.keep_best(budget, bits, hparams["score"], deltas, about)
-    kept = sum(p.numel() for p in updated.diff_parameters()) / updated.size
-    rate = hparams["tune_rate"] / kept**0.5
-    fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate)
-    updated.round(bits)  # by the final values, also where it goes on from them
+    for halving in range(hparams["halvings"], -1, -1):
+        asr = load_base(hparams, run_opts)
+        updated = wrap(asr, hparams)
+        updated.keep_best(
+            budget * 2**halving, bits, hparams["score"], deltas, about
+        )
+        kept = sum(p.numel() for p in updated.diff_parameters()) / updated.size
+        rate = hparams["tune_rate"] / kept**0.5
+        place = f"tune-{halving}" if halving else "tune"
+        fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate, place)
+        updated.round(
+            bits
+        )  # by the final values, also where it goes on from them
+        deltas = {n: as_array(d.delta()) for n, d in updated.diffs.items()}
     return updated.changes(bits)
 
 

@@ -101,7 +101,7 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
 
 def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
     """And the next update starts from the folder that it deployed."""
-    values = {**QUICK, "data_folder": tones, "budget": "5%"}
+    values = {**QUICK, "data_folder": tones, "budget": "5%", "halvings": 1}
     outs = tmp_path / "whole", tmp_path / "killed"
     done = run(
         "train_diff.py",
