@@ -270,9 +270,8 @@ def sparse(hparams, run_opts, sets, budget, about):
         rate = hparams["tune_rate"] / kept**0.5
         place = f"tune-{halving}" if halving else "tune"
         fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate, place)
-        updated.round(
-            bits
-        )  # by the final values, also where it goes on from them
+        # By the final values, also where it goes on from them.
+        updated.round(bits)
         deltas = {n: as_array(d.delta()) for n, d in updated.diffs.items()}
     return updated.changes(bits)
 
