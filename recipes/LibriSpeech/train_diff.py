@@ -17,14 +17,10 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from data import make_loaders, read_data, with_items
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.repro import SaveableGenerator
-from train import (
-    Recogniser,
-    make_loaders,
-    read_data,
-    with_items,
-)
+from train import Recogniser
 
 from speechbrain_amnet import files
 from speechbrain_amnet.checkpoints import SafeCheckpointer

@@ -1,0 +1,163 @@
+"""The recipe's data: manifests, tokens, what is learnt of each utterance."""
+
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.distributed import run_on_main
+
+from speechbrain_amnet import files
+from speechbrain_amnet.corpus.manifest import read_commands
+from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.slots import tagged, tags_of
+from speechbrain_amnet.tokens import add_tags, train_tokenizer
+
+
+def make_data(hparams):
+    """The datasets of the three sets, and the tokenizer that they share."""
+    sets = read_data(hparams)
+    rows = sets["train"].data.values()
+    tags = tags_of(row["text"] for row in rows)
+    if hparams["start_from"]:
+        run_on_main(copy_tokenizer, args=(hparams, tags))
+    tokenizer_args = (
+        [row["wrd"] for row in rows],
+        Path(hparams["save_folder"]) / "tokenizer.model",
+        hparams["token_type"],
+        hparams["tokens"],
+        tags,
+    )
+    run_on_main(train_tokenizer, args=tokenizer_args)
+    hparams["tokenizer"] = train_tokenizer(*tokenizer_args)
+    return with_items(sets, hparams["tokenizer"], hparams["max_seconds"])
+
+
+def read_data(hparams):
+    """The three sets' manifests, made if they are not there yet."""
+    splits = {
+        "train": hparams["train_splits"],
+        "valid": hparams["valid_splits"],
+        "test": hparams["test_splits"],
+    }
+    manifests = Path(hparams["save_folder"]) / "manifests"
+    run_on_main(
+        prepare_librispeech,
+        kwargs={
+            "data_folder": hparams["data_folder"],
+            "save_folder": manifests,
+            "splits": splits,
+            "sample_rate": hparams["sample_rate"],
+            "resample": hparams["resample"],
+        },
+    )
+    sets = {}
+    for name in splits:
+        rows = load_data_csv(manifests / f"{name}.csv")
+        write_texts(rows, hparams.get("slots"))
+        sets[name] = DynamicItemDataset(rows)
+    return sets
+
+
+def write_texts(rows, slots):
+    """What is learnt of each utterance: its words, and maybe its slots."""
+    commands = read_commands(list(rows.values())) if slots else {}
+    for name, row in rows.items():
+        row["text"] = row["wrd"]
+        if slots:
+            said = commands.get(name, {})
+            if "slots" not in said:
+                raise ValueError(
+                    f"slots: {name} ({row['wav']}) has no slots in the "
+                    "commands.jsonl of its split"
+                )
+            try:
+                row["text"] = tagged(
+                    row["wrd"], said["slots"], said.get("intent")
+                )
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+def with_items(sets, tokenizer, max_seconds):
+    """The sets with audio and tokens; train without what is too long."""
+
+    @sb.utils.data_pipeline.takes("wav")
+    @sb.utils.data_pipeline.provides("sig")
+    def audio(wav):
+        return sb.dataio.dataio.read_audio(wav)
+
+    @sb.utils.data_pipeline.takes("text")
+    @sb.utils.data_pipeline.provides("tokens")
+    def tokens(text):
+        return torch.tensor(tokenizer.encode(text))
+
+    for data in sets.values():
+        data.add_dynamic_item(audio)
+        data.add_dynamic_item(tokens)
+        data.set_output_keys(["id", "sig", "tokens", "wrd"])
+    sets["train"] = sets["train"].filtered_sorted(
+        key_max_value={"duration": max_seconds}
+    )
+    if not len(sets["train"]):
+        raise ValueError(
+            f"No training utterance is shorter than max_seconds = "
+            f"{max_seconds}."
+        )
+    return sets
+
+
+def copy_tokenizer(hparams, tags):
+    """Take over the tokens of the training that this one starts from.
+
+    Those of slots and intents are added to them.
+    """
+    source = Path(hparams["start_from"]) / "save" / "tokenizer.model"
+    target = Path(hparams["save_folder"]) / "tokenizer.model"
+    if not source.exists():
+        raise FileNotFoundError(
+            f"start_from: expected the output folder of a training, but there "
+            f"is no {source}."
+        )
+    if not target.exists():
+        model = source.read_bytes()
+        if tags:
+            model = add_tags(model, tags, hparams["tokens"])
+        files.write(target, model)
+
+
+def make_loaders(sets, hparams):
+    """Batches of similar length for training, fixed ones for dev."""
+    rows, ids = sets["train"].data, sets["train"].data_ids
+    lengths = [float(rows[i]["duration"]) for i in ids]
+    sampler = DynamicBatchSampler(
+        sets["train"],
+        max_batch_length=max(hparams["batch_seconds"], max(lengths)),
+        num_buckets=hparams["buckets"],
+        lengths_list=lengths,
+        shuffle=True,
+        batch_ordering="random",
+        seed=hparams["seed"],
+    )
+    train = {
+        "batch_sampler": sampler,
+        "num_workers": hparams["num_workers"],
+        # Its own, so that a resumed epoch draws from the other as before.
+        "generator": torch.Generator(),
+    }
+    valid = {"batch_size": 16}
+    return sampler, train, valid
+
+
+def fit_statistics(features, train):
+    """Measure the features' mean and deviation on training audio."""
+    if features.fitted:
+        return
+    # Enough for a mean, and quick for a large corpus too.
+    step = max(1, len(train) // 1000)
+    with train.output_keys_as(["sig"]):
+        features.fit_statistics(
+            train[i]["sig"] for i in range(0, len(train), step)
+        )
