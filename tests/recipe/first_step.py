@@ -54,6 +54,10 @@ def main(argv):
             {"loss": loss.item(), "gradients": gradients},
             Path(hparams["output_folder"]) / "first_step.pt",
         )
+    if size > 1:
+        # Left to the interpreter's exit, its threads may abort the process.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
