@@ -22,7 +22,7 @@ import zstandard
 from safetensors.numpy import save
 
 from speechbrain_amnet.diff.folder import ModelFiles
-from speechbrain_amnet.evaluation import command
+from speechbrain_amnet.records import command
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 LEVEL = 19

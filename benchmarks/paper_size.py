@@ -22,9 +22,9 @@ import torch
 from speechbrain_amnet import AmortizedEncoder, Device, LowRank, Sparse
 from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
-from speechbrain_amnet.evaluation import command, spread_ms
 from speechbrain_amnet.frames import timing
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.records import command, spread_ms
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 SIZE, LAYERS = 1024, 5

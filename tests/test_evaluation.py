@@ -14,7 +14,6 @@ import torch
 from speechbrain_amnet import Device, cli, evaluation
 from speechbrain_amnet.arbitrator import Arbitrator
 from speechbrain_amnet.evaluation import (
-    command,
     evaluate,
     evaluate_folder,
     has_slots,
@@ -22,6 +21,7 @@ from speechbrain_amnet.evaluation import (
 )
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.records import KINDS
 from speechbrain_amnet.report.results import read_results, read_utterances
 
 RATE = 16000
@@ -157,7 +157,7 @@ def test_files_agree_with_the_results(measured, asr):
     assert [r["reference"] for r in rows] == WORDS
     assert len({r["hypothesis"] for r in rows}) > 2
 
-    errors = sum(int(r[k]) for r in rows for k in evaluation.KINDS)
+    errors = sum(int(r[k]) for r in rows for k in KINDS)
     assert errors == sum(results["errors"].values())
     assert results["wer"] == pytest.approx(100 * errors / results["words"])
     counts = np.array([int(r["frames"]) for r in rows])
@@ -403,15 +403,6 @@ def test_command_writes_beside_the_training(
 
     assert cli.main([*line, "--split", "eval"]) == 2
     assert "no such split" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_a_command_names_runs_by_data_experiment_and_seed(tmp_path):
-    run = tmp_path / "results" / "an4" / "full" / "2"
-    run.mkdir(parents=True)
-    words = ["/x/train.py", "a.yaml", f"--teacher={run}", "--data=/x/an4"]
-    assert command(words) == "train.py a.yaml --teacher=2 --data=an4"
-    (run / "hyperparams.yaml").touch()
-    assert command(words) == "train.py a.yaml --teacher=an4/full/2 --data=an4"
 
 
 def test_the_training_s_own_data_keeps_its_name(
