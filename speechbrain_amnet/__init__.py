@@ -13,6 +13,7 @@ _HOMES = {
     "AmortizedASR": "inference",
     "AmortizedEncoder": "encoder",
     "Arbitrator": "arbitrator",
+    "BackgroundNoise": "noise",
     "BacklogAwareLoss": "losses",
     "Dense": "weights",
     "Device": "device",

@@ -65,6 +65,14 @@ router: !new:speechbrain_amnet.Arbitrator
     use_backlog: true
     use_device: false  # true: one model for devices of any speed
 """,
+    "BackgroundNoise": """
+noise: !name:speechbrain_amnet.BackgroundNoise  # !new: where there is a file
+    file: kitchen.flac
+    sample_rate: 16000
+    part: [0.0, 0.5]  # the other half is for tests
+    decibels: [6, 24]
+    chance: 0.8
+""",
     "BacklogAwareLoss": """
 routing_loss: !new:speechbrain_amnet.BacklogAwareLoss
     frame_duration: 0.04  # seconds

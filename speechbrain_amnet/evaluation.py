@@ -7,7 +7,7 @@ routing gives all of them; streaming would give the same words and routing.
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .corpus.prepare import prepare_librispeech
 from .footprint import measure_stream, model_size
 from .frames import frame_counts, timing
 from .inference import AmortizedASR, load
+from .noise import BackgroundNoise, place_of
 from .records import KINDS, command, rounded, spread_ms, write
 from .report.summary import bootstrap as bootstrap_interval
 from .slots import score
@@ -43,6 +44,8 @@ def evaluate(
     bootstrap: int = 10_000,
     seed: int = 0,
     progress: bool = True,
+    noise: BackgroundNoise | None = None,
+    noise_db: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model on the recordings of a manifest.
 
@@ -70,11 +73,16 @@ def evaluate(
         Of the resamples.
     progress : bool
         Whether to show a bar.
+    noise : BackgroundNoise, optional
+        Mixed into every recording, the same cut in every run.
+    noise_db : float, optional
+        Decibels of speech over noise, see `noise.py`.
 
     Returns
     -------
     dict
         experiment, data, split, seed : of the training and the recordings.
+        noise_db : of speech over noise, or null where none was mixed in.
         wer, wer_interval, words, errors : word errors in percent (upper-case
             words), their 95 % bootstrap interval over utterances, the words
             of the references, the errors by kind.
@@ -110,6 +118,14 @@ def evaluate(
     ValueError
         If the manifest is empty or a recording unusable.
     """
+    if (noise is None) != (noise_db is None):
+        raise ValueError("noise and noise_db go together")
+    mixed = None
+    if noise is not None:
+
+        def mixed(wav, name):
+            return noise.mix(wav, noise_db, place_of(name))
+
     rows = read_manifest(manifest)
     commands = read_commands(rows)
     # Of similar length in a batch; shown and written in their own order.
@@ -124,7 +140,7 @@ def evaluate(
     with bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            measured = measure_batch(asr, [rows[i] for i in batch], soft)
+            measured = measure_batch(asr, [rows[i] for i in batch], soft, mixed)
             found.update(zip(batch, measured))
             bar.update(len(batch))
     utterances = [found[i] for i in range(len(rows))]
@@ -145,6 +161,7 @@ def evaluate(
         "data": data or about.get("dataset"),
         "split": split,
         "seed": about.get("seed"),
+        "noise_db": noise_db,
         **summarise(utterances, asr, bootstrap, seed),
         **measure_stream(asr, wavs),
         **model_size(asr),
@@ -172,6 +189,8 @@ def evaluate_folder(
     data: str | None = None,
     resample: bool = False,
     out: str | Path | None = None,
+    noise: str | Path | None = None,
+    noise_db: float | None = None,
     **options,
 ) -> list[dict[str, Any]]:
     """Prepare data in LibriSpeech layout and evaluate a trained folder on it.
@@ -195,6 +214,10 @@ def evaluate_folder(
     out : str or Path, optional
         Where results are written. If not given: in `folder`, or where data or
         device are not the training's, in a folder in it that is named so.
+    noise : str or Path, optional
+        A recording of noise; its second half is mixed in.
+    noise_db : float, optional
+        Decibels of speech over noise; results are then in a folder named so.
     **options
         For `evaluate`.
 
@@ -204,6 +227,9 @@ def evaluate_folder(
         The results of each split.
     """
     asr = load(folder, device_load)
+    if noise is not None:
+        rate = asr.mods.features.sample_rate
+        noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
     data_folder = Path(data_folder).resolve()
     if data is None:
         known = trained_on(folder) == data_folder
@@ -214,6 +240,8 @@ def evaluate_folder(
             out = out / data
         if device_load is not None:
             out = out / f"load-{device_load:g}"
+        if noise_db is not None:
+            out = out / f"noise-{noise_db:g}"
     manifests = prepare_librispeech(
         data_folder,
         Path(out) / "manifests",
@@ -222,7 +250,16 @@ def evaluate_folder(
         resample,
     )
     return [
-        evaluate(asr, manifest, split, out, data, **options)
+        evaluate(
+            asr,
+            manifest,
+            split,
+            out,
+            data,
+            noise=noise,
+            noise_db=noise_db,
+            **options,
+        )
         for split, manifest in manifests.items()
     ]
 
@@ -239,7 +276,10 @@ def trained_on(folder: str | Path) -> Path | None:
 
 
 def measure_batch(
-    asr: AmortizedASR, rows: Sequence[dict[str, str]], soft: bool = False
+    asr: AmortizedASR,
+    rows: Sequence[dict[str, str]],
+    soft: bool = False,
+    mixed: Callable[[torch.Tensor, str], torch.Tensor] | None = None,
 ) -> list[dict[str, Any]]:
     """Transcribe the recordings of some rows, and note what each frame did.
 
@@ -251,6 +291,8 @@ def measure_batch(
         Rows of a manifest.
     soft : bool
         Whether to search the mixture of all branches too.
+    mixed : callable, optional
+        Gets the samples and the id of a recording; what is then heard.
 
     Returns
     -------
@@ -260,6 +302,8 @@ def measure_batch(
         probability and entropy.
     """
     wavs = [asr.load_audio(row["wav"]) for row in rows]
+    if mixed is not None:
+        wavs = [mixed(wav, row["ID"]) for wav, row in zip(wavs, rows)]
     samples = torch.tensor([len(wav) for wav in wavs])
     batch = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
     encoder, search = asr.mods.encoder, asr.hparams.search

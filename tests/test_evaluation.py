@@ -91,6 +91,7 @@ KEYS = {
     "data",
     "split",
     "seed",
+    "noise_db",
     "wer",
     "wer_interval",
     "words",
@@ -403,6 +404,31 @@ def test_command_writes_beside_the_training(
 
     assert cli.main([*line, "--split", "eval"]) == 2
     assert "no such split" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_noise_is_mixed_in_and_said(run, noises, measured, tmp_path, capsys):
+    hiss = np.random.default_rng(1).normal(scale=0.1, size=4 * RATE)
+    hiss[: 2 * RATE] = 0  # the first half is for training
+    soundfile.write(tmp_path / "hiss.wav", hiss, RATE)
+    line = ["evaluate", str(run), f"--data_folder={noises}"]
+    line += [f"--out={tmp_path / 'out'}", f"--noise={tmp_path / 'hiss.wav'}"]
+    assert cli.main(line) == 2
+    assert "--noise_db DECIBELS go together" in capsys.readouterr().err
+    assert cli.main([*line, "--noise_db=6"]) == 0
+    (clean, _), _ = measured
+    (noisy,) = read_results([tmp_path / "out"])
+    assert clean["noise_db"] is None and noisy["noise_db"] == 6
+    assert noisy["routing_entropy"] != clean["routing_entropy"]
+    assert noisy["words"] == clean["words"]
+    again = evaluation.evaluate_folder(
+        run,
+        noises,
+        out=tmp_path / "again",
+        noise=tmp_path / "hiss.wav",
+        noise_db=6,
+        batch_size=2,
+    )
+    assert again[0]["routing_entropy"] == noisy["routing_entropy"]
 
 
 def test_the_training_s_own_data_keeps_its_name(

@@ -74,6 +74,8 @@ class Recogniser(sb.Brain):
         wavs, lengths = batch.sig
         if train and self.hparams.augment:
             wavs = self.hparams.speed_perturb(wavs)
+            if self.hparams.noise:
+                wavs = self.hparams.noise(wavs, lengths)
             gain = self.hparams.gain_db / 20 * torch.randn(len(wavs), 1)
             wavs = wavs * 10 ** gain.to(wavs)
         features, lengths = self.modules.features(wavs, lengths)

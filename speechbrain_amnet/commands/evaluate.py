@@ -40,10 +40,21 @@ def add(subparsers: Any) -> None:
         help="accept audio of another sample rate",
     )
     parser.add_argument(
+        "--noise",
+        type=Path,
+        help="a recording of noise, whose second half is mixed in",
+    )
+    parser.add_argument(
+        "--noise_db",
+        "--noise-db",
+        type=float,
+        help="decibels of speech over noise, loudest over loudest",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
-        help="where results are written (default: FOLDER; for other data or "
-        "another device than the training's, a folder in it)",
+        help="where results are written (default: FOLDER; for other data, "
+        "another device than the training's or noise, a folder in it)",
     )
     parser.set_defaults(run=run)
 
@@ -53,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.evaluation import evaluate_folder
     from speechbrain_amnet.report.text import sentence, table
 
+    if (args.noise is None) != (args.noise_db is None):
+        raise ValueError("--noise FILE and --noise_db DECIBELS go together")
     results = evaluate_folder(
         args.folder,
         args.data_folder,
@@ -62,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
         resample=args.resample,
         out=args.out,
         soft=args.soft,
+        noise=args.noise,
+        noise_db=args.noise_db,
     )
     print(f"{table(results)}\n")
     for result in results:

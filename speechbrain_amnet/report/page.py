@@ -118,12 +118,12 @@ def read_more(
     """Further results of the same data and split."""
     paths = list(paths)
     seen = {(*group_of(result), result["seed"]) for result in known}
-    same = (known[0]["data"], known[0]["split"])
+    same = group_of(known[0])[:2]
     more = [
         result
         for result in (read_results(paths) if paths else [])
         if (*group_of(result), result["seed"]) not in seen
-        and (result["data"], result["split"]) == same
+        and group_of(result)[:2] == same
     ]
     if paths and not more:
         raise ValueError(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from speechbrain_amnet.report.results import read_results
+from speechbrain_amnet.report.results import group_of, read_results
 from speechbrain_amnet.report.tradeoff import plot_tradeoff
 from speechbrain_amnet.report.training import plot_training
 from speechbrain_amnet.report.utterances import plot_utterances
@@ -45,8 +45,8 @@ def plot_runs(
     for run in dict.fromkeys(runs):
         pictures += plot_run(run, None if out is None else Path(out))
     common = os.path.commonpath([folder.resolve() for folder in folders])
-    for data, split in sorted({(r["data"], r["split"]) for r in results}):
-        here = [r for r in results if (r["data"], r["split"]) == (data, split)]
+    for data, split in sorted({group_of(r)[:2] for r in results}):
+        here = [r for r in results if group_of(r)[:2] == (data, split)]
         if len(here) > 1:
             name = f"tradeoff_{data}_{split}.png"
             pictures.append(plot_tradeoff(here, Path(out or common) / name))

@@ -199,7 +199,9 @@ def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
         Where to write.
     """
     for result in results:
-        name = f"{result['experiment']}-{result['seed']}"
+        noise = result.get("noise_db")
+        noisy = "" if noise is None else f"-{noise:g}dB"
+        name = f"{result['experiment']}{noisy}-{result['seed']}"
         source, table = utterances_file(result), io.StringIO()
         if source is not None:
             rows = read_rows(source)
@@ -231,11 +233,23 @@ def errors_of(row: dict[str, str]) -> int:
 def group_of(result: dict[str, Any]) -> tuple[str, str, str, str]:
     """What the runs that are averaged have in common."""
     return (
-        result["data"],
+        heard(result),
         result["split"],
         device_of(result),
         result["experiment"],
     )
+
+
+def heard(result: dict[str, Any]) -> str:
+    """The data, and the noise that was mixed in.
+
+    Example
+    -------
+    >>> heard({"data": "coffee", "noise_db": 12.0})
+    'coffee, noise 12 dB'
+    """
+    noise = result.get("noise_db")
+    return result["data"] + ("" if noise is None else f", noise {noise:g} dB")
 
 
 def device_of(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from speechbrain_amnet.report.results import group_of
 from speechbrain_amnet.report.style import (
     BLUE,
     GREEN,
@@ -53,7 +54,7 @@ def plot_tradeoff(results: list[dict[str, Any]], out: str | Path) -> Path:
     ValueError
         If there are no results, or they are of several data sets.
     """
-    sets = sorted({(r["data"], r["split"]) for r in results})
+    sets = sorted({group_of(r)[:2] for r in results})
     if len(sets) != 1:
         names = ", ".join(" ".join(pair) for pair in sets) or "no results"
         raise ValueError(f"a trade-off is drawn of one data set, not: {names}")
