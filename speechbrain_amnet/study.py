@@ -13,7 +13,10 @@ A YAML file lists them::
                 start_from: results/an4/full/{seed}
 
 A run whose overrides name the folder of another waits for it. `file` names the
-hparams file where it is not EXPERIMENT.yaml.
+hparams file where it is not EXPERIMENT.yaml. `trained_as: NAME` is for a row
+that another study has under that name: its folder is RESULTS/NAME/SEED, and
+what one has trained the other finds. `loads: [1, 4]` evaluates a run for these
+devices, too.
 """
 
 import os
@@ -27,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 KEYS = {"train", "hparams", "results", "runs"}
-RUN_KEYS = {"file", "seeds", "overrides"}
+RUN_KEYS = {"file", "seeds", "overrides", "trained_as", "loads"}
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Training:
         Output folders of trainings that must be done before.
     last : str
         The file that it writes last.
+    loads : list of float
+        Devices that it is evaluated for afterwards, beside its own.
 
     Example
     -------
@@ -61,6 +66,12 @@ class Training:
     epochs: int
     after: list[Path] = field(default_factory=list)
     last: str = "results.json"
+    loads: list[float] = field(default_factory=list)
+
+    @property
+    def row(self) -> str:
+        """What tables call its experiment."""
+        return self.name.rpartition("/")[0]
 
     @property
     def done(self) -> bool:
@@ -121,14 +132,20 @@ def read_study(
             )
         if not isinstance(overrides, dict):
             raise ValueError(f"{where}: overrides must be `key: value` lines")
+        trained_as = run.get("trained_as", experiment)
+        loads = run.get("loads", [])
+        if not isinstance(loads, list) or not all(
+            isinstance(load, int | float) and load > 0 for load in loads
+        ):
+            raise ValueError(f"{where}: loads must be a list, as [1, 1.5, 4]")
         file = path.parent / study["hparams"]
         file = file / run.get("file", f"{experiment}.yaml")
         for seed in seeds:
-            folder = Path(study["results"]) / str(experiment) / str(seed)
+            folder = Path(study["results"]) / str(trained_as) / str(seed)
             values = {
                 "data_folder": data_folder,
                 "output_folder": folder,
-                "experiment": experiment,
+                "experiment": trained_as,
                 "seed": seed,
                 **overrides,
             }
@@ -140,15 +157,22 @@ def read_study(
                 ),
                 *(f"--{setting}" for setting in settings),
             ]
-            trainings.append(
-                training(
-                    f"{experiment}/{seed}",
-                    folder,
-                    path.parent / study["train"],
-                    arguments,
-                )
+            one = training(
+                f"{experiment}/{seed}",
+                folder,
+                path.parent / study["train"],
+                arguments,
             )
+            one.loads = loads
+            trainings.append(one)
+    names: dict[Path, str] = {}
     for one in trainings:
+        if one.folder in names:
+            raise ValueError(
+                f"{path}: {names[one.folder]} and {one.name} are both trained "
+                f"in {one.folder}"
+            )
+        names[one.folder] = one.name
         check_settings(one)
     return _in_order(path, trainings)
 

@@ -70,8 +70,21 @@ def test_study_becomes_command_lines(study):
 
 
 def test_the_papers_table_is_a_study():
-    names = {t.name for t in read_study(AN4.with_name("paper.yaml"), "data")}
-    assert "amnet_sparse_backlog/3" in names and "factorized/2" in names
+    paper = AN4.with_name("paper.yaml")
+    trainings = {t.name: t for t in read_study(paper, "data")}
+    assert "amnet_sparse_backlog/3" in trainings
+    assert trainings["amnet_any_device/2"].loads == [1, 1.5, 3, 4]
+    fast = trainings["amnet_load_1.5/2"].command
+    assert "--target_device={'load': 1.5}" in fast
+    # What both tables have is trained once, by the same command.
+    others = {t.name: t for t in read_study(AN4, "data")}
+    for name, other in (
+        ("amnet_factorized_backlog/3", "amnet/3"),
+        ("amnet_factorized_cost/2", "amnet_cost/2"),
+        ("factorized/2", "small/2"),
+    ):
+        assert trainings[name].command == others[other].command
+        assert trainings[name].row == name.partition("/")[0]
 
 
 def test_the_table_of_an4_is_a_study():
@@ -91,8 +104,10 @@ def test_the_table_of_an4_is_a_study():
         ("{seeds: [1, 2]}", "{}", "'seeds' is missing"),
         ("{seeds: [1, 2]}", "{seeds: 1}", "seeds must be a list"),
         ("{seeds: [1, 2]}", "{seeds: [1, 1]}", "a list of different ones"),
+        ("seeds: [2]", "seeds: [2]\n        trained_as: full", "are both tr"),
         ("results: out", "results: [out]", "results must be a path"),
         ("epochs: 10", "epoch: 10", "unknown key 'epoch'"),
+        ("seeds: [2]", "seeds: [2]\n        loads: [0]", "loads must be a"),
         ("out/full/{seed}", "elsewhere", "starts from elsewhere"),
         ("out/full/{seed}", "out/amnet/2", "wait for each other: amnet/2"),
         ("[1, 2]", "[1, 2", "not YAML"),

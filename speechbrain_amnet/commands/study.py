@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from speechbrain_amnet.commands import arguments
+from speechbrain_amnet.commands.table import add_outputs, show
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet study`."""
@@ -41,17 +44,16 @@ def add(subparsers: Any) -> None:
         default=[],
         help="hparams of every training, as epochs=2",
     )
+    add_outputs(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Shows what is there, trains what is missing, prints the table."""
     from speechbrain_amnet.report.plots import plot_runs
-    from speechbrain_amnet.report.results import read_results
-    from speechbrain_amnet.report.summary import summarise
-    from speechbrain_amnet.report.table import terminal_text
     from speechbrain_amnet.study import read_study, train
 
+    arguments.check_markdown(args)
     trainings = chosen(
         read_study(args.file, args.data_folder, args.set), args.only
     )
@@ -65,10 +67,30 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         return
     train(missing, args.jobs)
-    folders = [training.folder for training in trainings]
-    print(f"\n{terminal_text(summarise(read_results(folders)))}\nPictures:")
-    for picture in plot_runs(folders):
+    print()
+    show(evaluated(trainings, args.data_folder), args)
+    print("\nPictures:")
+    for picture in plot_runs([training.folder for training in trainings]):
         print(f"  {picture}")
+
+
+def evaluated(trainings, data_folder):
+    """The results of all, by the names of their rows; for other devices, too.
+
+    What is missing for another device is measured first.
+    """
+    from speechbrain_amnet.evaluation import evaluate_folder
+    from speechbrain_amnet.report.results import read_results
+
+    results = []
+    for one in trainings:
+        for load in one.loads:
+            if not (one.folder / f"load-{load:g}" / "results.json").exists():
+                evaluate_folder(one.folder, data_folder, device_load=load)
+        folders = [one.folder / f"load-{load:g}" for load in one.loads]
+        for result in read_results([one.folder, *folders]):
+            results.append({**result, "experiment": one.row})
+    return results
 
 
 def chosen(trainings, names):
@@ -76,18 +98,14 @@ def chosen(trainings, names):
     if not names:
         return trainings
     known = {t.name for t in trainings}
-    known |= {t.name.rpartition("/")[0] for t in trainings}
+    known |= {t.row for t in trainings}
     for name in names:
         if name not in known:
             raise ValueError(
                 f"--only: no such run: {name}; there are "
                 f"{', '.join(sorted(known))}"
             )
-    picked = [
-        t
-        for t in trainings
-        if t.name in names or t.name.rpartition("/")[0] in names
-    ]
+    picked = [t for t in trainings if t.name in names or t.row in names]
     folders = {t.folder for t in picked}
     for other in trainings:
         if not other.done and other.folder not in folders:

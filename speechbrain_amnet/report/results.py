@@ -188,8 +188,9 @@ def utterances_file(result: dict[str, Any]) -> Path | None:
 def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
     """Write the results of runs where they can be kept for all.
 
-    Each as `<experiment>-<seed>.json` and `.csv`; without the words of the
-    utterances, which are the corpus's.
+    Each as `<experiment>-<seed>.json` and `.csv`, with noise and device in
+    the name where there was noise or there are several devices; without the
+    words of the utterances, which are the corpus's.
 
     Arguments
     ---------
@@ -198,10 +199,15 @@ def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
     folder : str or Path
         Where to write.
     """
+    results = list(results)
     for result in results:
-        noise = result.get("noise_db")
-        noisy = "" if noise is None else f"-{noise:g}dB"
-        name = f"{result['experiment']}{noisy}-{result['seed']}"
+        name = result["experiment"]
+        if result.get("noise_db") is not None:
+            name += f"-{result['noise_db']:g}dB"
+        same = [r for r in results if r["experiment"] == result["experiment"]]
+        if len({device_of(r) for r in same}) > 1:
+            name += "-" + device_of(result).replace(" = ", "").split(" ")[0]
+        name += f"-{result['seed']}"
         source, table = utterances_file(result), io.StringIO()
         if source is not None:
             rows = read_rows(source)

@@ -15,7 +15,17 @@ from speechbrain_amnet.report.results import (
 )
 
 REFERENCE = "full"
-FIRST = (REFERENCE, "small", "amnet")  # the order of the rows; then by name
+FIRST = (  # the order of the rows; then by name
+    REFERENCE,
+    "sparse",
+    "factorized",
+    "small",
+    "amnet",
+    "amnet_sparse_cost",
+    "amnet_sparse_backlog",
+    "amnet_factorized_cost",
+    "amnet_factorized_backlog",
+)
 
 COLUMNS = (
     "data",

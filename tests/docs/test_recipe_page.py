@@ -4,7 +4,9 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from speechbrain_amnet.cli import build_parser
@@ -46,6 +48,9 @@ def test_trainings_load(words, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT / "recipes" / "LibriSpeech")
     options = words[words.index("train.py") + 1 :]
     options = [o for o in options if not o.startswith("--output_folder")]
+    noise = tmp_path / "kitchen.flac"
+    soundfile.write(noise, np.random.default_rng(0).random(16000) / 9, 16000)
+    options = [o.replace("kitchen.flac", str(noise)) for o in options]
     small = ["--layers=1", f"--output_folder={tmp_path}"]
     path, _, overrides = parse_arguments([*options, *small])
     assert load_hparams(path, overrides)["data_folder"]

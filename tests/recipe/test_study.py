@@ -1,5 +1,6 @@
 """`amnet study`: trained in order, continued, and shown in a table."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def study(tmp_path, monkeypatch):
         "runs:\n"
         "    amnet:\n"
         "        seeds: [1]\n"
+        "        loads: [0.5]\n"
         "        overrides: {start_from: 'results/tones/full/{seed}'}\n"
         "    full: {seeds: [1]}\n"
     )
@@ -52,6 +54,34 @@ def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
     assert main([*arguments, "--list", *TINY]) == 0
     said = capsys.readouterr().out
     assert "amnet/1  done" in said and "0 of 2 to train" in said
+    # Another study's table, of the same runs.
+    other = study.with_name("other.yaml")
+    other.write_text(
+        study.read_text()
+        .replace("    amnet:", "    amnet_sparse_backlog:")
+        .replace(
+            "        loads: [0.5]",
+            "        file: amnet.yaml\n"
+            "        trained_as: amnet\n"
+            "        loads: [0.5]",
+        )
+    )
+    line = ["study", str(other), f"--data_folder={tones}", *TINY]
+    assert main([*line, "--publish=kept", "--csv=table.csv"]) == 0
+    assert "0 of 2 to train" in capsys.readouterr().out
+    with open("table.csv") as lines:
+        rows = [(r["experiment"], r["device"]) for r in csv.DictReader(lines)]
+    assert rows == [
+        ("full", "r = 2"),
+        ("amnet_sparse_backlog", "r = 0.5"),
+        ("amnet_sparse_backlog", "r = 2"),
+    ]
+    kept = sorted(file.name for file in Path("kept").glob("*.json"))
+    assert kept == [
+        "amnet_sparse_backlog-r0.5-1.json",
+        "amnet_sparse_backlog-r2-1.json",
+        "full-1.json",
+    ]
     # Other settings than the study's now: refused, not shown as its results.
     assert main([*arguments, *TINY, "dropout=0.5"]) == 2
     assert "trained with other hparams" in capsys.readouterr().err
