@@ -1,0 +1,43 @@
+"""docs/how-to-choose-branches.md: its code runs, its table is reckoned."""
+
+import doctest
+import re
+from pathlib import Path
+
+from hyperpyyaml import load_hyperpyyaml
+
+from speechbrain_amnet.cli import build_parser
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to-choose-branches.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_python_gives_what_the_page_says():
+    found = doctest.testfile(str(PAGE), module_relative=False)
+    assert found.attempted and not found.failed
+
+
+def test_shares_are_those_of_the_formula():
+    lines = [line.strip("| ").split(" | ") for line in TEXT.splitlines()]
+    header = next(cells for cells in lines if cells[0].startswith("c = "))
+    costs = [float(cell.removeprefix("c = ")) for cell in header]
+    rows = [cells for cells in lines if cells[0].startswith("r = ")]
+    assert len(rows) == 4
+    for load, *shares in rows:
+        for cost, share in zip(costs, shares):
+            r = float(load.removeprefix("r = "))
+            expected = max(0, (1 / r - cost) / (1 - cost))
+            assert abs(float(share) - expected) < 0.0051
+
+
+def test_yaml_loads():
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.M | re.S)
+    found = load_hyperpyyaml(block)
+    assert len(found["forms"]) == found["branches"]
+
+
+def test_commands_are_understood():
+    commands = re.findall(r"^amnet (.*)$", TEXT, re.M)
+    assert len(commands) >= 4
+    for line in commands:
+        assert build_parser().parse_args(line.split()).run
