@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     arguments.check_markdown(args)
     counts = [learnt.count_frames(folder, args.split) for folder in args.runs]
     table = learnt.markdown_text(counts)
-    print("Frames on the dense branch, percent:")
+    print("Frames on the first branch, percent:")
     print(table)
     if args.publish:
         learnt.write_counts(counts, args.publish)

@@ -73,7 +73,7 @@ def classify(wave: np.ndarray, rate: int, frame: float) -> np.ndarray:
 
 
 def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
-    """Count a run's frames, and those on its first branch.
+    """Count a run's frames, and those on each of its branches.
 
     Arguments
     ---------
@@ -86,12 +86,13 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
     -------
     dict
         `experiment`, `seed`, `data`, `split`, and by class and backlog
-        (``[CLASSES, BACKLOGS]``) `frames` and how many were `dense`.
+        (``[CLASSES, BACKLOGS]``) the `frames`; as many tables of the frames on
+        each branch, `taken`.
     """
     folder = Path(folder)
     result = read_split(folder, split)
     frames = np.zeros((len(CLASSES), len(BACKLOGS)), int)
-    dense = np.zeros_like(frames)
+    taken = np.zeros((len(result["branch_shares"]), *frames.shape), int)
     for utterance in read_frames(folder, split):
         wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
         length = utterance["frame_ms"]
@@ -100,16 +101,18 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
         waiting = np.array(utterance["backlog_ms"]) / length
         found = np.digitize(waiting, [1e-3, 2.0])
         np.add.at(frames, (heard, found), 1)
-        np.add.at(dense, (heard, found), branch == 0)
+        np.add.at(taken, (branch, heard, found), 1)
     return {
         **{k: result[k] for k in ("experiment", "seed", "data", "split")},
         "frames": frames.tolist(),
-        "dense": dense.tolist(),
+        "taken": taken.tolist(),
     }
 
 
 def markdown_text(counts: Iterable[dict[str, Any]]) -> str:
-    """A Markdown table of the percent of frames on the first branch.
+    """A Markdown table of the percent of frames on a branch.
+
+    The first branch; of several, all but the last.
 
     Arguments
     ---------
@@ -122,17 +125,20 @@ def markdown_text(counts: Iterable[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(heads) + " |"]
     lines.append("| --- |" + " ---: |" * (len(heads) - 1))
     for count in counts:
-        frames, dense = np.array(count["frames"]), np.array(count["dense"])
-        pairs = [(dense.sum(), frames.sum())]
-        pairs += list(zip(dense.sum(1), frames.sum(1)))
-        pairs += list(zip(dense[:, 0], frames[:, 0]))
-        pairs += list(zip(dense.sum(0)[1:], frames.sum(0)[1:]))
-        cells = [
-            f"{100 * part / whole:.0f}" if whole else "–"
-            for part, whole in pairs
-        ]
-        run = f"`{count['experiment']}`, seed {count['seed']}"
-        lines.append(f"| {run} | {' | '.join(cells)} |")
+        frames = np.array(count["frames"])
+        for k, taken in enumerate(np.array(count["taken"])[:-1]):
+            pairs = [(taken.sum(), frames.sum())]
+            pairs += list(zip(taken.sum(1), frames.sum(1)))
+            pairs += list(zip(taken[:, 0], frames[:, 0]))
+            pairs += list(zip(taken.sum(0)[1:], frames.sum(0)[1:]))
+            cells = [
+                f"{100 * part / whole:.0f}" if whole else "–"
+                for part, whole in pairs
+            ]
+            run = f"`{count['experiment']}`, seed {count['seed']}"
+            if len(count["taken"]) > 2:
+                run += f", branch {k}"
+            lines.append(f"| {run} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -119,6 +119,7 @@ class Runs:
             "words": words,
             "mflops_per_frame": 3.2 if period == 1 else 2.0,
             "compute_saved": 0.0 if period == 1 else 0.375,
+            "branch_shares": [1.0] if period == 1 else [0.5, 0.5],
             "latency_ms": {
                 "mean": latency.mean(),
                 "p50": float(np.median(latency)),

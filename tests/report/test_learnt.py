@@ -39,12 +39,12 @@ def test_a_last_frame_that_is_short_and_silence_alone():
 def test_frames_are_counted(runs):
     folder = runs.make("amnet")
     count = learnt.count_frames(folder, "test")
-    frames, dense = np.array(count["frames"]), np.array(count["dense"])
+    frames, (dense, cheap) = np.array(count["frames"]), np.array(count["taken"])
     assert count["experiment"] == "amnet" and count["seed"] == 1
     assert frames.shape == dense.shape == (3, 3)
+    assert (dense + cheap == frames).all()
     # 25, 50, ... 125 frames, every other one dense.
     assert frames.sum() == 375 and dense.sum() == 13 + 25 + 38 + 50 + 63
-    assert (dense <= frames).all()
     backlogs = [b for u in read_frames(folder, "test") for b in u["backlog_ms"]]
     more = sum(b >= 2 * 40 for b in backlogs)
     none = backlogs.count(0.0)
@@ -57,7 +57,10 @@ def test_the_table():
         "experiment": "amnet",
         "seed": 3,
         "frames": [[10, 0, 0], [5, 5, 0], [0, 10, 10]],
-        "dense": [[0, 0, 0], [5, 0, 0], [0, 5, 1]],
+        "taken": [
+            [[0, 0, 0], [5, 0, 0], [0, 5, 1]],
+            [[10, 0, 0], [0, 5, 0], [0, 5, 9]],
+        ],
     }
     table = learnt.markdown_text([count]).splitlines()
     assert len(table) == 3
@@ -65,6 +68,11 @@ def test_the_table():
     # all; silence, steady, transition; these without backlog; with some, more
     assert cells[0] == "`amnet`, seed 3"
     assert cells[1:] == "28 0 50 30 0 100 – 33 10".split()
+    first, rest = count["taken"]
+    more = {**count, "taken": [first, np.zeros((3, 3)), rest]}
+    table = learnt.markdown_text([more]).splitlines()
+    assert "`amnet`, seed 3, branch 0 | 28 |" in table[2]
+    assert "`amnet`, seed 3, branch 1 | 0 |" in table[3] and len(table) == 4
 
 
 def test_the_command(runs, tmp_path, capsys):
