@@ -4,12 +4,13 @@
     python benchmarks/peers.py an4 FOLDER/an4 amnet=model.safetensors
     python benchmarks/peers.py coffee FOLDER/coffee-commands amnet=...
 
-Packed models by the name they get in the table, whisper-tiny in 8 bits
-(faster-whisper, greedy), and PocketSphinx with its English model and the
-unigrams of the train split. Each runs in a process of its own: seconds
-of computing over those of the audio, the wait from the last sample to the last
-word, reckoned from what each piece of the audio took while it was spoken, and
-the peak of its memory above that of an idle interpreter with its libraries.
+Packed models by the name they get in the table, the folder of a dense run with
+PyTorch's own LSTM (nn.LSTM=RUN), whisper-tiny in 8 bits (faster-whisper,
+greedy), and PocketSphinx with its English model and the unigrams of the train
+split. Each runs in a process of its own: seconds of computing over those of the
+audio, the wait from the last sample to the last word, reckoned from what each
+piece of the audio took while it was spoken, and the peak of its memory above
+that of an idle interpreter with its libraries.
 
 Transcripts are compared in capitals, without punctuation, numbers in words; a
 number of three digits and more is read digit by digit. These rules were written
@@ -110,6 +111,60 @@ class Ours:
         return self.text
 
 
+class TorchLSTM:
+    """A dense run's weights in PyTorch's own nn.LSTM, a piece at a time."""
+
+    streams = True
+
+    def __init__(self, model, rows, prompt):
+        import torch
+
+        from speechbrain_amnet.inference import load
+
+        self.asr = load(model, run_opts={"device": "cpu"})
+        encoder = self.asr.mods.encoder
+        self.lstm = torch.nn.LSTM(
+            encoder.input_size,
+            encoder.hidden_size,
+            len(encoder.layers),
+            batch_first=True,
+        ).eval()
+        with torch.no_grad():
+            for n, layer in enumerate(encoder.layers):
+                ours = layer.input[0], layer.recurrent[0]
+                (matrix,), (recurrent,) = (form.factors() for form in ours)
+                for name, value in (
+                    ("weight_ih", matrix),
+                    ("weight_hh", recurrent),
+                    ("bias_ih", layer.bias[0]),
+                    ("bias_hh", torch.zeros_like(layer.bias[0])),
+                ):
+                    # Ours are cell, input, forget, output.
+                    cell, *gates, output = value.chunk(4)
+                    gates = torch.cat([*gates, cell, output])
+                    getattr(self.lstm, f"{name}_l{n}").copy_(gates)
+        encoder.forward_streaming = self.encode
+
+    def encode(self, features, context):
+        encoded, self.state = self.lstm(features, self.state)
+        context.first += features.shape[1]
+        return encoded
+
+    def start(self):
+        self.state, self.text = None, ""
+        self.context = self.asr.make_streaming_context()
+
+    def feed(self, samples, final):
+        import torch
+
+        chunk = torch.from_numpy(samples)[None]
+        (text,) = self.asr.transcribe_chunk(self.context, chunk, final)
+        self.text += text
+
+    def result(self):
+        return self.text
+
+
 class Whisper:
     """whisper-tiny, 8 bits, greedy; reads the whole utterance at its end."""
 
@@ -182,7 +237,12 @@ class PocketSphinx:
         return found.hypstr if found else ""
 
 
-KINDS = {"ours": Ours, "whisper": Whisper, "pocketsphinx": PocketSphinx}
+KINDS = {
+    "ours": Ours,
+    "torch": TorchLSTM,
+    "whisper": Whisper,
+    "pocketsphinx": PocketSphinx,
+}
 
 
 def utterances(folder: Path) -> list[dict[str, str]]:
@@ -209,6 +269,8 @@ def measure(kind, model, folder, split, prompt):
         import faster_whisper  # noqa: F401
     elif kind == "pocketsphinx":
         import pocketsphinx  # noqa: F401
+    elif kind == "torch":
+        import speechbrain_amnet.inference  # noqa: F401
     idle = peak_memory_mb()
     recogniser = KINDS[kind](model, utterances(folder / "train"), prompt)
     rows = utterances(folder / split)
@@ -251,7 +313,11 @@ def compare(args) -> list[dict]:
 
     rows = utterances(args.folder / args.split)
     commands = read_commands(rows)
-    contenders = [("ours", *model.split("=", 1)) for model in args.models]
+    contenders = []
+    for model in args.models:
+        name, path = model.split("=", 1)
+        kind = "torch" if Path(path).is_dir() else "ours"
+        contenders.append((kind, name, path))
     contenders += [
         ("whisper", "whisper-tiny int8", ""),
         ("whisper", "whisper-tiny int8, prompted", PROMPTS[args.data]),

@@ -109,6 +109,18 @@ def test_peers_read_our_model(peers, run, capsys):
     assert found["wait_ms"] > 0 and found["real_time_factor"] > 0
 
 
+def test_peers_read_a_dense_run_with_nn_lstm(peers, run, capsys):
+    peers.measure("torch", run, run, "test", None)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    asr = load(run, run_opts={"device": "cpu"})
+    wav = asr.load_audio(run / "test" / "a" / "b" / "a-b-0.wav")
+    with torch.no_grad():
+        features, lengths = asr.mods.features(wav[None], torch.ones(1))
+        encoded, _ = asr.mods.encoder(features, lengths, branch=0, hard=True)
+        (tokens,) = asr.hparams.search(encoded, lengths)
+    assert found["texts"] == {"a-b-0": asr.text(tokens)} and tokens
+
+
 def test_routing_at_the_paper_s_size(root, run, monkeypatch, capsys):
     out = run / "figures.json"
     monkeypatch.setattr(
