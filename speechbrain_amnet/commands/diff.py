@@ -43,6 +43,15 @@ def add(subparsers: Any) -> None:
     squash.add_argument("--out", metavar="FILE", type=Path, required=True)
     squash.set_defaults(run=run_squash)
 
+    touched = actions.add_parser(
+        "map", help="draw which weights each update of a chain changes"
+    )
+    touched.add_argument("files", metavar="DIFF", nargs="+", type=Path)
+    touched.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("touched.png")
+    )
+    touched.set_defaults(run=run_map)
+
     table = actions.add_parser("table", help="compare updates")
     table.add_argument(
         "records",
@@ -136,6 +145,33 @@ def run_squash(args: argparse.Namespace) -> None:
     print(
         f"{args.out}: {size:,} bytes, the {len(diffs)} diffs {each:,}: {better}"
     )
+
+
+def run_map(args: argparse.Namespace) -> None:
+    """Draws the touched weights, and prints how much updates share."""
+    from speechbrain_amnet.diff.file import read_diff
+    from speechbrain_amnet.report.touched import overlaps, plot_touched
+
+    updates = []
+    for file in args.files:
+        changes = read_diff(file).changes
+        for name, change in changes.items():
+            if change.touched is None:
+                raise ValueError(
+                    f"{file}: {name} changes everywhere ({change.kind}); a map "
+                    "shows sparse updates"
+                )
+        updates.append({n: (c.shape, c.touched) for n, c in changes.items()})
+    for file, row in zip(args.files, overlaps(updates)):
+        line = f"{file}: touches {100 * row['share']:.2f} % of the weights"
+        if row["again"] is not None:
+            line += (
+                f", {100 * row['again']:.0f} % of them as the one before "
+                f"({100 * row['chance']:.0f} % by chance)"
+            )
+        print(line)
+    names = [file.name for file in args.files]
+    print(f"Picture: {plot_touched(updates, names, args.out)}")
 
 
 def run_table(args: argparse.Namespace) -> None:

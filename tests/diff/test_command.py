@@ -46,3 +46,10 @@ def test_mistakes_are_one_line(run, model, chain, tmp_path):
     code, said = run("undo", model)
     assert code == 2 and "there is no update to undo" in said
     assert said.count("\n") == 1
+
+
+def test_map(run, chain, make, tmp_path):
+    out = tmp_path / "map.png"
+    code, said = run("map", *chain, "--out", out)
+    assert code == 0 and out.stat().st_size > 1000
+    assert "% of them as the one before (" in said
