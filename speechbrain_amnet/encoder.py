@@ -4,6 +4,7 @@ One routing decision per frame holds for the whole stack. The branches share
 their recurrent state, so a frame may go to any branch whatever came before.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from .layer import BranchedLayer
 from .pruning import prune
 from .recurrence import chosen_lstm, mixed_lstm
 from .weights import Sparse, WeightForm
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -140,6 +143,7 @@ class AmortizedEncoder(nn.Module):
         # Whether the branches are mixed yet; a float, as checkpoint averaging
         # divides whatever it finds.
         self.register_buffer("routed", torch.zeros(()))
+        self._warned = False
         costs = self.branch_flops
         if any(a < b for a, b in zip(costs, costs[1:], strict=False)):
             raise ValueError(
@@ -228,6 +232,22 @@ class AmortizedEncoder(nn.Module):
             for k in range(self.router.branches):
                 mine.start_from(0, k, theirs)
 
+    def _warn_unpruned(self) -> None:
+        """Once: sparse branches of which nothing was ever pruned."""
+        forms = [form for form in self.modules() if isinstance(form, Sparse)]
+        size = sum(form.rows * form.columns for form in forms)
+        goal = sum(form.goal for form in forms)
+        if not self.routed or goal == size or sum(f.kept for f in forms) < size:
+            return
+        self._warned = True
+        logger.warning(
+            "So far the sparse branches keep all of their %d weights, not %d: "
+            "call encoder.prune(share) in training, with a share that rises "
+            "to 1.",
+            size,
+            goal,
+        )
+
     def prune(self, share: float, scope: str = "matrix") -> None:
         """Prune the branches of sparse matrices; nothing if there are none.
 
@@ -308,6 +328,8 @@ class AmortizedEncoder(nn.Module):
         if hard is None:
             hard = not self.training
         if hard:
+            if not self._warned:
+                self._warn_unpruned()
             encoded, routing, _, _ = self._run_hard(x, branch)
         else:
             encoded, routing = self._run_soft(x, branch)

@@ -14,6 +14,7 @@ from speechbrain_amnet import (
     FixedRouting,
     LowRank,
     RandomRouting,
+    Sparse,
 )
 
 INPUT, HIDDEN, LAYERS = 10, 8, 2
@@ -395,3 +396,23 @@ def test_utterances_of_a_training_meet_devices_of_their_own():
     assert 0.45 < (loads < 2.0).float().mean() < 0.55
     _, routing = encoder.eval()(x)
     assert (routing.time / 0.04).allclose(torch.tensor(2.0))
+
+
+def test_a_sparse_branch_that_nobody_prunes_is_noticed(caplog):
+    branches = [Dense, partial(Sparse, density=0.1)]
+    router = Arbitrator(INPUT, 2)
+    encoder = AmortizedEncoder(INPUT, 8, 1, branches, router).eval()
+    x = torch.randn(1, 3, INPUT)
+    encoder(x)  # nothing is mixed yet
+    assert not caplog.messages
+    encoder.start_routing()
+    encoder(x)
+    encoder(x)
+    (said,) = caplog.messages
+    assert "keep all of their" in said and "encoder.prune(share)" in said
+    caplog.clear()
+    encoder = AmortizedEncoder(INPUT, 8, 1, branches, router).eval()
+    encoder.start_routing()
+    encoder.prune(0.5)
+    encoder(x)
+    assert not caplog.messages
