@@ -59,7 +59,8 @@ class Device:
             ("load", load),
             ("flops_per_second", flops_per_second),
         ):
-            if value is not None and not 0 < value < math.inf:
+            number = isinstance(value, int | float)
+            if value is not None and not (number and 0 < value < math.inf):
                 raise ValueError(
                     f"Device: {name} must be above 0, got {value}."
                 )

@@ -112,10 +112,12 @@ class AmortizedEncoder(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        if not branches:
+        listed = isinstance(branches, Sequence) and all(map(callable, branches))
+        if not branches or not listed:
             raise ValueError(
                 "AmortizedEncoder: branches must list at least one weight "
-                "form, got none."
+                f"form, got {branches if branches else 'none'}; write them as "
+                "`- !name:speechbrain_amnet.Dense`."
             )
         if router is None:
             if len(branches) > 1:
@@ -144,11 +146,20 @@ class AmortizedEncoder(nn.Module):
         # divides whatever it finds.
         self.register_buffer("routed", torch.zeros(()))
         self._warned = False
+        self._check_order()
+
+    def _check_order(self) -> None:
+        """The router, device and losses count on the first being dearest."""
         costs = self.branch_flops
         if any(a < b for a, b in zip(costs, costs[1:], strict=False)):
+            forms = self.layers[0].recurrent
+            said = ", ".join(
+                f"{type(form).__name__} {cost:,}"
+                for form, cost in zip(forms, costs, strict=True)
+            )
             raise ValueError(
                 "AmortizedEncoder: branches must be ordered by cost, the most "
-                f"expensive first, got {costs} FLOPs a frame (low rank by "
+                f"expensive first, got {said} FLOPs a frame (low rank by "
                 "energy counts with the most that its rank may be)."
             )
 
@@ -203,6 +214,11 @@ class AmortizedEncoder(nn.Module):
             for layer in self.layers:
                 for k in range(1, self.router.branches):
                     layer.start_from(0, k)
+            try:
+                self._check_order()
+            except ValueError as error:
+                # A rank by energy is known only now, hours into a training.
+                logger.warning("%s", error)
 
     def start_from(self, other: "AmortizedEncoder") -> None:
         """Give every branch the weights closest to another encoder's first.

@@ -106,7 +106,8 @@ def load_hparams(
         if type(error) is not ValueError:  # typed errors speak for themselves
             raise
         message = " ".join(str(part) for part in error.args)
-        raise ValueError(f"{path}: {message}") from error
+        where = _keys_of(message.partition(":")[0], root)
+        raise ValueError(": ".join([str(path), *where, message])) from error
 
 
 def resolve_hparams(
@@ -372,8 +373,31 @@ def _serialize(node: Node) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.width = 4096  # long values stay on their line
     stream = io.StringIO()
+    _unfold(node)
     yaml.serialize(node, stream)
     return stream.getvalue()
+
+
+def _unfold(node: Node) -> bool:
+    """Block style for lists of tagged mappings, and for what is around them.
+
+    ruamel.yaml writes `[!new:a {b: 1}]` as `[!new:a b: 1]`, which is no YAML.
+    """
+    if isinstance(node, MappingNode):
+        children = [child for _, child in node.value]
+    elif isinstance(node, SequenceNode):
+        children = node.value
+    else:
+        return False
+    inner = [_unfold(child) for child in children]
+    tagged = isinstance(node, SequenceNode) and any(
+        isinstance(child, MappingNode) and _built_name(child)
+        for child in children
+    )
+    if tagged or any(inner):
+        node.flow_style = False
+        return True
+    return False
 
 
 # Merging -------------------------------------------------------------------
@@ -476,10 +500,17 @@ def _bad_argument(error: TypeError, root: Node, path: str | Path) -> str:
     """hyperpyyaml names the class of a wrong argument; the keys are added."""
     first, *rest = [str(part) for part in error.args]
     name = first.rsplit(" ", 1)[-1]
-    keys = [where for where, node in _walk(root) if _built_name(node) == name]
-    return ": ".join(
-        [str(path), *([" or ".join(keys)] if keys else []), first, *rest]
-    )
+    return ": ".join([str(path), *_keys_of(name, root), first, *rest])
+
+
+def _keys_of(name: str, root: Node) -> list[str]:
+    """The places where a class is built, as one part of a message, or none."""
+    keys = [
+        where
+        for where, node in _walk(root)
+        if name in (built := _built_name(node) or "", built.rpartition(".")[2])
+    ]
+    return [" or ".join(keys)] if name and keys else []
 
 
 def _place(source: Any, node: Node) -> str:

@@ -29,10 +29,8 @@ class BranchedLayer(nn.Module):
     ):
         super().__init__()
         gates = 4 * hidden_size
-        self.input = nn.ModuleList(form(gates, input_size) for form in branches)
-        self.recurrent = nn.ModuleList(
-            form(gates, hidden_size) for form in branches
-        )
+        self.input = nn.ModuleList(_made(branches, gates, input_size))
+        self.recurrent = nn.ModuleList(_made(branches, gates, hidden_size))
         self.bias = nn.ParameterList(torch.zeros(gates) for _ in branches)
         with torch.no_grad():
             for bias in self.bias:
@@ -105,3 +103,15 @@ class BranchedLayer(nn.Module):
                 )
                 mine[target].copy_from(matrix)
             self.bias[target].copy_(layer.bias[source])
+
+
+def _made(branches, rows, columns):
+    """A matrix of each form; an error names the branch."""
+    forms = []
+    for k, form in enumerate(branches):
+        try:
+            forms.append(form(rows, columns))
+        except (TypeError, ValueError) as error:
+            message = f"AmortizedEncoder: branches[{k}]: {error}"
+            raise ValueError(message) from error
+    return forms

@@ -72,6 +72,11 @@ EXPECTED = (
         ("token_type",),
     ),
     (
+        "matrix or all",
+        lambda value: value in ("matrix", "all"),
+        ("pruning_scope",),
+    ),
+    (
         "the path of a folder",
         lambda value: isinstance(value, str) and bool(value),
         ("data_folder", "output_folder"),

@@ -25,6 +25,10 @@ def _uniform(rows: int, columns: int, bound: float) -> nn.Parameter:
     return nn.Parameter(torch.empty(rows, columns).uniform_(-bound, bound))
 
 
+def _is_share(value: float) -> bool:
+    return isinstance(value, int | float) and 0 < value <= 1
+
+
 class WeightForm(nn.Module):
     """What every form of a ``[rows, columns]`` matrix offers.
 
@@ -149,7 +153,7 @@ class LowRank(WeightForm):
         energy: float | None = None,
     ):
         super().__init__(rows, columns)
-        if energy is not None and not 0 < energy <= 1:
+        if energy is not None and not _is_share(energy):
             raise ValueError(
                 f"LowRank: energy must be above 0 and at most 1, got {energy}."
             )
@@ -157,9 +161,9 @@ class LowRank(WeightForm):
             if energy is None:
                 raise ValueError("LowRank: give rank, energy, or both.")
             rank = max(1, rows * columns // (rows + columns))
-        if not 1 <= rank <= min(rows, columns):
+        if not isinstance(rank, int) or not 1 <= rank <= min(rows, columns):
             raise ValueError(
-                f"rank: expected 1 to {min(rows, columns)} for a "
+                f"LowRank: rank: expected 1 to {min(rows, columns)} for a "
                 f"{rows} x {columns} matrix, got {rank}."
             )
         self.energy = energy
@@ -245,11 +249,11 @@ class Sparse(WeightForm):
 
     def __init__(self, rows: int, columns: int, density: float, block: int = 1):
         super().__init__(rows, columns)
-        if not 0 < density <= 1:
+        if not _is_share(density):
             raise ValueError(
                 f"Sparse: density must be above 0 and at most 1, got {density}."
             )
-        if block < 1 or rows % block:
+        if not isinstance(block, int) or block < 1 or rows % block:
             raise ValueError(
                 f"Sparse: block must divide the matrix's {rows} rows, got "
                 f"{block}."

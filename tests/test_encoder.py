@@ -320,7 +320,7 @@ def test_time_of_a_frame_is_that_of_the_target_device(device, seconds):
         ({"branches": BRANCHES[:2], "router": None}, "given for 2 branches"),
         (
             {"branches": BRANCHES[1::-1], "router": FixedRouting(2)},
-            r"most expensive first, got \[\d+, \d+\] FLOPs",
+            r"most expensive first, got LowRank [\d,]+, Dense [\d,]+ FLOPs",
         ),
         (
             {"branches": BRANCHES[:2], "router": FixedRouting(3)},
@@ -328,10 +328,19 @@ def test_time_of_a_frame_is_that_of_the_target_device(device, seconds):
         ),
         (
             {"branches": [partial(LowRank, rank=9)]},
-            "rank: expected 1 to 8 for a 32 x 8 matrix, got 9",
+            r"branches\[0\]: LowRank: rank: expected 1 to 8 for a 32 x 8 "
+            "matrix, got 9",
         ),
+        (
+            {
+                "branches": [Dense, partial(Sparse, density="a")],
+                "router": FixedRouting(2),
+            },
+            r"branches\[1\]: Sparse: density must be above 0 .* got a",
+        ),
+        ({"branches": "Dense"}, "at least one weight form, got Dense"),
     ],
-    ids=["none", "no router", "order", "other router", "rank"],
+    ids=["none", "no router", "order", "other", "rank", "density", "word"],
 )
 def test_what_cannot_be_built_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import re
+from pathlib import Path
 from statistics import mean
 
 import pytest
@@ -328,3 +329,39 @@ def test_the_cost_loss_alone_aims_at_what_both_save(root):
     target = float(re.search(r"saved_target: ([0-9.]+)", text)[1])
     saved = published(root, "amnet", "compute_saved")
     assert (1 - target) / (1 - saved) == pytest.approx(1, abs=0.03)
+
+
+NAME = "!name:speechbrain_amnet"
+DENSE = f"{NAME}.Dense"
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        (
+            "target_device: {load: 0}",
+            "target_device: Device: load must be above 0, got 0",
+        ),
+        (
+            "target_device: {load: fast}",
+            "target_device: Device: load must be above 0, got fast",
+        ),
+        (
+            f"encoder: {{branches: [{DENSE} , {NAME}.LowRank {{rank: 8.5}}]}}",
+            r"encoder: AmortizedEncoder: branches\[1\]: LowRank: rank: "
+            "expected 1 to 320 .* got 8.5",
+        ),
+        (
+            f"encoder: {{branches: [{DENSE} , {NAME}.Sparse {{density: 2}}]}}",
+            r"encoder: AmortizedEncoder: branches\[1\]: Sparse: density must",
+        ),
+        (
+            "encoder: {branches: Dense}",
+            "encoder: AmortizedEncoder: branches must list .* got Dense",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_found_in_the_file(override, message):
+    amnet = Path(__file__).parents[1] / "hparams" / "amnet.yaml"
+    with pytest.raises(ValueError, match=message):
+        load_hparams(amnet, f"data_folder: d\noutput_folder: o\n{override}")

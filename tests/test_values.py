@@ -18,6 +18,7 @@ CPU = {"device": "cpu"}
         ("learning_rate: abc", "learning_rate: expected a finite number"),
         ("starts_at: 1.0", "starts_at: expected a share of the training"),
         ("token_type: word", "token_type: expected char, bpe or unigram"),
+        ("pruning_scope: global", "pruning_scope: expected matrix or all"),
         ("data_folder: ''", "data_folder: expected the path of a folder"),
     ],
 )

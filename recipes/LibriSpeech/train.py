@@ -315,6 +315,9 @@ def make_brain(argv):
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
+    points = hparams["pruning_schedule"].values
+    if not all(0 <= value <= 1 for value in points):
+        raise ValueError(f"pruning_schedule: expected 0 to 1, got {points}")
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
