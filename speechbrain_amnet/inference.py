@@ -5,7 +5,7 @@
 and the same routing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,10 @@ from speechbrain.inference.interfaces import Pretrained
 from .arbitrator import Routing
 from .checkpoints import first_sentence
 from .device import Device
-from .encoder import EncoderContext
+from .encoder import AmortizedEncoder, EncoderContext
 from .features import FeaturesContext
 from .hparams import resolve_hparams
+from .layer import branch_forms
 from .search import SearchContext
 from .slots import Command, is_tag
 from .text import TextStream, command_of, pieces_of
@@ -431,9 +432,29 @@ def load_weights(
             target.load(str(path))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(target, AmortizedEncoder):
+                check_branches(target, state)
             target.load_state_dict(state)
     except Exception as error:  # what a broken file makes of its reader
         raise ValueError(
             f"{path}: not the weights of {type(target).__name__} "
             f"({first_sentence(error)})"
         ) from error
+
+
+def check_branches(
+    encoder: AmortizedEncoder, state: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse weights of other branches than the hparams say."""
+    ours, theirs = branch_forms(encoder.state_dict()), branch_forms(state)
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"encoder: {len(ours)} branches in the hparams, {len(theirs)} in "
+            "the weights"
+        )
+    for k, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one != other:
+            raise ValueError(
+                f"encoder: branches[{k}] is {one} in the hparams, {other} in "
+                "the weights"
+            )

@@ -1,6 +1,7 @@
 """An LSTM layer that has the weights of every branch."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -115,3 +116,31 @@ def _made(branches, rows, columns):
             message = f"AmortizedEncoder: branches[{k}]: {error}"
             raise ValueError(message) from error
     return forms
+
+
+def branch_forms(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """What the branches of an encoder's state dict are, in words.
+
+    Example
+    -------
+    >>> bias = torch.zeros(8)
+    >>> branch_forms({"layers.0.bias.0": bias, "layers.0.bias.1": bias})
+    ['Skip', 'Skip']
+    """
+    biases = [n for n in state if re.fullmatch(r"layers\.0\.bias\.\d+", n)]
+    return [_form(state, k) for k in range(len(biases))]
+
+
+def _form(state, branch):
+    place = re.compile(rf"layers\.\d+\.(input|recurrent)\.{branch}\.(\w+)")
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, value in state.items():
+        if found := place.fullmatch(name):
+            parts.setdefault(found[2], []).append(value)
+    if "budget" in parts:
+        size = sum(weight.numel() for weight in parts["weight"])
+        kept = sum(float(budget) for budget in parts["budget"])
+        return f"Sparse, density {kept / size:.3g}"
+    if "left" in parts:
+        return f"LowRank, rank {parts['left'][0].shape[1]}"
+    return "Dense" if "weight" in parts else "Skip"

@@ -306,6 +306,29 @@ def test_broken_weights_are_named(run, tmp_path, content):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "form, said",
+    [
+        (
+            "LowRank {rank: 16}",
+            "branches[1] is LowRank, rank 16 in the hparams, LowRank, rank 32 "
+            "in the weights",
+        ),
+        ("Sparse {density: 0.3}", "branches[1] is Sparse, density 0.3 in"),
+        ("Skip", "branches[1] is Skip in the hparams"),
+    ],
+)
+def test_weights_of_other_branches_are_named(run, tmp_path, form, said):
+    shutil.copytree(run / "model", tmp_path / "model")
+    yaml = tmp_path / "model" / "hyperparams.yaml"
+    text = yaml.read_text()
+    assert "LowRank {rank: 32}" in text
+    yaml.write_text(text.replace("LowRank {rank: 32}", form))
+    with pytest.raises(ValueError) as caught:
+        load(tmp_path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_missing_name_is_not_passed_over(tmp_path):
     module = torch.nn.Linear(2, 2)
     torch.save({"weight": module.weight}, tmp_path / "x.ckpt")

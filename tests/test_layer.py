@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechbrain_amnet import Dense, LowRank, Skip, Sparse
-from speechbrain_amnet.layer import BranchedLayer
+from speechbrain_amnet.layer import BranchedLayer, branch_forms
 
 INPUT, HIDDEN = 6, 5
 BRANCHES = [
@@ -61,3 +61,16 @@ def test_cost_is_that_of_both_matrices():
     assert layer.flops(0) == 2 * gates * (INPUT + HIDDEN)
     assert layer.flops(2) == 2 * 2 * (2 * gates + INPUT + HIDDEN)
     assert layer.flops(3) == 0
+
+
+def test_a_state_dict_says_its_branches():
+    said = ["Dense", "Sparse, density 0.4", "LowRank, rank 2", "Skip"]
+    two = torch.nn.ModuleList(
+        BranchedLayer(size, HIDDEN, BRANCHES) for size in (INPUT, HIDDEN)
+    )
+    for layer in two:  # before and after they are pruned
+        state = {f"layers.{n}": v for n, v in two.state_dict().items()}
+        assert branch_forms(state) == said
+        for part in (layer.input, layer.recurrent):
+            part[1].keep(part[1].goal)
+    assert branch_forms(state) == said and branch_forms({}) == []

@@ -34,6 +34,7 @@ from speechbrain_amnet.hparams import (
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.layer import branch_forms
 from speechbrain_amnet.report.text import table
 from speechbrain_amnet.slots import understood
 from speechbrain_amnet.tokens import BLANK
@@ -280,7 +281,7 @@ def start_from(hparams):
     checkpoints = settled(last_epochs(checkpointer, 1000))
     for name, module in hparams["modules"].items():
         state = average_checkpoints(checkpoints, name, load_state)
-        if name == "encoder" and not same_shapes(state, module.state_dict()):
+        if name == "encoder" and not alike(state, module.state_dict()):
             values = {"output_folder": str(folder), "data_folder": "unused"}
             values["seed"] = hparams["seed"]  # loading sets it
             other = load_hparams(folder / "hyperparams.yaml", values)[name]
@@ -300,11 +301,10 @@ def with_new_rows(state, fresh):
     return state
 
 
-def same_shapes(one, other):
-    """Whether two state dicts have the same names and shapes."""
-    return {n: v.shape for n, v in one.items()} == {
-        n: v.shape for n, v in other.items()
-    }
+def alike(one, other):
+    """Whether two encoders' state dicts are of the same sizes and branches."""
+    shapes = [{n: v.shape for n, v in s.items()} for s in (one, other)]
+    return shapes[0] == shapes[1] and branch_forms(one) == branch_forms(other)
 
 
 def make_brain(argv):
