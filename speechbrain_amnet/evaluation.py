@@ -107,7 +107,8 @@ def evaluate(
             `commands.jsonl` beside the audio says when that was, or null.
         real_time_factor, peak_memory_mb : of the runtime, see
             `runtime.measure`.
-        parameters, megabytes : of the model, and of its files.
+        parameters, megabytes : of the model, without what was pruned, and of
+            its packed file.
         epochs, command, date, versions : how it came about; see `command`.
         path : of the file that all this was written to, if it was.
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .inference import AmortizedASR
 from .runtime.convert import UnknownRouter, pack
-from .runtime.packed import write_packed
+from .runtime.packed import to_bytes, write_packed
+from .weights import Sparse
 
 
 def measure_stream(
@@ -63,18 +64,18 @@ def measure_stream(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def model_folder(asr: AmortizedASR) -> Path | None:
-    """Where a model was loaded from, if from a folder."""
-    pretrainer = getattr(asr.hparams, "pretrainer", None)
-    paths = getattr(pretrainer, "paths", {})
-    return Path(paths["encoder"]).parent if "encoder" in paths else None
-
-
 def model_size(asr: AmortizedASR) -> dict[str, float]:
-    """Parameters of the model, and megabytes (1e6 bytes) of its files."""
+    """Parameters that are not pruned, and megabytes (1e6 bytes) of the file.
+
+    The file is what a device gets, as `amnet pack` writes it; for a router that
+    the runtime does not know, four bytes a parameter are reckoned.
+    """
     parameters = sum(p.numel() for p in asr.mods.parameters())
-    folder = model_folder(asr)
-    size = 4 * parameters
-    if folder is not None:
-        size = sum(file.stat().st_size for file in folder.glob("*.ckpt"))
+    for form in asr.mods.modules():
+        if isinstance(form, Sparse):
+            parameters -= form.rows * form.columns - int(form.kept)
+    try:
+        size = len(to_bytes(pack(asr)))
+    except UnknownRouter:
+        size = 4 * parameters
     return {"parameters": parameters, "megabytes": size / 1e6}

@@ -142,9 +142,9 @@ def test_results_are_whole_and_written(measured, run, asr):
     assert dev["last_word_ms"] is None
     wait = test["latency_ms"]["mean"] + 300
     assert test["last_word_ms"]["mean"] == pytest.approx(wait, abs=1)
-    files = (run / "model").glob("*.ckpt")
-    size = sum(file.stat().st_size for file in files)
-    assert test["megabytes"] == pytest.approx(size / 1e6, abs=1e-5)
+    packed = out / "packed"
+    assert cli.main(["pack", str(run), str(packed)]) == 0
+    assert test["megabytes"] == packed.stat().st_size / 1e6
     assert test["parameters"] == sum(p.numel() for p in asr.parameters())
 
 

@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_amnet import Sparse
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.footprint import measure_stream, model_size
 from speechbrain_amnet.inference import load
 
 
 @pytest.fixture(scope="module")
-def asr(tiny, tmp_path_factory):
+def run(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     export_model(*tiny(folder, ["STOP", "GO"]), folder / "model")
-    return load(folder, run_opts={"device": "cpu"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asr(run):
+    return load(run, run_opts={"device": "cpu"})
 
 
 def test_streaming_that_fails_says_why(asr, monkeypatch):
@@ -25,12 +31,31 @@ def test_streaming_that_fails_says_why(asr, monkeypatch):
         measure_stream(asr, ["some.wav"])
 
 
-def test_size_is_that_of_the_files(asr):
+def test_size_is_that_of_the_packed_file(asr):
     size = model_size(asr)
     weights = sum(p.numel() for p in asr.mods.parameters())
     assert size["parameters"] == weights
-    # Four bytes a weight; names, buffers and statistics beside them.
+    # Four bytes a weight; names, features and statistics beside them.
     assert 4 * weights < 1e6 * size["megabytes"] < 4 * weights + 100_000
+
+
+def test_what_is_pruned_is_not_counted(run):
+    asr = load(run, run_opts={"device": "cpu"})
+    forms = []
+    for layer in asr.mods.encoder.layers:
+        for part in (layer.input, layer.recurrent):
+            part[1] = Sparse(part[0].rows, part[0].columns, density=0.1)
+            forms.append(part[1])
+    before = model_size(asr)
+    asr.mods.encoder.prune(1.0)
+    after = model_size(asr)
+    whole = sum(form.rows * form.columns for form in forms)
+    lost = whole - sum(form.goal for form in forms)
+    assert before["parameters"] - after["parameters"] == lost
+    # A bit for each entry says which are left.
+    assert 1e6 * (before["megabytes"] - after["megabytes"]) == pytest.approx(
+        4 * lost - whole / 8, rel=0.01
+    )
 
 
 def test_time_and_memory_of_a_stream(asr, tmp_path):
@@ -47,10 +72,5 @@ def test_a_router_of_one_s_own_is_not_streamed(asr, monkeypatch):
 
     monkeypatch.setattr(asr.mods.encoder.router, "__class__", Own)
     assert set(measure_stream(asr, ["some.wav"]).values()) == {None}
-
-
-def test_size_without_files(asr):
-    alone = SimpleNamespace(mods=asr.mods, hparams=SimpleNamespace())
-    assert model_size(alone)["megabytes"] == pytest.approx(
-        4e-6 * sum(p.numel() for p in asr.mods.parameters())
-    )
+    weights = sum(p.numel() for p in asr.mods.parameters())
+    assert model_size(asr)["megabytes"] == pytest.approx(4e-6 * weights)

@@ -13,7 +13,10 @@ from safetensors.numpy import save
 from speechbrain_amnet import files
 from speechbrain_amnet.runtime.int8 import from_int8, to_int8
 
-FORMAT = 2  # of the file
+FORMAT = 3  # of the file; 2 had no masks
+READS = (2, FORMAT)
+MASKS = "mask."  # before the name of an array of which few entries are sent
+SHAPES = "shape."  # and its shape
 SCALES = "scales."  # before the name of an array whose steps the file holds
 KEY = "speechbrain_amnet"
 
@@ -54,12 +57,29 @@ class Packed:
 
 def write_packed(packed: Packed, path: str | Path) -> None:
     """Write a model as one safetensors file, aside and renamed."""
+    files.write(path, to_bytes(packed))
+
+
+def to_bytes(packed: Packed) -> bytes:
+    """What `write_packed` writes.
+
+    Of a matrix with many zeros the others are sent, and a bit an entry that
+    says where they are, if that is less.
+    """
     about = json.dumps({"format": FORMAT, **packed.config}, ensure_ascii=False)
     arrays = dict(packed.arrays)
     for name, scales in packed.scales.items():
         arrays[name] = to_int8(arrays[name], scales)
         arrays[SCALES + name] = scales
-    files.write(path, save(arrays, metadata={KEY: about}))
+    for name, array in list(arrays.items()):
+        kept = array != 0
+        bits = np.packbits(kept)
+        size = array.itemsize * kept.sum() + bits.size
+        if array.ndim == 2 and size < array.nbytes:
+            arrays[name] = array[kept]
+            arrays[MASKS + name] = bits
+            arrays[SHAPES + name] = np.array(array.shape)
+    return save(arrays, metadata={KEY: about})
 
 
 def read_packed(path: str | Path) -> Packed:
@@ -89,11 +109,18 @@ def read_packed(path: str | Path) -> Packed:
     if about is None:
         raise ValueError(f"{path}: not a packed model (no {KEY} in its header)")
     config = json.loads(about)
-    if config.pop("format", None) != FORMAT:
+    if config.pop("format", None) not in READS:
         raise ValueError(
-            f"{path}: this version reads packed models of format {FORMAT}; "
-            "pack the model again"
+            f"{path}: this version reads packed models of the formats "
+            f"{' and '.join(map(str, READS))}; pack the model again"
         )
+    for name in [n for n in arrays if n.startswith(MASKS)]:
+        bits, name = arrays.pop(name), name.removeprefix(MASKS)
+        shape = arrays.pop(SHAPES + name)
+        whole = np.zeros(shape.prod(), arrays[name].dtype)
+        kept = np.unpackbits(bits, count=len(whole)).astype(bool)
+        whole[kept] = arrays[name]
+        arrays[name] = whole.reshape(shape)
     scales = {
         name.removeprefix(SCALES): arrays.pop(name)
         for name in list(arrays)

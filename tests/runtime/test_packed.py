@@ -44,9 +44,28 @@ def test_other_files_are_refused(asr, tmp_path):
         packed.read_packed(path)
     about = json.dumps({"format": 99})
     save_file({"a": np.zeros(1)}, path, metadata={packed.KEY: about})
-    with pytest.raises(ValueError, match="format 2"):
+    with pytest.raises(ValueError, match="formats 2 and 3"):
         packed.read_packed(path)
     packed.write_packed(pack(asr), path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="not a packed model"):
         packed.read_packed(path)
+
+
+def test_zeros_are_not_sent(tmp_path):
+    """Bits and values, read as they were."""
+    random = np.random.default_rng(0)
+    few = random.normal(size=(40, 30)).astype("f") * (
+        random.random((40, 30)) < 0.1
+    )
+    arrays = {"few": few, "full": few + 1, "vector": np.zeros(9, "f")}
+    packed.write_packed(packed.Packed({}, arrays), tmp_path / "a")
+    found = packed.read_packed(tmp_path / "a").arrays
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == np.float32
+    packed.write_packed(packed.Packed({}, {"few": few + 1}), tmp_path / "b")
+    packed.write_packed(packed.Packed({}, {"few": few}), tmp_path / "c")
+    sizes = [(tmp_path / name).stat().st_size for name in "bc"]
+    assert sizes[1] < 0.4 * sizes[0]
