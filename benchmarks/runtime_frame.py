@@ -7,6 +7,7 @@ if a frame of a quarter of the FLOPs takes a quarter of the time.
 
     python benchmarks/runtime_frame.py
     python benchmarks/runtime_frame.py --int8
+    python benchmarks/runtime_frame.py --routed 0.3
     python benchmarks/runtime_frame.py --size 256 --layers 3 --rank 32
 """
 
@@ -41,6 +42,13 @@ def main() -> None:
         "--block", type=int, default=16, help="rows pruned together"
     )
     parser.add_argument("--int8", action="store_true", help="8-bit weights")
+    parser.add_argument(
+        "--routed",
+        type=float,
+        metavar="SHARE",
+        help="also streams in which this share of the frames is dense, drawn; "
+        "the ratio is then theirs to the dense stream",
+    )
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
@@ -95,7 +103,35 @@ def main() -> None:
             f"{one / second / 1e9:8.1f} {form:>8}"
         )
     gain = seconds[0] / seconds[1] / (flops[0] / flops[1])
+    if args.routed is not None:
+        gain = routed(encoder, flops, args.routed, args.repeats)
     print(f"ratio: {gain:.2f}")
+
+
+def routed(encoder, flops, share, repeats) -> float:
+    """Of what the FLOPs promise, how much a stream of two branches gains.
+
+    As the frames come, without a frame of the same branch before each: what
+    the other branch has driven out of the caches is read again.
+    """
+    random = np.random.default_rng(0)
+    frame = random.standard_normal(FEATURES).astype("f")
+    cheap = np.arange(20) >= round(20 * share)  # of each twenty frames
+    cells, spent = encoder.start(), [[], []]
+    for _ in range(repeats):
+        for runs, part in zip(spent, (0 * cheap, random.permutation(cheap))):
+            start = time.perf_counter()
+            for branch in part.astype(int):
+                encoder.step(frame, branch, cells)
+            runs.append((time.perf_counter() - start) / len(part))
+    dense, mixed = (float(np.median(runs)) for runs in spent)
+    cost = flops[0] + (flops[1] - flops[0]) * cheap.mean()
+    print(
+        f"routed, {100 * (1 - cheap.mean()):.0f} % dense: {1000 * mixed:.3f}"
+        f" ms a frame, all dense {1000 * dense:.3f}; {dense / mixed:.2f} times "
+        f"as fast, {flops[0] / cost:.2f} by FLOPs"
+    )
+    return dense / mixed / (flops[0] / cost)
 
 
 if __name__ == "__main__":

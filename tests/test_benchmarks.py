@@ -29,6 +29,7 @@ RIVALS = ("nn.LSTM", "K=1", "K=2", "K=3")
         ("streaming_frame", RIVALS),
         ("diff_step", ("plain", "sparse, kept", "hash", "low rank")),
         ("runtime_frame", ("dense", "rank 2", "sparse 0.02", "blocks 0.02")),
+        ("runtime_frame --routed=0.3", ("dense", "routed, 3")),
         ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
     ],
 )

@@ -9,6 +9,8 @@ from typing import Any
 
 from speechbrain_amnet.commands.transcribe import add_runtime, find_model
 
+TRIED = 4  # seconds of a recording that are played to find a branch's time
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet bench`."""
@@ -44,9 +46,11 @@ def run(args: argparse.Namespace) -> None:
     model = find_model(args.model)
     rate, duration = model.features.sample_rate, model.frame_duration
     recordings = [read_audio(wav, rate) for wav in args.wavs]
-    # In real time: a few of the shortest are enough.
-    few = sorted(recordings, key=len)[: 1 + len(recordings) // 4]
+    # In real time: a few seconds are enough.
+    few = [one[: TRIED * rate] for one in sorted(recordings, key=len)[:2]]
+    bar = tqdm(total=1 if args.load is None else 5, desc="try", unit="try")
     seconds = live.branch_seconds(model, few)
+    bar.update()
     # A load is always that of the dense encoder, whatever the first branch is.
     share = model.branch_flops[0] / model.dense_flops
     dense = seconds[0] / share / duration
@@ -62,16 +66,28 @@ def run(args: argparse.Namespace) -> None:
         slowdown = args.load / dense
         for _ in range(3):
             held = live.branch_seconds(model, few[:1], slowdown)
+            bar.update()
             slowdown *= args.load * duration * share / held[0]
             slowdown = max(1.0, slowdown)
         held = live.branch_seconds(model, few[:1], slowdown)
-    print(f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}")
-    for name, flops, second, slow in zip(
-        branch_names(model.branches), model.branch_flops, seconds, held
+        bar.update()
+    bar.close()
+    print(
+        f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}  "
+        "product"
+    )
+    for name, flops, second, slow, products in zip(
+        branch_names(model.branches),
+        model.branch_flops,
+        seconds,
+        held,
+        model.encoder.products,
     ):
+        # The form that was found to be the fastest here, layer by layer.
+        forms = dict.fromkeys(type(one).__name__ for one in products)
         print(
             f"{name:14} {flops / 1e6:8.3f} {1000 * second:11.3f} "
-            f"{1000 * slow:10.3f}"
+            f"{1000 * slow:10.3f}  {', '.join(forms)}"
         )
     if model.branches > 1:
         print(
@@ -86,10 +102,15 @@ def run(args: argparse.Namespace) -> None:
     took = np.concatenate([run.took for run in runs])
     words = [run.first_word for run in runs if run.first_word is not None]
     audio = sum(map(len, recordings)) / rate
-    if "torch" not in sys.modules:  # which takes a hundred times as much
+    if "torch" in sys.modules:  # which takes a hundred times as much
+        print("peak memory  of what `amnet pack` writes alone")
+    else:
         print(f"peak memory  {peak_memory_mb() - idle:8.1f} MB")
+    if words:
+        print(f"first word   {np.mean(words):8.2f} s after the start")
+    else:
+        print("first word      none was found")
     print(
-        f"first word   {np.mean(words or [np.nan]):8.2f} s after the start\n"
         f"encoding     {100 * took.sum() / audio:8.1f} % of the time\n"
         f"{'latency, ms':12} {'mean':>8} {'p50':>8} {'p90':>8} {'max':>8}"
     )

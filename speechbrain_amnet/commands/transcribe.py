@@ -17,7 +17,12 @@ def add(subparsers: Any) -> None:
     )
     add_runtime(parser)
     parser.add_argument(
-        "wavs", metavar="WAV", nargs="+", type=Path, help="recordings"
+        "wavs",
+        metavar="WAV",
+        nargs="+",
+        type=Path,
+        help="recordings; - for samples as they come on standard input (16 "
+        "bits, little-endian, mono, of the model's rate)",
     )
     parser.add_argument(
         "--frames",
@@ -51,7 +56,6 @@ def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
-    from speechbrain_amnet.runtime.audio import read_audio
 
     model = find_model(args.model, args.load)
     rate, names = model.features.sample_rate, branch_names(model.branches)
@@ -63,15 +67,16 @@ def run(args: argparse.Namespace) -> None:
     seconds = spent = 0.0
     flops, waits = [], []
     for wav in args.wavs:
-        samples = read_audio(wav, rate)
         if len(args.wavs) > 1:
             print(f"{wav}:")
-        start = time.perf_counter()
         stream = model.start()
-        for first in range(0, len(samples) + size, size):
-            # The last chunk is empty and ends the stream.
-            chunk = samples[first : first + size]
-            for frame in stream.feed(chunk, final=not len(chunk)):
+        for chunk in chunks(wav, rate, size):
+            seconds += len(chunk) / rate
+            start = time.perf_counter()
+            # An empty chunk ends the stream.
+            frames = stream.feed(chunk, final=not len(chunk))
+            spent += time.perf_counter() - start
+            for frame in frames:
                 flops.append(model.branch_flops[frame.branch])
                 waited = wait(
                     frame.backlog, stream.branch_seconds[frame.branch]
@@ -86,11 +91,9 @@ def run(args: argparse.Namespace) -> None:
                     )
                 else:
                     print(frame.text, end="", flush=True)
-        spent += time.perf_counter() - start
         print(end="" if args.frames else "\n")
         if model.understands:
             print(in_words(stream.command))
-        seconds += len(samples) / rate
         waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
     saved = 1 - sum(flops) / len(flops) / model.dense_flops
@@ -100,6 +103,23 @@ def run(args: argparse.Namespace) -> None:
         f"encoded {1000 * sum(waits) / len(waits):.0f} ms after the last "
         f"sample {on_device(model.device.load, speed)}."
     )
+
+
+def chunks(wav: Path, rate: int, size: int) -> Any:
+    """What arrives at once, of a recording or a pipe; an empty one ends it."""
+    import sys
+
+    import numpy as np
+
+    from speechbrain_amnet.runtime.audio import read_audio, read_pipe
+
+    if str(wav) == "-":
+        yield from read_pipe(sys.stdin.buffer, size)
+    else:
+        samples = read_audio(wav, rate)
+        for first in range(0, len(samples), size):
+            yield samples[first : first + size]
+    yield np.zeros(0, "float32")
 
 
 def in_words(command: Any) -> str:

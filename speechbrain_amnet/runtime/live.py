@@ -66,6 +66,8 @@ class LiveStream:
     ):
         if not slowdown >= 1:
             raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
+        if load is not None and not load > 0:
+            raise ValueError(f"load must be above 0, got {load}")
         recogniser, self.slowdown = slower(recogniser, slowdown)
         self.clock, self.worked, self.sleep = clock, worked, sleep
         self.duration = recogniser.frame_duration
@@ -73,7 +75,39 @@ class LiveStream:
         if load is not None:
             self.stream.load = load
         self.took: list[float] = []
+        self.rate = recogniser.features.sample_rate
+        self.heard = 0
         self.start = clock()
+
+    def feed(
+        self,
+        samples: np.ndarray,
+        final: bool = False,
+        arrived: float | None = None,
+    ) -> list[Frame]:
+        """Read the next samples; see `Stream.feed`.
+
+        Arguments
+        ---------
+        samples : np.ndarray
+            ``[samples]`` in -1 to 1.
+        final : bool
+            Whether the stream ends with them.
+        arrived : float, optional
+            When they came, on the stream's clock. A source that stalled has
+            not been spoken meanwhile: what comes later is due later. If not
+            given, they came when they were due, however late they are read.
+        """
+        self.heard += len(samples)
+        if arrived is not None:
+            due = self.start + self.heard / self.rate
+            self.start += max(0.0, arrived - due)
+        try:
+            return self.stream.feed(samples, final=final)
+        except ValueError:  # left out, and time has passed
+            self.heard -= len(samples)
+            self.start += len(samples) / self.rate
+            raise
 
     def arrival(self, index: int) -> float:
         """When a frame has been spoken."""
@@ -122,8 +156,10 @@ def run_live(
     Raises
     ------
     ValueError
-        If the slowdown is below 1.
+        If the slowdown is below 1, or there are no samples.
     """
+    if not len(samples):
+        raise ValueError("the recording is empty (0 samples)")
     size = recogniser.features.frame_samples
     count = -(-len(samples) // size)
     live = LiveStream(recogniser, slowdown, **options)
@@ -131,7 +167,7 @@ def run_live(
     for n in range(count):
         live.wait(live.arrival(n))
         chunk = samples[n * size : (n + 1) * size]
-        frames += live.stream.feed(chunk, final=n == count - 1)
+        frames += live.feed(chunk, final=n == count - 1)
         if frames[-1].text and first_word is None:
             first_word = live.clock() - live.start
     latency = live.clock() - live.arrival(count - 1)

@@ -14,6 +14,8 @@ from speechbrain_amnet.runtime.search import Search, SearchState
 from speechbrain_amnet.slots import Command, is_tag
 from speechbrain_amnet.text import TextStream, command_of
 
+LOUDEST = 1000.0  # above it samples are no audio, or of another scale
+
 
 class Frame(NamedTuple):
     """What happened to a frame.
@@ -158,7 +160,9 @@ class Stream:
         Raises
         ------
         ValueError
-            If the stream has ended, or samples have NaN or infinity.
+            If the stream has ended, or samples have NaN or infinity or are
+            far out of range; a stream that has not ended then goes on with
+            the next ones.
         """
         features = self.recogniser.features
         samples = np.asarray(samples, "float32").reshape(-1)
@@ -166,6 +170,12 @@ class Stream:
             raise ValueError("the stream has ended (final=True): start another")
         if not np.isfinite(samples).all():
             raise ValueError("the audio has NaN or infinity")
+        loudest = np.abs(samples).max(initial=0)
+        if loudest > LOUDEST:
+            raise ValueError(
+                f"the audio has samples of {loudest:.3g}, expected -1 to 1; "
+                "16-bit integers have to be divided by 32768"
+            )
         samples = np.concatenate([self.samples, samples])
         if final:
             missing = (features.overlap - len(samples)) % features.frame_samples

@@ -25,6 +25,18 @@ def test_a_packed_model_is_the_same(run, tmp_path, capsys):
     assert shown[0] == shown[1]
     assert len(shown[0][0]) == 32 and "takes 3 times" in shown[0][1]
 
+    # The same from a pipe, as a microphone's program writes it.
+    samples, _ = soundfile.read(wav, dtype="int16")
+    code = "import sys; from speechbrain_amnet import cli; sys.exit(cli.main())"
+    options = ["transcribe", file, "-", "--frames", "--load=3"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options],
+        input=samples.astype("<i2").tobytes(),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().splitlines()[:-1] == shown[0][0]
+
     small = tmp_path / "small.safetensors"
     assert cli.main(["pack", str(run), str(small), "--int8"]) == 0
     assert small.stat().st_size < file.stat().st_size / 2

@@ -1,10 +1,12 @@
 """Recordings as samples: any rate and channels, bad ones refused."""
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_amnet.runtime.audio import read_audio
+from speechbrain_amnet.runtime.audio import read_audio, read_pipe
 
 
 def test_any_rate_and_channels(tmp_path):
@@ -40,3 +42,30 @@ def test_bad_audio_is_refused(tmp_path):
     soundfile.write(path, np.array([0, np.nan]), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match="NaN or infinity"):
         read_audio(path, 16000)
+
+
+class Pipe(io.BytesIO):
+    """Gives a few bytes at a time, and perhaps Ctrl-C at the end."""
+
+    def __init__(self, content, some, stopped=False):
+        super().__init__(content)
+        self.some, self.stopped = some, stopped
+
+    def read1(self, most):
+        found = super().read1(min(most, self.some))
+        if not found and self.stopped:
+            raise KeyboardInterrupt
+        return found
+
+
+@pytest.mark.parametrize("some", [1, 3, 4096])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_samples_from_a_pipe(some, stopped):
+    wanted = np.random.default_rng(0).integers(-32768, 32767, 500)
+    content = wanted.astype("<i2").tobytes() + b"x"  # cut in mid-sample
+    found = list(read_pipe(Pipe(content, some, stopped), 64))
+    assert all(0 < len(chunk) <= 64 for chunk in found)
+    found = np.concatenate(found)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found * 32768, wanted)
+    assert not list(read_pipe(io.BytesIO(b""), 64))

@@ -113,3 +113,65 @@ def test_seconds_of_each_branch(model, clock):
 def test_only_slower(model):
     with pytest.raises(ValueError, match="slowdown must be 1 or more, got 0.5"):
         live.run_live(model, speech(0.1), 0.5)
+    with pytest.raises(ValueError, match="load must be above 0, got 0"):
+        live.run_live(model, speech(0.1), load=0)
+    with pytest.raises(ValueError, match="the recording is empty"):
+        live.run_live(model, speech(0.0))
+
+
+@pytest.fixture
+def stream(model, clock):
+    return live.LiveStream(model, clock=clock, sleep=clock.sleep, worked=clock)
+
+
+def test_a_source_that_stalls_leaves_no_backlog(stream, clock):
+    samples = speech(2.0)
+    frames = []
+    for n, chunk in enumerate(np.split(samples, range(640, 32000, 640))):
+        clock.now = max(clock.now + 1.0 * (n == 20), stream.arrival(n))
+        frames += stream.feed(chunk, final=n == 49, arrived=clock.now)
+    assert len(frames) == 50
+    assert max(frame.backlog for frame in frames) < 0.005
+    assert clock.now - stream.arrival(49) < 0.02
+    # Read late although it came in time, it has waited.
+    assert stream.start == pytest.approx(101.0, abs=0.05)
+
+
+def test_what_is_read_late_has_waited(stream, clock):
+    samples = speech(1.0)
+    clock.now += 1.0
+    frames = stream.feed(samples, final=True)
+    assert frames[0].backlog == pytest.approx(0.96)
+
+
+def test_an_early_end_in_mid_frame(stream, clock):
+    clock.now += 0.06
+    frames = stream.feed(speech(0.06), arrived=clock.now)
+    frames += stream.feed(np.zeros(0, "f"), final=True, arrived=clock.now)
+    assert len(frames) == 2
+    with pytest.raises(ValueError, match="the stream has ended"):
+        stream.feed(speech(0.1))
+
+
+@pytest.mark.parametrize(
+    "bad, said",
+    [(np.nan, "NaN or infinity"), (1e25, "samples of 1e.25, expected -1 to 1")],
+)
+def test_bad_samples_are_named_and_the_stream_goes_on(
+    model, stream, clock, recwarn, bad, said
+):
+    samples = speech(1.0)
+    clock.now += 0.5
+    frames = stream.feed(samples[:8000], arrived=clock.now)
+    clock.now += 0.5
+    with pytest.raises(ValueError, match=said):
+        stream.feed(np.full(8000, bad, "float32"), arrived=clock.now)
+    for chunk in np.split(samples[8000:], range(640, 8000, 640)):
+        clock.now += len(chunk) / 16000
+        frames += stream.feed(chunk, arrived=clock.now)
+    assert frames[-1].backlog < 0.06  # of the first twelve, read at once
+    frames += stream.feed(samples[:0], final=True)
+    assert [f.tokens for f in frames] and not recwarn.list
+    loud = np.clip(9 * samples, -1, 1)  # clipped
+    assert len(model.start().feed(loud, final=True)) == len(frames)
+    assert len(frames) == 25
