@@ -61,9 +61,9 @@ class Router(nn.Module):
 
     def __init__(self, branches: int):
         super().__init__()
-        if branches < 1:
+        if not 1 <= branches <= 36:  # records have a digit for each
             raise ValueError(
-                f"{type(self).__name__}: branches must be 1 or more, got "
+                f"{type(self).__name__}: branches must be 1 to 36, got "
                 f"{branches}."
             )
         self.branches = branches
@@ -295,7 +295,7 @@ class Arbitrator(Router):
     def flops(self) -> int:
         """FLOPs a frame."""
         hidden = self.frame.out_features
-        inputs = self.frame.in_features + int(self.use_backlog)
+        inputs = self.frame.in_features + self.use_backlog + self.use_device
         return 2 * hidden * (inputs + self.branches)
 
     def prepare(

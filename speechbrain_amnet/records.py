@@ -41,7 +41,7 @@ def write(
         record = {
             "id": u["id"],
             "wav": u["wav"],
-            "branch": "".join(str(k) for k in u["branch"]),
+            "branch": "".join(np.base_repr(k, 36) for k in u["branch"]),
             "backlog_ms": [round(1000 * b, 1) for b in u["backlog"].tolist()],
             "wait_ms": [round(1000 * w, 1) for w in u["wait"].tolist()],
             "tokens": u["tokens"],

@@ -191,6 +191,8 @@ def test_flops_of_the_arbitrator(hidden, branches):
     without = Arbitrator(20, branches, hidden, use_backlog=False)
     assert with_it.flops == 2 * (20 * hidden + hidden + hidden * branches)
     assert with_it.flops - without.flops == 2 * hidden
+    knows = Arbitrator(20, branches, hidden, use_device=True)
+    assert knows.flops - with_it.flops == 2 * hidden
 
 
 def test_starts_undecided():
@@ -278,7 +280,7 @@ def test_energy_routing_learns_nothing_from_padding():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Router(0), "Router: branches must be 1 or more, got 0"),
+        (lambda: Router(0), "Router: branches must be 1 to 36, got 0"),
         (lambda: Arbitrator(5, branches=0), "Arbitrator: .* got 0"),
         (lambda: FixedRouting(2, 2), "must be 0 to 1, got 2"),
         (lambda: FixedRouting(2, -1), "must be 0 to 1, got -1"),

@@ -97,7 +97,7 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
         wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
         length = utterance["frame_ms"]
         heard = classify(wave, rate, length / 1000)
-        branch = np.array([int(b) for b in utterance["branch"]])
+        branch = np.array([int(b, 36) for b in utterance["branch"]])
         waiting = np.array(utterance["backlog_ms"]) / length
         found = np.digitize(waiting, [1e-3, 2.0])
         np.add.at(frames, (heard, found), 1)

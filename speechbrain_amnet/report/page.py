@@ -142,7 +142,7 @@ def about_run(
         "name": f"{result['experiment']}, {result['data']} {result['split']}, "
         f"seed {result['seed']}",
         "branches": branch_names(branches),
-        "colors": list(BRANCHES[:branches]),
+        "colors": [BRANCHES[k % len(BRANCHES)] for k in range(branches)],
         "frame": frame_ms / 1000,
         "figures": [
             ["word errors", f"{result['wer']:.1f} %"],
@@ -164,7 +164,7 @@ def about_utterance(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "wave": outline(first["wave"]),
         "runs": [
             {
-                "branch": "".join(str(b) for b in run["branch"]),
+                "branch": "".join(np.base_repr(b, 36) for b in run["branch"]),
                 "backlog": run["backlog"],
                 "wait": run["wait_ms"],
                 "words": [

@@ -187,7 +187,8 @@ def draw_shares(axes: Any, epochs: dict[int, dict[str, float]]) -> None:
     # Each epoch as wide as an epoch, so that a single one is seen too.
     bottom = np.zeros(len(at))
     for k, values in enumerate(stacked):
-        axes.bar(at, values, 1.0, bottom, color=BRANCHES[k], label=labels[k])
+        color = BRANCHES[k % len(BRANCHES)]
+        axes.bar(at, values, 1.0, bottom, color=color, label=labels[k])
         bottom += values
     if dev := series(epochs, "valid branch_0"):
         axes.plot(

@@ -145,7 +145,7 @@ def prepare(
 
     The axis ends at `limit`, or where the last frame is encoded.
     """
-    branch = np.array([int(b) for b in utterance["branch"]])
+    branch = np.array([int(b, 36) for b in utterance["branch"]])
     branches = max(utterance["branches"], branch.max() + 1)
     frame = utterance["frame_ms"] / 1000
     wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
