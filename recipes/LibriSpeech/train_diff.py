@@ -300,7 +300,13 @@ def shapes_of(hparams, run_opts):
     return {name: diff.shape for name, diff in updated.diffs.items()}
 
 
-METHODS = {"sparse": sparse, "hash": hashed, "lowrank": lowrank, "full": full}
+METHODS = {
+    "sparse": sparse,
+    "hash": hashed,
+    "lowrank": lowrank,
+    "last": sparse,  # of few layers; the hparams say which
+    "full": full,
+}
 
 
 def make_update(hparams, run_opts):

@@ -26,7 +26,7 @@ from speechbrain_amnet.report.updates import (
 from speechbrain_amnet.study import Training, check_settings, train
 
 HERE = Path(__file__).resolve().parent
-METHODS = ("full", "sparse", "hash", "lowrank")
+METHODS = ("full", "sparse", "hash", "lowrank", "last")
 
 
 def updates(args) -> list[Training]:

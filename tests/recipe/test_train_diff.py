@@ -62,7 +62,7 @@ def base(tones, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("method", ["sparse", "hash", "lowrank", "full"])
+@pytest.mark.parametrize("method", ["sparse", "hash", "lowrank", "last", "full"])
 def test_update_keeps_its_budget_and_is_what_was_measured(
     method, base, tones, tmp_path
 ):
@@ -83,7 +83,9 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     assert record["bytes"] == file.stat().st_size
     whole = 4 * sum(a.size for a in ModelFiles(base).tensors().values())
     if method != "full":
-        assert 0.7 * 0.05 * whole < record["bytes"] <= 0.05 * whole
+        assert record["bytes"] <= 0.05 * whole
+        # The last layer may be smaller than the budget.
+        assert record["bytes"] > 0.7 * 0.05 * whole or method == "last"
     assert f"{record['bytes']:,} bytes" in done.stdout
     # The file alone makes the model that was measured, bit for bit.
     again = tmp_path / "again"
@@ -91,7 +93,7 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     new, old = ModelFiles(again).tensors(), ModelFiles(base).tensors()
     for name, array in ModelFiles(out / "updated").tensors().items():
         assert array.tobytes() == new[name].tobytes()
-        if "router" in name:
+        if "router" in name or (method == "last" and "joint" not in name):
             assert array.tobytes() == old[name].tobytes()
     assert any(new[n].tobytes() != old[n].tobytes() for n in new)
     assert read_diff(file).about["method"] == method
