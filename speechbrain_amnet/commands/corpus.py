@@ -1,6 +1,7 @@
-"""`amnet corpus`: the built-in spoken corpus."""
+"""`amnet corpus`: the built-in spoken corpus; releases of any corpus."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,42 @@ def add(subparsers: Any) -> None:
         action="store_true",
         help="also what five releases bring: OUT/base and OUT/1 to OUT/5",
     )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FOLDER",
+        type=Path,
+        help="speak nothing: these releases of a corpus of real speech, as "
+        "links to its recordings",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="speaker|SLOT",
+        default="speaker",
+        help="what is new in a release of it: speakers, or a value of this "
+        "slot (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fold",
+        metavar="N/M",
+        default="1/5",
+        help="by a slot: whose voices are for testing (default: %(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, or says that it is there already."""
+    if args.source:
+        from speechbrain_amnet.corpus.resplit import resplit
+
+        fold = re.fullmatch(r"(\d+)/(\d+)", args.fold)
+        if fold is None:
+            raise ValueError(f"--fold: expected N/M, as 1/5, got {args.fold}")
+        number, folds = map(int, fold.groups())
+        resplit(args.source, args.out, args.by, (number, folds), args.seed)
+        print(args.out)
+        return
     from speechbrain_amnet.corpus.releases import make_releases
     from speechbrain_amnet.corpus.spoken import make_spoken_corpus
 

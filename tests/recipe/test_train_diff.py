@@ -62,7 +62,9 @@ def base(tones, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("method", ["sparse", "hash", "lowrank", "last", "full"])
+@pytest.mark.parametrize(
+    "method", ["sparse", "hash", "lowrank", "last", "full"]
+)
 def test_update_keeps_its_budget_and_is_what_was_measured(
     method, base, tones, tmp_path
 ):
