@@ -43,6 +43,7 @@ from speechbrain_amnet.diff.model import DiffModel, as_array
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.hparams import (
+    check_recorded,
     load_hparams,
     parse_arguments,
     resolve_hparams,
@@ -430,18 +431,18 @@ def check_folder(folder, hparams, text):
                 f"{key} {other} is in the output_folder, where it would be "
                 "overwritten; give another output_folder"
             )
+    recorded, based = folder / "hyperparams.yaml", folder / "base.txt"
     base = fingerprint(ModelFiles(hparams["base_model"]).tensors())
-    for file, found in (
-        (folder / "hyperparams.yaml", text),
-        (folder / "base.txt", f"{base}\n"),
-    ):
-        if file.exists() and file.read_text() != found:
-            raise ValueError(
-                f"{folder} holds an update of another base or with other "
-                f"hparams (see {file.name}); give another output_folder, or "
-                "remove it"
-            )
-        files.write(file, found)
+    if based.exists() and based.read_text() != f"{base}\n":
+        raise ValueError(
+            f"{folder} holds an update of another base (see {based.name}); "
+            "give another output_folder, or remove it"
+        )
+    if recorded.exists():
+        check_recorded(recorded, text)
+    else:
+        files.write(recorded, text)
+    files.write(based, f"{base}\n")
 
 
 if __name__ == "__main__":
