@@ -1,6 +1,7 @@
 """`amnet ls` and `amnet cp`: recipes for a folder of one's own."""
 
 import argparse
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 # What of a recipe an installed package holds; setup.cfg has the same list.
-SHIPPED = ("*.py", "*.md", "hparams/*.yaml", "studies/*.yaml")
+SHIPPED = ("*.py", "*.md", "hparams/*.md", "hparams/*.yaml", "studies/*.yaml")
+# A link out of the recipe's folder, which leads nowhere from a copy.
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./\.\./[^)]*\)")
 
 
 def add(subparsers: Any) -> None:
@@ -132,5 +135,9 @@ def copy_recipe(name: str, dest: Path, force: bool = False) -> list[Path]:
         )
     for source, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        if source.suffix == ".md":
+            text = OUTSIDE.sub(r"\1", source.read_text(encoding="utf-8"))
+            target.write_text(text, encoding="utf-8")
+        else:
+            shutil.copyfile(source, target)
     return [target for _, target in pairs]
