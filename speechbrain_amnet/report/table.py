@@ -7,6 +7,7 @@ from typing import Any
 
 from speechbrain_amnet.report.summary import COLUMNS, REFERENCE
 
+CONTROLS = {"small", "sparse", "factorized", "random", "energy"}
 PAPERS = ("amnet_sparse_backlog", "amnet_factorized_backlog")
 
 
@@ -195,8 +196,27 @@ def headline(rows: list[dict[str, Any]]) -> str:
     for name in sorted(ours):
         pairs = [pair for pair in found if pair[0]["experiment"] == name]
         if pairs:
-            sentences.append(_compared(*min(pairs, key=_other_device)))
-    return " ".join(sentences)
+            row, full = min(pairs, key=_other_device)
+            sentences.append(_compared(row, full))
+            sentences.append(_unequal(row, rows))
+    return " ".join(filter(None, sentences))
+
+
+def _unequal(row, rows):
+    """Which controls compute clearly more or less, so that all can see it."""
+    found = []
+    for other in rows:
+        same = (other["data"], other["split"]) == (row["data"], row["split"])
+        if same and other["experiment"] in CONTROLS:
+            excess = other["mflops_per_frame"] / row["mflops_per_frame"] - 1
+            if abs(excess) > 0.03:
+                found.append(f"`{other['experiment']}` {100 * excess:+.0f} %")
+    if not found:
+        return ""
+    return (
+        "Not at its FLOPs, which controls should be within 3 %: "
+        f"{', '.join(found)}."
+    )
 
 
 def _other_device(pair):

@@ -89,6 +89,26 @@ def test_headline(published):
     assert "not both among them" in table.headline(alone)
 
 
+def test_the_headline_says_which_controls_are_not_equal(published):
+    rows = summarise(read_results([published]))
+    ours = next(row for row in rows if row["experiment"] == "amnet")
+    more = {
+        name: {**ours, "experiment": name, "mflops_per_frame": flops}
+        for name, flops in (("small", 2.059), ("random", 2.28), ("own", 9.0))
+    }
+    said = table.headline([*rows, *more.values()])
+    assert said.endswith("within 3 %: `random` +14 %.")
+    assert "`small`" not in said and "own" not in said
+    # The paper's two, each by its own name.
+    renamed = [
+        {**ours, "experiment": name}
+        for name in ("amnet_sparse_backlog", "amnet_no_backlog")
+    ]
+    full = next(row for row in rows if row["experiment"] == "full")
+    said = table.headline([full, *renamed])
+    assert "`amnet_sparse_backlog` saves" in said and "no_backlog" not in said
+
+
 def test_command(published, tmp_path, capsys):
     file = tmp_path / "README.md"
     file.write_text("<!-- table: toy -->\n<!-- end -->\n")
