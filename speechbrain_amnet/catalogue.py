@@ -81,7 +81,8 @@ routing_loss: !new:speechbrain_amnet.BacklogAwareLoss
     end_weight: 3
     significant_backlog: 0.04  # seconds
     saved_target: 0.5  # moves cost_weight until half the compute is saved
-    target_rate: 0.05
+    target_rate: 0.1
+    target_gain: 40
 """,
     "DiffLinear": """
 model: !new:speechbrain.nnet.containers.Sequential

@@ -39,10 +39,11 @@ class BacklogAwareLoss(nn.Module):
         Seconds from which on a backlog is a good reason for a fast branch.
     saved_target : float, optional
         The share of compute to save against the dense encoder. Instead of
-        holding `cost_weight`, each step of training moves it by
-        `target_rate` times what is missing.
-    target_rate : float
-        See `saved_target`.
+        holding `cost_weight`, each step of training sets it to `target_gain`
+        times what is missing, on top of a part that begins at `cost_weight`
+        and moves by `target_rate` times what is missing.
+    target_rate, target_gain : float
+        See `saved_target`: of a proportional and integral controller.
 
     Raises
     ------
@@ -72,7 +73,8 @@ class BacklogAwareLoss(nn.Module):
         end_weight: float = 3.0,
         significant_backlog: float = 0.04,
         saved_target: float | None = None,
-        target_rate: float = 0.05,
+        target_rate: float = 0.1,
+        target_gain: float = 40.0,
     ):
         super().__init__()
         for name, value in (
@@ -98,9 +100,11 @@ class BacklogAwareLoss(nn.Module):
         self.frame_duration = frame_duration
         self.idle_weight, self.end_weight = idle_weight, end_weight
         self.significant_backlog = significant_backlog
-        self.saved_target, self.target_rate = saved_target, target_rate
-        # A buffer, so that an adapted weight is in the checkpoint.
+        self.saved_target = saved_target
+        self.target_rate, self.target_gain = target_rate, target_gain
+        # Buffers, so that an adapted weight is in the checkpoint.
         self.register_buffer("cost_weight", torch.tensor(float(cost_weight)))
+        self.register_buffer("integral", torch.tensor(float(cost_weight)))
 
     def forward(
         self, routing: Routing, lengths: torch.Tensor, dense_flops: float
@@ -144,10 +148,20 @@ class BacklogAwareLoss(nn.Module):
         return parts
 
     @torch.no_grad()
-    def adapt(self, saved: torch.Tensor) -> None:
+    def adapt(self, saved: torch.Tensor, share: float = 1.0) -> None:
         """Move the weight of the compute towards the target, if there is one.
 
-        Call it once for each step of training, with the step's `saved`.
+        The arbitrator needs a while to follow the weight. A controller that
+        only sums up what is missing winds itself up meanwhile: on AN4 it saved
+        77 % where 60.5 were asked for.
+
+        Arguments
+        ---------
+        saved : torch.Tensor
+            Of a step of training; call this once for each.
+        share : float
+            How much of the routing loss counts in this step, where its own
+            weight rises from 0 to 1.
         """
         if self.saved_target is not None:
             if torch.distributed.is_initialized():
@@ -156,4 +170,7 @@ class BacklogAwareLoss(nn.Module):
                 torch.distributed.all_reduce(saved)
                 saved /= torch.distributed.get_world_size()
             missing = self.saved_target - float(saved)
-            self.cost_weight.add_(self.target_rate * missing).clamp_(min=0)
+            self.integral.add_(share * self.target_rate * missing)
+            self.integral.clamp_(min=0)
+            now = float(self.integral) + self.target_gain * missing
+            self.cost_weight.fill_(max(0.0, now))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_amnet import Arbitrator, BacklogAwareLoss
+from speechbrain_amnet import Arbitrator, BacklogAwareLoss, Schedule
 from speechbrain_amnet.arbitrator import Router, Routing
 
 FRAME = 0.04  # seconds
@@ -188,16 +188,23 @@ def test_without_a_pause_the_end_s_gradient_reaches_the_first_frame():
 
 
 @pytest.mark.parametrize(
-    "saved, weight",
-    [(0.3, 1.02), (0.5, 1.0), (0.8, 0.97)],
-    ids=["too little", "right", "too much"],
+    "saved, share, weight",
+    [(0.3, 1.0, 1.42), (0.3, 0.5, 1.41), (0.5, 1.0, 1.0), (0.8, 1.0, 0.37)],
+    ids=["too little", "counts half", "right", "too much"],
 )
-def test_a_target_moves_the_weight_of_the_compute(saved, weight):
+def test_a_target_moves_the_weight_of_the_compute(saved, share, weight):
     loss = BacklogAwareLoss(
-        FRAME, cost_weight=1.0, saved_target=0.5, target_rate=0.1
+        FRAME,
+        cost_weight=1.0,
+        saved_target=0.5,
+        target_rate=0.1,
+        target_gain=2.0,
     )
-    loss.adapt(torch.tensor(saved))
+    loss.adapt(torch.tensor(saved), share)
     assert loss.cost_weight.item() == pytest.approx(weight)
+    loss.adapt(torch.tensor(0.5))  # what was summed up stays
+    integral = 1 + 0.1 * share * (0.5 - saved)
+    assert loss.cost_weight.item() == pytest.approx(integral)
 
 
 def test_a_weight_that_is_moved_stays_at_zero_or_above():
@@ -212,7 +219,13 @@ def test_a_training_ends_at_its_target(target):
     torch.manual_seed(0)
     router = Arbitrator(5, branches=2, use_backlog=False)
     loss = BacklogAwareLoss(
-        FRAME, 0.5, 0.0, 0.0, saved_target=target, target_rate=0.3
+        FRAME,
+        0.5,
+        0.0,
+        0.0,
+        saved_target=target,
+        target_rate=0.3,
+        target_gain=1.0,
     )
     optimizer = torch.optim.Adam(router.parameters(), lr=0.03)
     seconds, flops = torch.tensor([0.04, 0.004]), torch.tensor([10.0, 1.0])
@@ -234,6 +247,44 @@ def test_a_training_ends_at_its_target(target):
     assert abs(step(hard=True)[1]["saved"].item() - target) < 0.05
 
 
+@pytest.mark.parametrize("gain, off", [(40.0, 0.03), (0.0, None)])
+def test_an_arbitrator_that_is_slow_does_not_wind_it_up(gain, off):
+    """The schedules of hparams/amnet.yaml, and frames that differ in worth."""
+    torch.manual_seed(0)
+    steps, inputs = 500, 20
+    router = Arbitrator(inputs, 2)
+    loss = BacklogAwareLoss(
+        FRAME,
+        idle_weight=0.0,
+        end_weight=0.0,
+        saved_target=0.6,
+        target_rate=0.1 * 5580 / steps,
+        target_gain=gain,
+    )
+    optimizer = torch.optim.Adam(router.parameters(), 0.007)
+    temperature = Schedule([[0.45, 1.0], [0.65, 30.0], [0.7, 1e5]], "geometric")
+    rate = Schedule([[0.45, 1.0], [0.6, 0.1], [0.65, 0.0]])
+    weight = Schedule([[0.4, 0.0], [0.5, 1.0]])
+    flops, worth = torch.tensor([3.3e6, 0.5e6]), torch.randn(inputs)
+    seconds = flops / 3.3e6 * 2 * FRAME
+    for step in range(steps):
+        done = 0.4 + 0.6 * step / steps
+        x = torch.randn(8, 40, inputs)
+        router.temperature.fill_(temperature(done))
+        optimizer.param_groups[0]["lr"] = 0.007 * rate(done)
+        route, _ = router.route(x, seconds, flops, FRAME, hard=False)
+        parts = loss(route, torch.ones(8), 3.3e6)
+        gained = torch.nn.functional.softplus(x @ worth) * route.shares[..., 0]
+        optimizer.zero_grad()
+        (weight(done) * parts["total"] - 8 * gained.mean()).backward()
+        optimizer.step()
+        if rate(done) > 0:
+            # As it was before, without either.
+            loss.adapt(parts["saved"], weight(done) if gain else 1.0)
+    missed = abs(parts["saved"].item() - 0.6)
+    assert missed < off if off else missed > 0.06
+
+
 def test_without_a_target_the_weight_holds():
     loss = BacklogAwareLoss(FRAME, cost_weight=1.5)
     loss.adapt(torch.tensor(0.0))
@@ -249,10 +300,10 @@ def test_the_moved_weight_is_in_the_checkpoint_and_in_the_total():
     total.backward()
     again = BacklogAwareLoss(FRAME, cost_weight=7.0, saved_target=0.5)
     again.load_state_dict(loss.state_dict())
-    assert again.cost_weight == loss.cost_weight == 2.0 + 0.05 * 0.5
+    assert again.cost_weight == loss.cost_weight == 22.05
     parts = again(learnt()[1], torch.ones(3), 8.0)
     change = parts["total"] - total
-    torch.testing.assert_close(change, 0.05 * 0.5 * parts["cost"])
+    torch.testing.assert_close(change, 20.05 * parts["cost"])
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,9 @@ class Recogniser(sb.Brain):
                 loss = loss + weight * routing_parts["total"]
                 if self.hparams.router_lr_schedule.value > 0:
                     # A frozen router does not follow any more.
-                    self.hparams.routing_loss.adapt(routing_parts["saved"])
+                    self.hparams.routing_loss.adapt(
+                        routing_parts["saved"], weight
+                    )
         elif not self.warming_up:  # before, predictor and joint know nothing
             self.keep_words(encoded, lengths, batch)
         self.check_finite(loss, batch)
