@@ -42,8 +42,10 @@ class BacklogAwareLoss(nn.Module):
         holding `cost_weight`, each step of training sets it to `target_gain`
         times what is missing, on top of a part that begins at `cost_weight`
         and moves by `target_rate` times what is missing.
-    target_rate, target_gain : float
-        See `saved_target`: of a proportional and integral controller.
+    target_rate : float
+        See `saved_target`: the integral part of a controller.
+    target_gain : float
+        See `saved_target`: its proportional part.
 
     Raises
     ------
