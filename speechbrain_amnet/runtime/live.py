@@ -23,7 +23,7 @@ class Live(NamedTuple):
 
     frames : what happened to each, with the backlog that it really found.
     took : [frames], what routing and encoding each took, held back.
-    latency : from the end of the last frame's audio until its words were there.
+    latency : from the arrival of the last audio until its words were there.
     first_word : from the start of the audio to the first text; None if there
         was none.
     """
@@ -36,6 +36,10 @@ class Live(NamedTuple):
 
 class LiveStream:
     """A stream that arrives in real time.
+
+    Its frames find the backlog that really waits: the time since the samples
+    that complete them came. A source that stalls keeps nobody busy, so it
+    leaves no backlog behind.
 
     Arguments
     ---------
@@ -68,21 +72,48 @@ class LiveStream:
             raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
         recogniser, self.slowdown = slower(recogniser, slowdown)
         self.clock, self.worked, self.sleep = clock, worked, sleep
-        self.duration = recogniser.frame_duration
         self.stream = recogniser.start(self.begin, self.end)
         if load is not None:
             self.stream.load = load
         self.took: list[float] = []
-        self.start = clock()
+        self.first_word: float | None = None
+        self.latency = 0.0
+        self.start = self.arrived = clock()
 
-    def arrival(self, index: int) -> float:
-        """When a frame has been spoken."""
-        return self.start + (index + 1) * self.duration
+    def feed(
+        self,
+        samples: np.ndarray,
+        final: bool = False,
+        arrived: float | None = None,
+    ) -> list[Frame]:
+        """Read the next samples; see `Stream.feed`.
+
+        Afterwards `latency` is the time from their arrival until the words of
+        the last frame were there, `first_word` the time from the start of the
+        stream to the first text, if there was any.
+
+        Arguments
+        ---------
+        samples : np.ndarray
+            ``[samples]`` in -1 to 1, any number of them.
+        final : bool
+            Whether the stream ends with them.
+        arrived : float, optional
+            When the last of them came, on the stream's clock; now if not
+            given. One who reads late must say it, or nothing has waited.
+        """
+        self.arrived = self.clock() if arrived is None else arrived
+        frames = self.stream.feed(samples, final)
+        if frames:
+            self.latency = self.clock() - self.arrived
+        if self.first_word is None and any(frame.text for frame in frames):
+            self.first_word = self.clock() - self.start
+        return frames
 
     def begin(self, index: int) -> float:
         """A frame is about to be routed; the backlog that it finds."""
         self.begun, self.before = self.clock(), self.worked()
-        return max(0.0, self.begun - self.arrival(index))
+        return max(0.0, self.begun - self.arrived)
 
     def end(self) -> None:
         """The frame is encoded: wait until that has taken long enough."""
@@ -127,15 +158,13 @@ def run_live(
     size = recogniser.features.frame_samples
     count = -(-len(samples) // size)
     live = LiveStream(recogniser, slowdown, **options)
-    frames, first_word = [], None
+    frames = []
     for n in range(count):
-        live.wait(live.arrival(n))
+        arrival = live.start + (n + 1) * recogniser.frame_duration
+        live.wait(arrival)
         chunk = samples[n * size : (n + 1) * size]
-        frames += live.stream.feed(chunk, final=n == count - 1)
-        if frames[-1].text and first_word is None:
-            first_word = live.clock() - live.start
-    latency = live.clock() - live.arrival(count - 1)
-    return Live(frames, live.took, latency, first_word)
+        frames += live.feed(chunk, n == count - 1, arrival)
+    return Live(frames, live.took, live.latency, live.first_word)
 
 
 def slower(recogniser: Recogniser, slowdown: float) -> tuple[Recogniser, float]:

@@ -29,6 +29,11 @@ def clock():
 
 
 @pytest.fixture
+def clocks(clock):
+    return {"clock": clock, "sleep": clock.sleep, "worked": clock}
+
+
+@pytest.fixture
 def model(asr, clock, monkeypatch):
     """A recogniser whose frames take the clock's time, by branch."""
     model = Recogniser(pack(asr))
@@ -50,19 +55,12 @@ def speech(seconds, seed=0):
 
 
 @pytest.mark.parametrize("slowdown", [1.0, 1.7, 6.0, 6.5])
-def test_live_is_as_reckoned(model, clock, slowdown):
+def test_live_is_as_reckoned(model, clocks, slowdown):
     held = [slowdown * second for second in SECONDS]
     waited = False
     for seed in range(4):
         samples = speech(1.0 + 0.3 * seed, seed)
-        run = live.run_live(
-            model,
-            samples,
-            slowdown,
-            clock=clock,
-            sleep=clock.sleep,
-            worked=clock,
-        )
+        run = live.run_live(model, samples, slowdown, **clocks)
         assert len(run.frames) == -(-len(samples) // 640)
         for frame, took in zip(run.frames, run.took):
             assert took == pytest.approx(held[frame.branch], abs=1e-3)
@@ -90,22 +88,19 @@ def test_a_slower_device_computes_more_often(model):
     assert live.slower(model, 1.2) == (model, 1.2)
 
 
-def test_the_arbitrator_is_told_the_load_of_the_clock(model, clock):
+def test_the_arbitrator_is_told_the_load_of_the_clock(model, clocks):
     told = set()
     choose = model.router.choose
     model.router.choose = lambda *a: told.add(a[-1]) or choose(*a)
-    clocks = {"clock": clock, "sleep": clock.sleep, "worked": clock}
     live.run_live(model, speech(0.2), 5.0, load=1.5, **clocks)
     assert told == {1.5}
     live.simulate(model, speech(0.2), [0.06, 0.01])
     assert sorted(told) == pytest.approx([1.5] * len(told))
 
 
-def test_seconds_of_each_branch(model, clock):
+def test_seconds_of_each_branch(model, clocks):
     router = model.router
-    found = live.branch_seconds(
-        model, [speech(0.5)], clock=clock, sleep=clock.sleep, worked=clock
-    )
+    found = live.branch_seconds(model, [speech(0.5)], **clocks)
     assert found == pytest.approx(SECONDS)
     assert model.router is router
 
@@ -113,3 +108,81 @@ def test_seconds_of_each_branch(model, clock):
 def test_only_slower(model):
     with pytest.raises(ValueError, match="slowdown must be 1 or more, got 0.5"):
         live.run_live(model, speech(0.1), 0.5)
+
+
+def test_a_stall_of_the_source_is_no_backlog(model, clock, clocks):
+    """Frames wait for the device alone, however late they come."""
+    stream = live.LiveStream(model, 3.0, **clocks)
+    due = stream.start
+    backlogs = []
+    for n, chunk in enumerate(np.split(speech(0.8), 20)):
+        due += 1.04 if n == 10 else 0.04
+        stream.wait(due)
+        late = clock.now - due
+        (frame,) = stream.feed(chunk, arrived=due)
+        assert frame.backlog == pytest.approx(late, abs=1e-9)
+        assert stream.latency == pytest.approx(late + stream.took[-1])
+        backlogs.append(frame.backlog)
+    # With 36 ms for the slowest branch there is time for every frame.
+    assert max(backlogs) < 0.001
+
+
+def test_what_came_at_once_after_a_stall_waits_in_turn(model, clock, clocks):
+    stream = live.LiveStream(model, 3.0, **clocks)
+    clock.now += 1.0
+    frames = stream.feed(speech(1.0))
+    assert len(frames) == 25
+    waited = np.cumsum([0.0, *stream.took])
+    assert [frame.backlog for frame in frames] == pytest.approx(waited[:-1])
+    assert stream.latency == pytest.approx(waited[-1])
+    clock.now += 1.0
+    (frame,) = stream.feed(speech(0.04))
+    assert frame.backlog == 0.0
+
+
+def test_a_reader_that_is_late_says_when_samples_came(model, clock, clocks):
+    stream = live.LiveStream(model, **clocks)
+    came = clock.now
+    clock.now += 0.3
+    (frame,) = stream.feed(speech(0.04), arrived=came)
+    assert frame.backlog == pytest.approx(0.3)
+    assert stream.latency == pytest.approx(0.3 + stream.took[0])
+
+
+def test_a_source_that_ends_within_a_frame(model, clock, clocks):
+    samples = speech(0.5)[: 5 * 640 + 100]
+    stream = live.LiveStream(model, **clocks)
+    frames = []
+    for chunk in np.array_split(samples, 7):
+        clock.now += len(chunk) / 16000
+        frames += stream.feed(chunk)
+    assert len(frames) == 5
+    clock.now += 2.0  # the source says nothing for a while, then that it ends
+    frames += stream.feed(samples[:0], final=True)
+    assert len(frames) == 6
+    assert frames == model.start(lambda index: 0.0).feed(samples, final=True)
+    assert stream.latency == pytest.approx(stream.took[-1])
+
+
+def test_clipped_samples_go_on(model, clocks):
+    clipped = np.clip(40 * speech(0.5), -1, 1)
+    run = live.run_live(model, clipped, **clocks)
+    assert np.mean(np.abs(clipped) == 1) > 0.5
+    assert len(run.frames) == 13
+
+
+def test_after_bad_samples_the_stream_goes_on(model, clocks):
+    parts = np.split(speech(0.8), 2)
+    bad = np.where(np.arange(1000) == 700, np.nan, 0.1)
+    found = []
+    for breaks in (False, True):
+        stream = live.LiveStream(model, **clocks)
+        frames = stream.feed(parts[0])
+        if breaks:
+            with pytest.raises(ValueError) as refused:
+                stream.feed(bad)
+            assert str(refused.value) == "the audio has NaN or infinity"
+        found.append(frames + stream.feed(parts[1], final=True))
+    for whole, broken in zip(*found, strict=True):
+        assert broken == whole._replace(backlog=broken.backlog)
+        assert broken.backlog == pytest.approx(whole.backlog)
