@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from speechbrain_amnet.runtime.features import as_samples
+
 
 def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     """Read a recording.
@@ -27,7 +29,7 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no audio, empty, or has NaN or infinity.
+        If it is no audio, empty, or has what cannot be in -1 to 1.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
@@ -38,8 +40,10 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
         raise ValueError(f"{path}: unreadable audio ({error})") from None
     if not len(samples):
         raise ValueError(f"{path}: empty audio (0 samples)")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{path}: the audio has NaN or infinity")
+    try:
+        as_samples(samples)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     samples = samples.mean(1)
     if rate != sample_rate:
         from scipy.signal import resample_poly  # takes a while to load

@@ -153,8 +153,10 @@ def run_live(
     Raises
     ------
     ValueError
-        If the slowdown is below 1.
+        If the slowdown is below 1, or there are no samples.
     """
+    if not len(samples):
+        raise ValueError("a live recording needs a sample at least, got 0")
     size = recogniser.features.frame_samples
     count = -(-len(samples) // size)
     live = LiveStream(recogniser, slowdown, **options)

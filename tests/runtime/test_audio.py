@@ -40,3 +40,6 @@ def test_bad_audio_is_refused(tmp_path):
     soundfile.write(path, np.array([0, np.nan]), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match="NaN or infinity"):
         read_audio(path, 16000)
+    soundfile.write(path, np.array([0, 1e25]), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="some.wav: .* sample of 1e[+]25"):
+        read_audio(path, 16000)

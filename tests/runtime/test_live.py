@@ -186,3 +186,19 @@ def test_after_bad_samples_the_stream_goes_on(model, clocks):
     for whole, broken in zip(*found, strict=True):
         assert broken == whole._replace(backlog=broken.backlog)
         assert broken.backlog == pytest.approx(whole.backlog)
+
+
+def test_no_samples(model, clocks):
+    with pytest.raises(ValueError, match="needs a sample at least, got 0"):
+        live.run_live(model, np.zeros(0, "float32"), **clocks)
+
+
+@pytest.mark.parametrize("load", [0, -1.0, np.nan, np.inf])
+def test_a_load_that_no_device_has(model, load):
+    with pytest.raises(ValueError, match=f"load must be above 0, got {load}"):
+        live.LiveStream(model, load=load)
+
+
+def test_a_branch_that_takes_no_time(model):
+    with pytest.raises(ValueError, match="load must be above 0, got 0.0"):
+        live.simulate(model, speech(0.1), [0.0, 0.0])
