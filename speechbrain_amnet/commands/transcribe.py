@@ -3,7 +3,11 @@
 import argparse
 import math
 import os
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,12 @@ def add(subparsers: Any) -> None:
     )
     add_runtime(parser)
     parser.add_argument(
-        "wavs", metavar="WAV", nargs="+", type=Path, help="recordings"
+        "wavs",
+        metavar="WAV",
+        nargs="+",
+        type=Path,
+        help="recordings; - is standard input, raw samples as they come: 16 "
+        "bits, mono, at the model's rate (arecord -t raw -f S16_LE -r 16000)",
     )
     parser.add_argument(
         "--frames",
@@ -28,7 +37,8 @@ def add(subparsers: Any) -> None:
         "--chunk-ms",
         type=float,
         default=40,
-        help="audio that arrives at once, in ms (default: %(default)s)",
+        help="audio that arrives at once, in ms, at most from standard input "
+        "(default: %(default)s)",
     )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
@@ -51,7 +61,6 @@ def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
-    from speechbrain_amnet.runtime.audio import read_audio
 
     model = find_model(args.model, args.load)
     rate, names = model.features.sample_rate, branch_names(model.branches)
@@ -63,15 +72,16 @@ def run(args: argparse.Namespace) -> None:
     seconds = spent = 0.0
     flops, waits = [], []
     for wav in args.wavs:
-        samples = read_audio(wav, rate)
         if len(args.wavs) > 1:
             print(f"{wav}:")
-        start = time.perf_counter()
         stream = model.start()
-        for first in range(0, len(samples) + size, size):
+        for chunk in chain(chunks(wav, rate, size), [()]):
             # The last chunk is empty and ends the stream.
-            chunk = samples[first : first + size]
-            for frame in stream.feed(chunk, final=not len(chunk)):
+            start = time.perf_counter()
+            frames = stream.feed(chunk, final=not len(chunk))
+            spent += time.perf_counter() - start
+            seconds += len(chunk) / rate
+            for frame in frames:
                 flops.append(model.branch_flops[frame.branch])
                 waited = wait(
                     frame.backlog, stream.branch_seconds[frame.branch]
@@ -86,11 +96,9 @@ def run(args: argparse.Namespace) -> None:
                     )
                 else:
                     print(frame.text, end="", flush=True)
-        spent += time.perf_counter() - start
         print(end="" if args.frames else "\n")
         if model.understands:
             print(in_words(stream.command))
-        seconds += len(samples) / rate
         waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
     saved = 1 - sum(flops) / len(flops) / model.dense_flops
@@ -100,6 +108,54 @@ def run(args: argparse.Namespace) -> None:
         f"encoded {1000 * sum(waits) / len(waits):.0f} ms after the last "
         f"sample {on_device(model.device.load, speed)}."
     )
+
+
+def chunks(wav: Path, rate: int, size: int) -> Iterator[Any]:
+    """A recording in chunks, or standard input as it comes."""
+    from speechbrain_amnet.runtime.audio import read_audio, read_pcm
+
+    if str(wav) != "-":
+        samples = read_audio(wav, rate)
+        for first in range(0, len(samples), size):
+            yield samples[first : first + size]
+    elif sys.stdin.isatty():
+        raise ValueError(
+            "standard input is a terminal: expected raw samples, as of "
+            f"`arecord -t raw -f S16_LE -r {rate} | amnet transcribe MODEL -`"
+        )
+    else:
+        yield from until_stopped(read_pcm(sys.stdin.buffer, size))
+
+
+def until_stopped(source: Iterator[Any]) -> Iterator[Any]:
+    """What a source brings until Ctrl-C, which ends it as its end would.
+
+    While something of it is at work Ctrl-C waits for that to be done; a second
+    one does not.
+    """
+    waiting = stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        if waiting or stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        while True:
+            waiting = True
+            if stopped:
+                break
+            one = next(source, None)
+            waiting = False
+            if one is None:
+                break
+            yield one
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def in_words(command: Any) -> str:

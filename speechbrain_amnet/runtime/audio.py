@@ -1,7 +1,9 @@
-"""Recordings for the runtime, as mono samples of one rate."""
+"""Recordings for the runtime, as mono samples of one rate, and live ones."""
 
+from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -51,3 +53,48 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
         shared = gcd(rate, sample_rate)
         samples = resample_poly(samples, sample_rate // shared, rate // shared)
     return samples
+
+
+def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
+    """Read raw samples of 16 bits as they come.
+
+    Arguments
+    ---------
+    file : binary file
+        A pipe, for instance: mono, the first byte of a sample the lower one.
+        Half a sample at its end is left out.
+    count : int
+        Samples that are read at once, at most. What is there is not kept
+        waiting for more.
+
+    Yields
+    ------
+    np.ndarray
+        ``[samples]``, float32 in -1 to 1, one sample at least.
+
+    Raises
+    ------
+    ValueError
+        If it begins as a WAV file does.
+
+    Example
+    -------
+    >>> import io
+    >>> pipe = io.BytesIO(bytes([0, 0, 0, 64, 0]))
+    >>> [part.tolist() for part in read_pcm(pipe, 1)]
+    [[0.0], [0.5]]
+    """
+    half = b""
+    for n, read in enumerate(iter(lambda: file.read1(2 * count), b"")):
+        # What `arecord` writes, too. Its rate and channels may be any.
+        if not n and read.startswith(b"RIFF"):
+            raise ValueError(
+                "the stream begins with the header of a WAV file: expected raw "
+                "samples, as of `arecord -t raw` or `ffmpeg -f s16le`"
+            )
+        read = half + read
+        whole = len(read) // 2 * 2
+        half = read[whole:]
+        if whole:
+            samples = np.frombuffer(read[:whole], "<i2")
+            yield samples.astype("float32") / 32768

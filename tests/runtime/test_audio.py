@@ -1,10 +1,13 @@
 """Recordings as samples: any rate and channels, bad ones refused."""
 
+import io
+import os
+
 import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_amnet.runtime.audio import read_audio
+from speechbrain_amnet.runtime.audio import read_audio, read_pcm
 
 
 def test_any_rate_and_channels(tmp_path):
@@ -43,3 +46,44 @@ def test_bad_audio_is_refused(tmp_path):
     soundfile.write(path, np.array([0, 1e25]), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match="some.wav: .* sample of 1e[+]25"):
         read_audio(path, 16000)
+
+
+class Pieces:
+    """A pipe that gives what it has: so many bytes each time."""
+
+    def __init__(self, data, *sizes):
+        self.file, self.sizes = io.BytesIO(data), list(sizes)
+
+    def read1(self, most):
+        return self.file.read(min(most, self.sizes.pop(0)))
+
+
+@pytest.mark.parametrize("sizes", [[99] * 9, [1] * 99, [3, 2, 1, 4, 9, 7, 99]])
+@pytest.mark.parametrize("more", [b"", b"x"])
+def test_raw_samples_in_any_pieces(sizes, more):
+    """Half a sample waits for its other half; at the end it is left out."""
+    wanted = np.arange(-32768, 32768, 5000, dtype="<i2")
+    data = wanted.tobytes() + more
+    parts = list(read_pcm(Pieces(data, *sizes, 0), 4))
+    assert all(part.dtype == np.float32 and 1 <= len(part) for part in parts)
+    assert max(map(len, parts)) <= 5
+    assert (np.concatenate(parts) * 32768 == wanted).all()
+
+
+def test_raw_samples_are_not_kept_waiting():
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as file:
+        parts = read_pcm(file, 640)
+        for count in (100, 1, 300):  # the pipe stays open, and stalls
+            os.write(theirs, bytes(2 * count))
+            assert len(next(parts)) == count
+        os.close(theirs)
+        assert list(parts) == []
+
+
+def test_a_wav_file_is_no_raw_samples(tmp_path):
+    path = tmp_path / "some.wav"
+    soundfile.write(path, np.zeros(1000), 44100)
+    with open(path, "rb") as file:
+        with pytest.raises(ValueError, match="`arecord -t raw`"):
+            list(read_pcm(file, 640))
