@@ -68,17 +68,25 @@ class LiveStream:
         worked: Callable[[], float] = time.thread_time,
         load: float | None = None,
     ):
-        if not slowdown >= 1:
-            raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
-        recogniser, self.slowdown = slower(recogniser, slowdown)
         self.clock, self.worked, self.sleep = clock, worked, sleep
+        self.recogniser = recogniser
         self.stream = recogniser.start(self.begin, self.end)
-        if load is not None:
-            self.stream.load = load
+        self.hold_back(slowdown, load)
         self.took: list[float] = []
         self.first_word: float | None = None
         self.latency = 0.0
         self.start = self.arrived = clock()
+
+    def hold_back(self, slowdown: float, load: float | None = None) -> None:
+        """Changes the device, in mid-stream too; see `LiveStream`."""
+        if not slowdown >= 1:
+            raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
+        if load is not None:
+            self.stream.load = load
+        # What the stream carries on is the same for both.
+        self.stream.recogniser, self.slowdown = slower(
+            self.recogniser, slowdown
+        )
 
     def feed(
         self,
@@ -131,6 +139,7 @@ def run_live(
     recogniser: Recogniser,
     samples: np.ndarray,
     slowdown: float = 1.0,
+    then: tuple[float, float] | None = None,
     **options,
 ) -> Live:
     """Play a recording to a recogniser, in real time.
@@ -143,6 +152,9 @@ def run_live(
         ``[samples]`` in -1 to 1. Its last frame comes whole.
     slowdown : float
         How many times as long a frame is to take.
+    then : tuple of float, optional
+        Slowdown and load from the recording's middle on: a device that
+        throttles.
     **options
         See `LiveStream`.
 
@@ -162,11 +174,24 @@ def run_live(
     live = LiveStream(recogniser, slowdown, **options)
     frames = []
     for n in range(count):
+        if then and n == middle(count):
+            live.hold_back(*then)
         arrival = live.start + (n + 1) * recogniser.frame_duration
         live.wait(arrival)
         chunk = samples[n * size : (n + 1) * size]
         frames += live.feed(chunk, n == count - 1, arrival)
     return Live(frames, live.took, live.latency, live.first_word)
+
+
+def middle(count: int) -> int:
+    """The frame of so many that the second half of a recording begins with.
+
+    Example
+    -------
+    >>> middle(6), middle(5)
+    (3, 2)
+    """
+    return count // 2
 
 
 def slower(recogniser: Recogniser, slowdown: float) -> tuple[Recogniser, float]:
@@ -215,13 +240,14 @@ class _EncodeAgain:
         return self.encoder.step(x, branch, cells)
 
 
-def branch_seconds(
+def frame_seconds(
     recogniser: Recogniser,
-    recordings: Sequence[np.ndarray],
+    branch: int,
+    samples: np.ndarray,
     slowdown: float = 1.0,
     **clocks,
-) -> list[float]:
-    """What routing and encoding a frame really take on each branch.
+) -> float:
+    """What routing and encoding a frame really take on a branch.
 
     The median over frames that come in real time: between them a processor's
     caches go cold, and a frame takes up to three times as long as in a row.
@@ -230,27 +256,20 @@ def branch_seconds(
     ---------
     recogniser : Recogniser
         The model.
-    recordings : sequence of np.ndarray
-        ``[samples]`` each.
+    branch : int
+        That is to encode all frames.
+    samples : np.ndarray
+        ``[samples]`` of a recording.
     slowdown : float
         How many times as long a frame is to take.
     **clocks
         See `LiveStream`.
     """
-    router, medians = recogniser.router, []
-    try:
-        for branch in range(recogniser.branches):
-            recogniser.router = _Always(router, branch)
-            runs = [
-                run_live(recogniser, one, slowdown, **clocks)
-                for one in recordings
-            ]
-            medians.append(
-                float(np.median(np.concatenate([r.took for r in runs])))
-            )
-    finally:
-        recogniser.router = router
-    return medians
+    recogniser = copy.copy(recogniser)
+    recogniser.router = _Always(recogniser.router, branch)
+    return float(
+        np.median(run_live(recogniser, samples, slowdown, **clocks).took)
+    )
 
 
 class _Always:
@@ -266,7 +285,10 @@ class _Always:
 
 
 def simulate(
-    recogniser: Recogniser, samples: np.ndarray, seconds: Sequence[float]
+    recogniser: Recogniser,
+    samples: np.ndarray,
+    seconds: Sequence[float],
+    then: Sequence[float] | None = None,
 ) -> float:
     """The latency of a recording if each branch takes so many seconds.
 
@@ -278,9 +300,19 @@ def simulate(
         ``[samples]``
     seconds : sequence of float
         Of a frame on each branch.
+    then : sequence of float, optional
+        The same from the recording's middle on.
     """
-    stream = recogniser.start()
-    stream.branch_seconds = list(seconds)
-    stream.load = seconds[0] / recogniser.frame_duration
-    last = stream.feed(samples, final=True)[-1]
-    return wait(last.backlog, seconds[last.branch])
+    size = recogniser.features.frame_samples
+    cut = size * middle(-(-len(samples) // size))
+    stream, frames = recogniser.start(), []
+    for part, took in (
+        (samples[:cut], seconds),
+        (samples[cut:], then or seconds),
+    ):
+        stream.branch_seconds = list(took)
+        stream.load = took[0] / recogniser.frame_duration
+        frames += stream.feed(part)
+    frames += stream.feed(samples[:0], final=True)
+    last = frames[-1]
+    return wait(last.backlog, stream.branch_seconds[last.branch])

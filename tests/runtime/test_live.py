@@ -10,29 +10,6 @@ from speechbrain_amnet.runtime.recogniser import Recogniser
 SECONDS = [0.012, 0.002]  # that a frame of each branch computes
 
 
-class Clock:
-    """Time that passes when someone waits or works."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += max(seconds, 1e-4)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def clocks(clock):
-    return {"clock": clock, "sleep": clock.sleep, "worked": clock}
-
-
 @pytest.fixture
 def model(asr, clock, monkeypatch):
     """A recogniser whose frames take the clock's time, by branch."""
@@ -100,9 +77,35 @@ def test_the_arbitrator_is_told_the_load_of_the_clock(model, clocks):
 
 def test_seconds_of_each_branch(model, clocks):
     router = model.router
-    found = live.branch_seconds(model, [speech(0.5)], **clocks)
-    assert found == pytest.approx(SECONDS)
+    for branch, seconds in enumerate(SECONDS):
+        for slowdown in (1.0, 2.5):
+            found = live.frame_seconds(
+                model, branch, speech(0.5), slowdown, **clocks
+            )
+            assert found == pytest.approx(slowdown * seconds)
     assert model.router is router
+
+
+@pytest.mark.parametrize("length", [100, 5000, 16000, 20000])
+def test_a_device_that_throttles_is_as_reckoned(model, clocks, length):
+    told = []
+    choose = model.router.choose
+    model.router.choose = lambda *a: told.append(a[-1]) or choose(*a)
+    samples, paces = speech(2.0)[:length], (2.0, 7.5)
+    held = [[pace * second for second in SECONDS] for pace in paces]
+    run = live.run_live(model, samples, 2.0, (7.5, 2.25), load=0.6, **clocks)
+    count = len(run.frames)
+    assert count == -(-length // 640)
+    for n, (frame, took) in enumerate(zip(run.frames, run.took)):
+        later = n >= count // 2
+        wanted = held[later][frame.branch]
+        assert took == pytest.approx(wanted, abs=1e-3)
+    assert told == count // 2 * [0.6] * 2 + (count - count // 2) * [2.25] * 7
+    reckoned = live.simulate(model, samples, *held)
+    assert told[-count:] == pytest.approx(
+        count // 2 * [0.6] + (count - count // 2) * [2.25]
+    )
+    assert run.latency == pytest.approx(reckoned, abs=0.004)
 
 
 def test_only_slower(model):
