@@ -5,9 +5,14 @@ medians; by default the size of the paper's encoder, 5 layers of 1024. The last
 line is how much of the FLOP ratio of dense and cheap branch the clock shows: 1
 if a frame of a quarter of the FLOPs takes a quarter of the time.
 
+There each frame follows one of its own branch, whose weights may still lie in
+the cache. With `--routed` branches are drawn, that share of them dense, and
+frames timed as they come; the ratio is then that of a stream of dense frames
+alone and one of both branches.
+
     python benchmarks/runtime_frame.py
     python benchmarks/runtime_frame.py --int8
-    python benchmarks/runtime_frame.py --routed 0.3
+    python benchmarks/runtime_frame.py --routed 0.4
     python benchmarks/runtime_frame.py --size 256 --layers 3 --rank 32
 """
 
@@ -44,14 +49,15 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="8-bit weights")
     parser.add_argument(
         "--routed",
-        type=float,
         metavar="SHARE",
-        help="also streams in which this share of the frames is dense, drawn; "
-        "the ratio is then theirs to the dense stream",
+        type=float,
+        help="streams whose frames change the branch, this share of them dense",
     )
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
+    if args.routed is not None and not 0 <= args.routed <= 1:
+        parser.error(f"--routed: expected 0 to 1, got {args.routed}")
     if args.quick:
         args.size, args.layers, args.repeats = 16, 1, 3
         args.density = 0.02  # cheaper than rank 2, as branches are ordered
@@ -82,56 +88,76 @@ def main() -> None:
     }
     packed = Packed({"encoder": config}, arrays)
     encoder = Encoder(as_int8(packed) if args.int8 else packed)
-    cells = encoder.start()
-    frame = np.random.default_rng(0).standard_normal(FEATURES).astype("f")
-    spent = [[] for _ in branches]
-    for _ in range(args.repeats):
-        for branch, runs in enumerate(spent):
-            encoder.step(frame, branch, cells)  # its weights into the cache
-            start = time.perf_counter()
-            encoder.step(frame, branch, cells)
-            runs.append(time.perf_counter() - start)
-    seconds, flops = [float(np.median(s)) for s in spent], model.branch_flops
+    names, flops = list(branches), np.array(model.branch_flops)
     print(f"{args.layers} layers of {args.size}, one frame at a time")
+    seconds = alone(encoder, args.repeats)
     print(f"{'branch':12} {'MFLOPs':>8} {'ms':>8} {'GFLOP/s':>8} {'form':>8}")
     for name, one, second, products in zip(
-        branches, flops, seconds, encoder.products
+        names, flops, seconds, encoder.products
     ):
         form = type(products[-1]).__name__
         print(
             f"{name:12} {one / 1e6:8.2f} {1000 * second:8.3f} "
             f"{one / second / 1e9:8.1f} {form:>8}"
         )
-    gain = seconds[0] / seconds[1] / (flops[0] / flops[1])
     if args.routed is not None:
-        gain = routed(encoder, flops, args.routed, args.repeats)
+        seconds, flops = routed(encoder, flops, args.routed, args.repeats)
+        print(f"{'stream':20} {'MFLOPs':>8} {'ms':>8} {'ratio':>8}")
+        for name, one, second in zip(names, flops, seconds):
+            mixed = "" if name == names[0] else f"{args.routed:g} dense, "
+            gain = seconds[0] / second / (flops[0] / one)
+            print(
+                f"{mixed + name:20} {one / 1e6:8.2f} {1000 * second:8.3f} "
+                f"{gain:8.2f}"
+            )
+    gain = seconds[0] / seconds[1] / (flops[0] / flops[1])
     print(f"ratio: {gain:.2f}")
 
 
-def routed(encoder, flops, share, repeats) -> float:
-    """Of what the FLOPs promise, how much a stream of two branches gains.
-
-    As the frames come, without a frame of the same branch before each: what
-    the other branch has driven out of the caches is read again.
-    """
-    random = np.random.default_rng(0)
-    frame = random.standard_normal(FEATURES).astype("f")
-    cheap = np.arange(20) >= round(20 * share)  # of each twenty frames
-    cells, spent = encoder.start(), [[], []]
+def alone(encoder: Encoder, repeats: int) -> np.ndarray:
+    """Seconds of a frame on each branch, after one of the same branch."""
+    cells, frame = encoder.start(), features()
+    spent = [[] for _ in encoder.products]
     for _ in range(repeats):
-        for runs, part in zip(spent, (0 * cheap, random.permutation(cheap))):
-            start = time.perf_counter()
-            for branch in part.astype(int):
-                encoder.step(frame, branch, cells)
-            runs.append((time.perf_counter() - start) / len(part))
-    dense, mixed = (float(np.median(runs)) for runs in spent)
-    cost = flops[0] + (flops[1] - flops[0]) * cheap.mean()
-    print(
-        f"routed, {100 * (1 - cheap.mean()):.0f} % dense: {1000 * mixed:.3f}"
-        f" ms a frame, all dense {1000 * dense:.3f}; {dense / mixed:.2f} times "
-        f"as fast, {flops[0] / cost:.2f} by FLOPs"
-    )
-    return dense / mixed / (flops[0] / cost)
+        for branch, runs in enumerate(spent):
+            encoder.step(frame, branch, cells)  # its weights into the cache
+            runs.append(timed(encoder, frame, branch, cells))
+    return np.median(spent, 1)
+
+
+def routed(
+    encoder: Encoder, flops: np.ndarray, share: float, repeats: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and FLOPs of a frame in streams of two branches, as they come.
+
+    The first stream is dense alone, each other one of dense frames and those
+    of another branch. The medians of both count as often as they were drawn.
+    """
+    frame, drawn = features(), np.random.default_rng(1).random(repeats) >= share
+    choices = [other * drawn for other in range(len(encoder.products))]
+    states = [encoder.start() for _ in choices]
+    spent = np.zeros((len(choices), repeats))
+    # Streams take turns: a machine is not always as quick.
+    for part in np.array_split(np.arange(repeats), 10):
+        for choice, cells, runs in zip(choices, states, spent):
+            for n in part:
+                runs[n] = timed(encoder, frame, choice[n], cells)
+    for choice, runs in zip(choices, spent):
+        for k in set(choice):
+            runs[choice == k] = np.median(runs[choice == k])
+    return spent.mean(1), flops[np.array(choices)].mean(1)
+
+
+def timed(encoder: Encoder, frame: np.ndarray, branch: int, cells) -> float:
+    """Seconds of one frame."""
+    start = time.perf_counter()
+    encoder.step(frame, branch, cells)
+    return time.perf_counter() - start
+
+
+def features() -> np.ndarray:
+    """A frame."""
+    return np.random.default_rng(0).standard_normal(FEATURES).astype("f")
 
 
 if __name__ == "__main__":

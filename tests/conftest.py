@@ -62,6 +62,30 @@ def tiny():
     return make
 
 
+class Clock:
+    """Time that passes when someone waits or works."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += max(seconds, 1e-4)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def clocks(clock):
+    """What a live stream takes of it."""
+    return {"clock": clock, "sleep": clock.sleep, "worked": clock}
+
+
 def corpus_folder(variable: str) -> Path:
     folder = os.environ.get(variable)
     if not folder:

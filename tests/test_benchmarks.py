@@ -29,8 +29,8 @@ RIVALS = ("nn.LSTM", "K=1", "K=2", "K=3")
         ("streaming_frame", RIVALS),
         ("diff_step", ("plain", "sparse, kept", "hash", "low rank")),
         ("runtime_frame", ("dense", "rank 2", "sparse 0.02", "blocks 0.02")),
-        ("runtime_frame --routed=0.3", ("dense", "routed, 3")),
         ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
+        ("runtime_frame --routed 0.4", ("dense", "0.4 dense, rank 2")),
     ],
 )
 def test_the_last_line_is_the_ratio(root, name, contenders):
@@ -56,6 +56,31 @@ def program(root, name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_routed_frames_are_timed_as_they_come(root, share, clock, monkeypatch):
+    """A frame takes longer after another branch: that is in their time."""
+    frames = program(root, "runtime_frame")
+
+    class Encoder:
+        products = [None, None]
+
+        def start(self):
+            return []
+
+        def step(self, frame, branch, cells):
+            clock.now += (4.0, 1.0)[branch] + (cells[-1:] != [branch])
+            cells.append(branch)
+
+    monkeypatch.setattr(frames.time, "perf_counter", clock)
+    seconds, flops = frames.routed(Encoder(), np.array([8, 2]), share, 400)
+    dense = (flops[1] - 2) / 6
+    assert dense == pytest.approx(share, abs=0.05)
+    assert seconds[0] == pytest.approx(4) and flops[0] == 8
+    # 60 % of the dense frames follow a cheap one, 40 % of the cheap a dense.
+    wanted = {0.0: 1.0, 0.4: dense * 5 + (1 - dense) * 1, 1.0: 4.0}[share]
+    assert seconds[1] == pytest.approx(wanted)
 
 
 @pytest.fixture

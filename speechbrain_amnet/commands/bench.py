@@ -4,12 +4,14 @@ import argparse
 import math
 import os
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet.commands.transcribe import add_runtime, find_model
 
-TRIED = 4  # seconds of a recording that are played to find a branch's time
+CALIBRATION = 3  # seconds of audio
+TRIALS = 3  # to find how often work is to be done
 
 
 def add(subparsers: Any) -> None:
@@ -26,6 +28,13 @@ def add(subparsers: Any) -> None:
         type=float,
         help="hold this machine back until a dense frame takes so many frame "
         "durations (default: as fast as it is)",
+    )
+    parser.add_argument(
+        "--then",
+        metavar="LOAD",
+        type=float,
+        help="hold it back so from the middle of each recording on, as a phone "
+        "that throttles",
     )
     parser.set_defaults(run=run)
 
@@ -46,71 +55,54 @@ def run(args: argparse.Namespace) -> None:
     model = find_model(args.model)
     rate, duration = model.features.sample_rate, model.frame_duration
     recordings = [read_audio(wav, rate) for wav in args.wavs]
-    # In real time: a few seconds are enough.
-    few = [one[: TRIED * rate] for one in sorted(recordings, key=len)[:2]]
-    bar = tqdm(total=1 if args.load is None else 5, desc="try", unit="try")
-    seconds = live.branch_seconds(model, few)
-    bar.update()
-    # A load is always that of the dense encoder, whatever the first branch is.
-    share = model.branch_flops[0] / model.dense_flops
-    dense = seconds[0] / share / duration
-    slowdown, held = 1.0, seconds
-    if args.load is not None:
-        if not dense <= args.load < math.inf:
-            raise ValueError(
-                f"--load {args.load:g}: expected a number from {dense:.3f} on, "
-                "which a dense frame takes here already, in frame durations"
-            )
-        # Over and over again a frame is quicker than once in a while: so how
-        # often it takes is found by trying.
-        slowdown = args.load / dense
-        for _ in range(3):
-            held = live.branch_seconds(model, few[:1], slowdown)
-            bar.update()
-            slowdown *= args.load * duration * share / held[0]
-            slowdown = max(1.0, slowdown)
-        held = live.branch_seconds(model, few[:1], slowdown)
-        bar.update()
-    bar.close()
+    wanted = {"--load": args.load}
+    if args.then is not None:
+        wanted["--then"] = args.then
+    # In real time, and over and over again: a few seconds are enough.
+    sample = np.concatenate(sorted(recordings, key=len))[: CALIBRATION * rate]
+    (_, seconds), *devices = calibrate(model, sample, wanted)
+    names, share = branch_names(model.branches), dense_share(model)
+    loads = [held[0] / share / duration for _, held in devices]
     print(
-        f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}  "
-        "product"
+        f"{'branch':14} {'MFLOPs':>8} {'ms a frame':>11} {'held back':>10}"
+        + (f" {'then':>10}" if args.then is not None else "")
     )
-    for name, flops, second, slow, products in zip(
-        branch_names(model.branches),
-        model.branch_flops,
-        seconds,
-        held,
-        model.encoder.products,
-    ):
-        # The form that was found to be the fastest here, layer by layer.
-        forms = dict.fromkeys(type(one).__name__ for one in products)
+    for k, name in enumerate(names):
         print(
-            f"{name:14} {flops / 1e6:8.3f} {1000 * second:11.3f} "
-            f"{1000 * slow:10.3f}  {', '.join(forms)}"
+            f"{name:14} {model.branch_flops[k] / 1e6:8.3f} "
+            f"{1000 * seconds[k]:11.3f}"
+            + "".join(f" {1000 * held[k]:10.3f}" for _, held in devices)
         )
+    print(f"layers multiplied as  {forms(names, model.encoder.products)}")
     if model.branches > 1:
+        flops = model.branch_flops[-1] / model.branch_flops[0]
         print(
-            f"The last branch computes {flops / model.branch_flops[0]:.2f} of "
-            f"the first one's FLOPs in {second / seconds[0]:.2f} of its time."
+            f"The last branch computes {flops:.2f} of the first one's FLOPs in "
+            f"{seconds[-1] / seconds[0]:.2f} of its time."
         )
+    (slowdown, load), *then = [
+        (slowdown, held[0] / duration) for slowdown, held in devices
+    ]
     runs = [
-        live.run_live(model, samples, slowdown, load=held[0] / duration)
+        live.run_live(model, samples, slowdown, *then, load=load)
         for samples in tqdm(recordings, desc="live", unit="recording")
     ]
-    simulated = [live.simulate(model, samples, held) for samples in recordings]
+    simulated = [
+        live.simulate(model, samples, *(held for _, held in devices))
+        for samples in recordings
+    ]
+    if then:
+        print(halves([run.frames for run in runs], loads, names))
     took = np.concatenate([run.took for run in runs])
     words = [run.first_word for run in runs if run.first_word is not None]
     audio = sum(map(len, recordings)) / rate
+    memory = f"{peak_memory_mb() - idle:8.1f} MB"
     if "torch" in sys.modules:  # which takes a hundred times as much
-        print("peak memory  of what `amnet pack` writes alone")
-    else:
-        print(f"peak memory  {peak_memory_mb() - idle:8.1f} MB")
-    if words:
-        print(f"first word   {np.mean(words):8.2f} s after the start")
-    else:
-        print("first word      none was found")
+        memory = "not measured beside PyTorch; `amnet pack` the model for it"
+    first = f"{np.mean(words):8.2f} s after the start" if words else "no words"
     print(
+        f"peak memory  {memory}\n"
+        f"first word   {first}\n"
         f"encoding     {100 * took.sum() / audio:8.1f} % of the time\n"
         f"{'latency, ms':12} {'mean':>8} {'p50':>8} {'p90':>8} {'max':>8}"
     )
@@ -126,5 +118,123 @@ def run(args: argparse.Namespace) -> None:
         f"{audio:.1f} s of audio, {len(runs)} recordings: encoded "
         f"{measured:.1f} ms after the last sample, reckoned "
         f"{1000 * np.mean(simulated):.1f} ms, with a dense frame taking "
-        f"{held[0] / share / duration:.2f} frame durations."
+        f"{', then '.join(f'{load:.2f}' for load in loads)} frame durations."
     )
+
+
+def dense_share(model: Any) -> float:
+    """The first branch's part of a dense frame, which loads are told of."""
+    return model.branch_flops[0] / model.dense_flops
+
+
+def calibrate(
+    model: Any, sample: Any, wanted: dict[str, float | None]
+) -> list[tuple[float, list[float]]]:
+    """How many times as long frames are to take, and how long they do then.
+
+    Arguments
+    ---------
+    model : Recogniser
+        The model.
+    sample : np.ndarray
+        ``[samples]`` of a recording.
+    wanted : dict
+        Option to the load that it says; None for this machine as it is.
+
+    Returns
+    -------
+    list of tuple
+        Slowdown and seconds of a frame on each branch: of this machine as it
+        is, then of each load.
+    """
+    from tqdm import tqdm
+
+    from speechbrain_amnet.runtime import live
+
+    count = sum(load is not None for load in wanted.values())
+    steps = model.branches + count * (TRIALS + model.branches)
+    with tqdm(total=steps, desc="calibration", unit="run") as bar:
+
+        def measured(branch: int, slowdown: float = 1.0) -> float:
+            found = live.frame_seconds(model, branch, sample, slowdown)
+            bar.update()
+            return found
+
+        branches = range(model.branches)
+        once = [measured(branch) for branch in branches]
+        dense = once[0] / dense_share(model) / model.frame_duration
+        for option, load in wanted.items():
+            if load is not None and not dense <= load < math.inf:
+                raise ValueError(
+                    f"{option} {load:g}: expected a number from {dense:.3f} "
+                    "on, which a dense frame takes here already, in frame "
+                    "durations"
+                )
+        devices = [(1.0, once)]
+        for load in wanted.values():
+            if load is None:
+                devices.append(devices[0])
+                continue
+            # Over and over again a frame is quicker than once in a while: so
+            # how often it takes is found by trying.
+            slowdown = target = load / dense
+            for _ in range(TRIALS):
+                slowdown *= target * once[0] / measured(0, slowdown)
+                slowdown = max(1.0, slowdown)
+            held = [measured(branch, slowdown) for branch in branches]
+            devices.append((slowdown, held))
+    return devices
+
+
+def forms(names: list[str], products: list[list[Any]]) -> str:
+    """How the matrices of each branch are multiplied, from layer to layer."""
+    from speechbrain_amnet.runtime.products import form_of
+
+    return "; ".join(
+        f"{name}: "
+        + ", ".join(
+            f"{len(list(same))} {form}"
+            for form, same in groupby(map(form_of, layers))
+        )
+        for name, layers in zip(names, products)
+    )
+
+
+def halves(
+    recordings: list[list[Any]], loads: list[float], names: list[str]
+) -> str:
+    """What the frames of both halves of recordings did, a line each.
+
+    Arguments
+    ---------
+    recordings : list of list of Frame
+        Of each recording.
+    loads : list of float
+        Of each half.
+    names : list of str
+        Of the branches.
+    """
+    from speechbrain_amnet.runtime.live import middle
+
+    lines = [
+        f"{'half':14} {'load':>8}"
+        + "".join(f" {name + ', %':>11}" for name in names)
+        + f" {'backlog, ms':>11}"
+    ]
+    parts: dict[str, list[Any]] = {"before": [], "then": []}
+    for frames in recordings:
+        parts["before"] += frames[: middle(len(frames))]
+        parts["then"] += frames[middle(len(frames)) :]
+    for (name, frames), load in zip(parts.items(), loads):
+        count = max(1, len(frames))  # a single frame is in the second half
+        shares = [
+            100 * sum(frame.branch == k for frame in frames) / count
+            for k in range(len(names))
+        ]
+        backlog = 1000 * sum(frame.backlog for frame in frames) / count
+        lines.append(
+            f"{name:14} {load:8.2f}"
+            + "".join(f" {share:11.1f}" for share in shares)
+            + f" {backlog:11.1f}"
+        )
+    return "\n".join(lines)

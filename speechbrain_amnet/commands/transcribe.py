@@ -3,7 +3,11 @@
 import argparse
 import math
 import os
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,8 @@ def add(subparsers: Any) -> None:
         metavar="WAV",
         nargs="+",
         type=Path,
-        help="recordings; - for samples as they come on standard input (16 "
-        "bits, little-endian, mono, of the model's rate)",
+        help="recordings; - is standard input, raw samples as they come: 16 "
+        "bits, mono, at the model's rate (arecord -t raw -f S16_LE -r 16000)",
     )
     parser.add_argument(
         "--frames",
@@ -33,7 +37,8 @@ def add(subparsers: Any) -> None:
         "--chunk-ms",
         type=float,
         default=40,
-        help="audio that arrives at once, in ms (default: %(default)s)",
+        help="audio that arrives at once, in ms, at most from standard input "
+        "(default: %(default)s)",
     )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
@@ -70,12 +75,12 @@ def run(args: argparse.Namespace) -> None:
         if len(args.wavs) > 1:
             print(f"{wav}:")
         stream = model.start()
-        for chunk in chunks(wav, rate, size):
-            seconds += len(chunk) / rate
+        for chunk in chain(chunks(wav, rate, size), [()]):
+            # The last chunk is empty and ends the stream.
             start = time.perf_counter()
-            # An empty chunk ends the stream.
             frames = stream.feed(chunk, final=not len(chunk))
             spent += time.perf_counter() - start
+            seconds += len(chunk) / rate
             for frame in frames:
                 flops.append(model.branch_flops[frame.branch])
                 waited = wait(
@@ -105,21 +110,52 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def chunks(wav: Path, rate: int, size: int) -> Any:
-    """What arrives at once, of a recording or a pipe; an empty one ends it."""
-    import sys
+def chunks(wav: Path, rate: int, size: int) -> Iterator[Any]:
+    """A recording in chunks, or standard input as it comes."""
+    from speechbrain_amnet.runtime.audio import read_audio, read_pcm
 
-    import numpy as np
-
-    from speechbrain_amnet.runtime.audio import read_audio, read_pipe
-
-    if str(wav) == "-":
-        yield from read_pipe(sys.stdin.buffer, size)
-    else:
+    if str(wav) != "-":
         samples = read_audio(wav, rate)
         for first in range(0, len(samples), size):
             yield samples[first : first + size]
-    yield np.zeros(0, "float32")
+    elif sys.stdin.isatty():
+        raise ValueError(
+            "standard input is a terminal: expected raw samples, as of "
+            f"`arecord -t raw -f S16_LE -r {rate} | amnet transcribe MODEL -`"
+        )
+    else:
+        yield from until_stopped(read_pcm(sys.stdin.buffer, size))
+
+
+def until_stopped(source: Iterator[Any]) -> Iterator[Any]:
+    """What a source brings until Ctrl-C, which ends it as its end would.
+
+    While something of it is at work Ctrl-C waits for that to be done; a second
+    one does not.
+    """
+    waiting = stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        if waiting or stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        while True:
+            waiting = True
+            if stopped:
+                break
+            one = next(source, None)
+            waiting = False
+            if one is None:
+                break
+            yield one
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def in_words(command: Any) -> str:

@@ -1,4 +1,4 @@
-"""Recordings for the runtime, as mono samples of one rate."""
+"""Recordings for the runtime, as mono samples of one rate, and live ones."""
 
 from collections.abc import Iterator
 from math import gcd
@@ -7,6 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 import soundfile
+
+from speechbrain_amnet.runtime.features import as_samples
 
 
 def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
@@ -29,7 +31,7 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no audio, empty, or has NaN or infinity.
+        If it is no audio, empty, or has what cannot be in -1 to 1.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
@@ -40,8 +42,10 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
         raise ValueError(f"{path}: unreadable audio ({error})") from None
     if not len(samples):
         raise ValueError(f"{path}: empty audio (0 samples)")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{path}: the audio has NaN or infinity")
+    try:
+        as_samples(samples)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     samples = samples.mean(1)
     if rate != sample_rate:
         from scipy.signal import resample_poly  # takes a while to load
@@ -51,41 +55,46 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     return samples
 
 
-def read_pipe(pipe: BinaryIO, most: int) -> Iterator[np.ndarray]:
-    """Samples as they come: 16 bits, little-endian, mono, without a header.
-
-    That is what `arecord -f S16_LE -t raw` and `ffmpeg -f s16le` write. Waits
-    for a source that stalls; ends with it, or with Ctrl-C.
+def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
+    """Read raw samples of 16 bits as they come.
 
     Arguments
     ---------
-    pipe : binary file
-        With `read1`, as `sys.stdin.buffer`.
-    most : int
-        Samples that are given at once, at most.
+    file : binary file
+        A pipe, for instance: mono, the first byte of a sample the lower one.
+        Half a sample at its end is left out.
+    count : int
+        Samples that are read at once, at most. What is there is not kept
+        waiting for more.
 
     Yields
     ------
     np.ndarray
-        ``[samples]``, float32 in -1 to 1, never empty.
+        ``[samples]``, float32 in -1 to 1, one sample at least.
+
+    Raises
+    ------
+    ValueError
+        If it begins as a WAV file does.
 
     Example
     -------
     >>> import io
-    >>> found = read_pipe(io.BytesIO(b"\\0\\x40\\0\\xc0\\0"), 640)
-    >>> [samples.tolist() for samples in found]
-    [[0.5, -0.5]]
+    >>> pipe = io.BytesIO(bytes([0, 0, 0, 64, 0]))
+    >>> [part.tolist() for part in read_pcm(pipe, 1)]
+    [[0.0], [0.5]]
     """
-    left = b""
-    while True:
-        try:
-            some = pipe.read1(2 * most - len(left))
-        except KeyboardInterrupt:
-            return
-        if not some:
-            return  # half a sample at the end is none
-        some = left + some
-        whole = len(some) // 2 * 2
-        left = some[whole:]
+    half = b""
+    for n, read in enumerate(iter(lambda: file.read1(2 * count), b"")):
+        # What `arecord` writes, too. Its rate and channels may be any.
+        if not n and read.startswith(b"RIFF"):
+            raise ValueError(
+                "the stream begins with the header of a WAV file: expected raw "
+                "samples, as of `arecord -t raw` or `ffmpeg -f s16le`"
+            )
+        read = half + read
+        whole = len(read) // 2 * 2
+        half = read[whole:]
         if whole:
-            yield np.frombuffer(some[:whole], "<i2").astype("float32") / 32768
+            samples = np.frombuffer(read[:whole], "<i2")
+            yield samples.astype("float32") / 32768

@@ -23,7 +23,7 @@ class Live(NamedTuple):
 
     frames : what happened to each, with the backlog that it really found.
     took : [frames], what routing and encoding each took, held back.
-    latency : from the end of the last frame's audio until its words were there.
+    latency : from the arrival of the last audio until its words were there.
     first_word : from the start of the audio to the first text; None if there
         was none.
     """
@@ -36,6 +36,10 @@ class Live(NamedTuple):
 
 class LiveStream:
     """A stream that arrives in real time.
+
+    Its frames find the backlog that really waits: the time since the samples
+    that complete them came. A source that stalls keeps nobody busy, so it
+    leaves no backlog behind.
 
     Arguments
     ---------
@@ -64,20 +68,25 @@ class LiveStream:
         worked: Callable[[], float] = time.thread_time,
         load: float | None = None,
     ):
+        self.clock, self.worked, self.sleep = clock, worked, sleep
+        self.recogniser = recogniser
+        self.stream = recogniser.start(self.begin, self.end)
+        self.hold_back(slowdown, load)
+        self.took: list[float] = []
+        self.first_word: float | None = None
+        self.latency = 0.0
+        self.start = self.arrived = clock()
+
+    def hold_back(self, slowdown: float, load: float | None = None) -> None:
+        """Changes the device, in mid-stream too; see `LiveStream`."""
         if not slowdown >= 1:
             raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
-        if load is not None and not load > 0:
-            raise ValueError(f"load must be above 0, got {load}")
-        recogniser, self.slowdown = slower(recogniser, slowdown)
-        self.clock, self.worked, self.sleep = clock, worked, sleep
-        self.duration = recogniser.frame_duration
-        self.stream = recogniser.start(self.begin, self.end)
         if load is not None:
             self.stream.load = load
-        self.took: list[float] = []
-        self.rate = recogniser.features.sample_rate
-        self.heard = 0
-        self.start = clock()
+        # What the stream carries on is the same for both.
+        self.stream.recogniser, self.slowdown = slower(
+            self.recogniser, slowdown
+        )
 
     def feed(
         self,
@@ -87,36 +96,32 @@ class LiveStream:
     ) -> list[Frame]:
         """Read the next samples; see `Stream.feed`.
 
+        Afterwards `latency` is the time from their arrival until the words of
+        the last frame were there, `first_word` the time from the start of the
+        stream to the first text, if there was any.
+
         Arguments
         ---------
         samples : np.ndarray
-            ``[samples]`` in -1 to 1.
+            ``[samples]`` in -1 to 1, any number of them.
         final : bool
             Whether the stream ends with them.
         arrived : float, optional
-            When they came, on the stream's clock. A source that stalled has
-            not been spoken meanwhile: what comes later is due later. If not
-            given, they came when they were due, however late they are read.
+            When the last of them came, on the stream's clock; now if not
+            given. One who reads late must say it, or nothing has waited.
         """
-        self.heard += len(samples)
-        if arrived is not None:
-            due = self.start + self.heard / self.rate
-            self.start += max(0.0, arrived - due)
-        try:
-            return self.stream.feed(samples, final=final)
-        except ValueError:  # left out, and time has passed
-            self.heard -= len(samples)
-            self.start += len(samples) / self.rate
-            raise
-
-    def arrival(self, index: int) -> float:
-        """When a frame has been spoken."""
-        return self.start + (index + 1) * self.duration
+        self.arrived = self.clock() if arrived is None else arrived
+        frames = self.stream.feed(samples, final)
+        if frames:
+            self.latency = self.clock() - self.arrived
+        if self.first_word is None and any(frame.text for frame in frames):
+            self.first_word = self.clock() - self.start
+        return frames
 
     def begin(self, index: int) -> float:
         """A frame is about to be routed; the backlog that it finds."""
         self.begun, self.before = self.clock(), self.worked()
-        return max(0.0, self.begun - self.arrival(index))
+        return max(0.0, self.begun - self.arrived)
 
     def end(self) -> None:
         """The frame is encoded: wait until that has taken long enough."""
@@ -134,6 +139,7 @@ def run_live(
     recogniser: Recogniser,
     samples: np.ndarray,
     slowdown: float = 1.0,
+    then: tuple[float, float] | None = None,
     **options,
 ) -> Live:
     """Play a recording to a recogniser, in real time.
@@ -146,6 +152,9 @@ def run_live(
         ``[samples]`` in -1 to 1. Its last frame comes whole.
     slowdown : float
         How many times as long a frame is to take.
+    then : tuple of float, optional
+        Slowdown and load from the recording's middle on: a device that
+        throttles.
     **options
         See `LiveStream`.
 
@@ -159,19 +168,30 @@ def run_live(
         If the slowdown is below 1, or there are no samples.
     """
     if not len(samples):
-        raise ValueError("the recording is empty (0 samples)")
+        raise ValueError("a live recording needs a sample at least, got 0")
     size = recogniser.features.frame_samples
     count = -(-len(samples) // size)
     live = LiveStream(recogniser, slowdown, **options)
-    frames, first_word = [], None
+    frames = []
     for n in range(count):
-        live.wait(live.arrival(n))
+        if then and n == middle(count):
+            live.hold_back(*then)
+        arrival = live.start + (n + 1) * recogniser.frame_duration
+        live.wait(arrival)
         chunk = samples[n * size : (n + 1) * size]
-        frames += live.feed(chunk, final=n == count - 1)
-        if frames[-1].text and first_word is None:
-            first_word = live.clock() - live.start
-    latency = live.clock() - live.arrival(count - 1)
-    return Live(frames, live.took, latency, first_word)
+        frames += live.feed(chunk, n == count - 1, arrival)
+    return Live(frames, live.took, live.latency, live.first_word)
+
+
+def middle(count: int) -> int:
+    """The frame of so many that the second half of a recording begins with.
+
+    Example
+    -------
+    >>> middle(6), middle(5)
+    (3, 2)
+    """
+    return count // 2
 
 
 def slower(recogniser: Recogniser, slowdown: float) -> tuple[Recogniser, float]:
@@ -220,13 +240,14 @@ class _EncodeAgain:
         return self.encoder.step(x, branch, cells)
 
 
-def branch_seconds(
+def frame_seconds(
     recogniser: Recogniser,
-    recordings: Sequence[np.ndarray],
+    branch: int,
+    samples: np.ndarray,
     slowdown: float = 1.0,
     **clocks,
-) -> list[float]:
-    """What routing and encoding a frame really take on each branch.
+) -> float:
+    """What routing and encoding a frame really take on a branch.
 
     The median over frames that come in real time: between them a processor's
     caches go cold, and a frame takes up to three times as long as in a row.
@@ -235,27 +256,20 @@ def branch_seconds(
     ---------
     recogniser : Recogniser
         The model.
-    recordings : sequence of np.ndarray
-        ``[samples]`` each.
+    branch : int
+        That is to encode all frames.
+    samples : np.ndarray
+        ``[samples]`` of a recording.
     slowdown : float
         How many times as long a frame is to take.
     **clocks
         See `LiveStream`.
     """
-    router, medians = recogniser.router, []
-    try:
-        for branch in range(recogniser.branches):
-            recogniser.router = _Always(router, branch)
-            runs = [
-                run_live(recogniser, one, slowdown, **clocks)
-                for one in recordings
-            ]
-            medians.append(
-                float(np.median(np.concatenate([r.took for r in runs])))
-            )
-    finally:
-        recogniser.router = router
-    return medians
+    recogniser = copy.copy(recogniser)
+    recogniser.router = _Always(recogniser.router, branch)
+    return float(
+        np.median(run_live(recogniser, samples, slowdown, **clocks).took)
+    )
 
 
 class _Always:
@@ -271,7 +285,10 @@ class _Always:
 
 
 def simulate(
-    recogniser: Recogniser, samples: np.ndarray, seconds: Sequence[float]
+    recogniser: Recogniser,
+    samples: np.ndarray,
+    seconds: Sequence[float],
+    then: Sequence[float] | None = None,
 ) -> float:
     """The latency of a recording if each branch takes so many seconds.
 
@@ -283,9 +300,19 @@ def simulate(
         ``[samples]``
     seconds : sequence of float
         Of a frame on each branch.
+    then : sequence of float, optional
+        The same from the recording's middle on.
     """
-    stream = recogniser.start()
-    stream.branch_seconds = list(seconds)
-    stream.load = seconds[0] / recogniser.frame_duration
-    last = stream.feed(samples, final=True)[-1]
-    return wait(last.backlog, seconds[last.branch])
+    size = recogniser.features.frame_samples
+    cut = size * middle(-(-len(samples) // size))
+    stream, frames = recogniser.start(), []
+    for part, took in (
+        (samples[:cut], seconds),
+        (samples[cut:], then or seconds),
+    ):
+        stream.branch_seconds = list(took)
+        stream.load = took[0] / recogniser.frame_duration
+        frames += stream.feed(part)
+    frames += stream.feed(samples[:0], final=True)
+    last = frames[-1]
+    return wait(last.backlog, stream.branch_seconds[last.branch])

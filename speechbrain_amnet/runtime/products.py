@@ -204,3 +204,35 @@ def fastest(
             runs.append(clock() - start)
         spent.append(sorted(runs)[len(runs) // 2])
     return products[spent.index(min(spent))]
+
+
+def form_of(product: Product) -> str:
+    """What a product is called.
+
+    Arguments
+    ---------
+    product : callable
+        Of this module, or of `blocks` or `int8`.
+
+    Example
+    -------
+    >>> form_of(Dense(np.eye(2)))
+    'dense'
+    """
+    if isinstance(product, Sum):
+        return " + ".join(
+            form_of(chain[0]) if len(chain) == 1 else low_rank(chain)
+            for chain in product.chains
+        )
+    if isinstance(product, LowRank):
+        return low_rank([product.left, *product.rights])
+    names = {Dense: "dense", Csr: "CSR", blocks.Blocks: "blocks", Int8: "int8"}
+    return names[type(product)]
+
+
+def low_rank(factors: Sequence[Product]) -> str:
+    """What thin factors are called; "zeros" if they are of rank 0."""
+    if isinstance(factors[0], Dense) and not factors[0].matrix.size:
+        return "zeros"
+    forms = sorted({form_of(factor) for factor in factors})
+    return "low rank" if forms == ["dense"] else f"low rank {'/'.join(forms)}"

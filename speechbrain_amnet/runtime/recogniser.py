@@ -1,5 +1,6 @@
 """Speech in, words out, frame by frame: the device's runtime."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,14 +8,12 @@ import numpy as np
 
 from speechbrain_amnet.device import Device, next_backlog
 from speechbrain_amnet.runtime.encoder import Encoder
-from speechbrain_amnet.runtime.features import Features
+from speechbrain_amnet.runtime.features import Features, as_samples
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.routers import router_of
 from speechbrain_amnet.runtime.search import Search, SearchState
 from speechbrain_amnet.slots import Command, is_tag
 from speechbrain_amnet.text import TextStream, command_of
-
-LOUDEST = 1000.0  # above it samples are no audio, or of another scale
 
 
 class Frame(NamedTuple):
@@ -142,6 +141,20 @@ class Stream:
         self.branch_seconds = self.recogniser.branch_seconds(device)
         self.load = self.branch_seconds[0] / self.recogniser.frame_duration
 
+    @property
+    def load(self) -> float:
+        """Frame durations that the first branch takes: arbitrators read it."""
+        return self._load
+
+    @load.setter
+    def load(self, load: float) -> None:
+        if not 0 < load < math.inf:
+            raise ValueError(
+                f"load must be above 0, got {load}: the frame durations that "
+                "the first branch takes"
+            )
+        self._load = load
+
     def feed(self, samples: np.ndarray, final: bool = False) -> list[Frame]:
         """Read the next samples and encode the frames that they complete.
 
@@ -160,23 +173,13 @@ class Stream:
         Raises
         ------
         ValueError
-            If the stream has ended, or samples have NaN or infinity or are
-            far out of range; a stream that has not ended then goes on with
-            the next ones.
+            If the stream has ended, or samples have what cannot be in -1
+            to 1, as NaN; the stream is then as it was.
         """
         features = self.recogniser.features
-        samples = np.asarray(samples, "float32").reshape(-1)
         if self.ended:
             raise ValueError("the stream has ended (final=True): start another")
-        if not np.isfinite(samples).all():
-            raise ValueError("the audio has NaN or infinity")
-        loudest = np.abs(samples).max(initial=0)
-        if loudest > LOUDEST:
-            raise ValueError(
-                f"the audio has samples of {loudest:.3g}, expected -1 to 1; "
-                "16-bit integers have to be divided by 32768"
-            )
-        samples = np.concatenate([self.samples, samples])
+        samples = np.concatenate([self.samples, as_samples(samples)])
         if final:
             missing = (features.overlap - len(samples)) % features.frame_samples
             samples = np.pad(samples, (0, missing))

@@ -1,12 +1,13 @@
 """Recordings as samples: any rate and channels, bad ones refused."""
 
 import io
+import os
 
 import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_amnet.runtime.audio import read_audio, read_pipe
+from speechbrain_amnet.runtime.audio import read_audio, read_pcm
 
 
 def test_any_rate_and_channels(tmp_path):
@@ -42,30 +43,47 @@ def test_bad_audio_is_refused(tmp_path):
     soundfile.write(path, np.array([0, np.nan]), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match="NaN or infinity"):
         read_audio(path, 16000)
+    soundfile.write(path, np.array([0, 1e25]), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="some.wav: .* sample of 1e[+]25"):
+        read_audio(path, 16000)
 
 
-class Pipe(io.BytesIO):
-    """Gives a few bytes at a time, and perhaps Ctrl-C at the end."""
+class Pieces:
+    """A pipe that gives what it has: so many bytes each time."""
 
-    def __init__(self, content, some, stopped=False):
-        super().__init__(content)
-        self.some, self.stopped = some, stopped
+    def __init__(self, data, *sizes):
+        self.file, self.sizes = io.BytesIO(data), list(sizes)
 
     def read1(self, most):
-        found = super().read1(min(most, self.some))
-        if not found and self.stopped:
-            raise KeyboardInterrupt
-        return found
+        return self.file.read(min(most, self.sizes.pop(0)))
 
 
-@pytest.mark.parametrize("some", [1, 3, 4096])
-@pytest.mark.parametrize("stopped", [False, True])
-def test_samples_from_a_pipe(some, stopped):
-    wanted = np.random.default_rng(0).integers(-32768, 32767, 500)
-    content = wanted.astype("<i2").tobytes() + b"x"  # cut in mid-sample
-    found = list(read_pipe(Pipe(content, some, stopped), 64))
-    assert all(0 < len(chunk) <= 64 for chunk in found)
-    found = np.concatenate(found)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found * 32768, wanted)
-    assert not list(read_pipe(io.BytesIO(b""), 64))
+@pytest.mark.parametrize("sizes", [[99] * 9, [1] * 99, [3, 2, 1, 4, 9, 7, 99]])
+@pytest.mark.parametrize("more", [b"", b"x"])
+def test_raw_samples_in_any_pieces(sizes, more):
+    """Half a sample waits for its other half; at the end it is left out."""
+    wanted = np.arange(-32768, 32768, 5000, dtype="<i2")
+    data = wanted.tobytes() + more
+    parts = list(read_pcm(Pieces(data, *sizes, 0), 4))
+    assert all(part.dtype == np.float32 and 1 <= len(part) for part in parts)
+    assert max(map(len, parts)) <= 5
+    assert (np.concatenate(parts) * 32768 == wanted).all()
+
+
+def test_raw_samples_are_not_kept_waiting():
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as file:
+        parts = read_pcm(file, 640)
+        for count in (100, 1, 300):  # the pipe stays open, and stalls
+            os.write(theirs, bytes(2 * count))
+            assert len(next(parts)) == count
+        os.close(theirs)
+        assert list(parts) == []
+
+
+def test_a_wav_file_is_no_raw_samples(tmp_path):
+    path = tmp_path / "some.wav"
+    soundfile.write(path, np.zeros(1000), 44100)
+    with open(path, "rb") as file:
+        with pytest.raises(ValueError, match="`arecord -t raw`"):
+            list(read_pcm(file, 640))

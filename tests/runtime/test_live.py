@@ -10,24 +10,6 @@ from speechbrain_amnet.runtime.recogniser import Recogniser
 SECONDS = [0.012, 0.002]  # that a frame of each branch computes
 
 
-class Clock:
-    """Time that passes when someone waits or works."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += max(seconds, 1e-4)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def model(asr, clock, monkeypatch):
     """A recogniser whose frames take the clock's time, by branch."""
@@ -50,19 +32,12 @@ def speech(seconds, seed=0):
 
 
 @pytest.mark.parametrize("slowdown", [1.0, 1.7, 6.0, 6.5])
-def test_live_is_as_reckoned(model, clock, slowdown):
+def test_live_is_as_reckoned(model, clocks, slowdown):
     held = [slowdown * second for second in SECONDS]
     waited = False
     for seed in range(4):
         samples = speech(1.0 + 0.3 * seed, seed)
-        run = live.run_live(
-            model,
-            samples,
-            slowdown,
-            clock=clock,
-            sleep=clock.sleep,
-            worked=clock,
-        )
+        run = live.run_live(model, samples, slowdown, **clocks)
         assert len(run.frames) == -(-len(samples) // 640)
         for frame, took in zip(run.frames, run.took):
             assert took == pytest.approx(held[frame.branch], abs=1e-3)
@@ -90,88 +65,143 @@ def test_a_slower_device_computes_more_often(model):
     assert live.slower(model, 1.2) == (model, 1.2)
 
 
-def test_the_arbitrator_is_told_the_load_of_the_clock(model, clock):
+def test_the_arbitrator_is_told_the_load_of_the_clock(model, clocks):
     told = set()
     choose = model.router.choose
     model.router.choose = lambda *a: told.add(a[-1]) or choose(*a)
-    clocks = {"clock": clock, "sleep": clock.sleep, "worked": clock}
     live.run_live(model, speech(0.2), 5.0, load=1.5, **clocks)
     assert told == {1.5}
     live.simulate(model, speech(0.2), [0.06, 0.01])
     assert sorted(told) == pytest.approx([1.5] * len(told))
 
 
-def test_seconds_of_each_branch(model, clock):
+def test_seconds_of_each_branch(model, clocks):
     router = model.router
-    found = live.branch_seconds(
-        model, [speech(0.5)], clock=clock, sleep=clock.sleep, worked=clock
-    )
-    assert found == pytest.approx(SECONDS)
+    for branch, seconds in enumerate(SECONDS):
+        for slowdown in (1.0, 2.5):
+            found = live.frame_seconds(
+                model, branch, speech(0.5), slowdown, **clocks
+            )
+            assert found == pytest.approx(slowdown * seconds)
     assert model.router is router
+
+
+@pytest.mark.parametrize("length", [100, 5000, 16000, 20000])
+def test_a_device_that_throttles_is_as_reckoned(model, clocks, length):
+    told = []
+    choose = model.router.choose
+    model.router.choose = lambda *a: told.append(a[-1]) or choose(*a)
+    samples, paces = speech(2.0)[:length], (2.0, 7.5)
+    held = [[pace * second for second in SECONDS] for pace in paces]
+    run = live.run_live(model, samples, 2.0, (7.5, 2.25), load=0.6, **clocks)
+    count = len(run.frames)
+    assert count == -(-length // 640)
+    for n, (frame, took) in enumerate(zip(run.frames, run.took)):
+        later = n >= count // 2
+        wanted = held[later][frame.branch]
+        assert took == pytest.approx(wanted, abs=1e-3)
+    assert told == count // 2 * [0.6] * 2 + (count - count // 2) * [2.25] * 7
+    reckoned = live.simulate(model, samples, *held)
+    assert told[-count:] == pytest.approx(
+        count // 2 * [0.6] + (count - count // 2) * [2.25]
+    )
+    assert run.latency == pytest.approx(reckoned, abs=0.004)
 
 
 def test_only_slower(model):
     with pytest.raises(ValueError, match="slowdown must be 1 or more, got 0.5"):
         live.run_live(model, speech(0.1), 0.5)
-    with pytest.raises(ValueError, match="load must be above 0, got 0"):
-        live.run_live(model, speech(0.1), load=0)
-    with pytest.raises(ValueError, match="the recording is empty"):
-        live.run_live(model, speech(0.0))
 
 
-@pytest.fixture
-def stream(model, clock):
-    return live.LiveStream(model, clock=clock, sleep=clock.sleep, worked=clock)
+def test_a_stall_of_the_source_is_no_backlog(model, clock, clocks):
+    """Frames wait for the device alone, however late they come."""
+    stream = live.LiveStream(model, 3.0, **clocks)
+    due = stream.start
+    backlogs = []
+    for n, chunk in enumerate(np.split(speech(0.8), 20)):
+        due += 1.04 if n == 10 else 0.04
+        stream.wait(due)
+        late = clock.now - due
+        (frame,) = stream.feed(chunk, arrived=due)
+        assert frame.backlog == pytest.approx(late, abs=1e-9)
+        assert stream.latency == pytest.approx(late + stream.took[-1])
+        backlogs.append(frame.backlog)
+    # With 36 ms for the slowest branch there is time for every frame.
+    assert max(backlogs) < 0.001
 
 
-def test_a_source_that_stalls_leaves_no_backlog(stream, clock):
-    samples = speech(2.0)
-    frames = []
-    for n, chunk in enumerate(np.split(samples, range(640, 32000, 640))):
-        clock.now = max(clock.now + 1.0 * (n == 20), stream.arrival(n))
-        frames += stream.feed(chunk, final=n == 49, arrived=clock.now)
-    assert len(frames) == 50
-    assert max(frame.backlog for frame in frames) < 0.005
-    assert clock.now - stream.arrival(49) < 0.02
-    # Read late although it came in time, it has waited.
-    assert stream.start == pytest.approx(101.0, abs=0.05)
-
-
-def test_what_is_read_late_has_waited(stream, clock):
-    samples = speech(1.0)
+def test_what_came_at_once_after_a_stall_waits_in_turn(model, clock, clocks):
+    stream = live.LiveStream(model, 3.0, **clocks)
     clock.now += 1.0
-    frames = stream.feed(samples, final=True)
-    assert frames[0].backlog == pytest.approx(0.96)
-
-
-def test_an_early_end_in_mid_frame(stream, clock):
-    clock.now += 0.06
-    frames = stream.feed(speech(0.06), arrived=clock.now)
-    frames += stream.feed(np.zeros(0, "f"), final=True, arrived=clock.now)
-    assert len(frames) == 2
-    with pytest.raises(ValueError, match="the stream has ended"):
-        stream.feed(speech(0.1))
-
-
-@pytest.mark.parametrize(
-    "bad, said",
-    [(np.nan, "NaN or infinity"), (1e25, "samples of 1e.25, expected -1 to 1")],
-)
-def test_bad_samples_are_named_and_the_stream_goes_on(
-    model, stream, clock, recwarn, bad, said
-):
-    samples = speech(1.0)
-    clock.now += 0.5
-    frames = stream.feed(samples[:8000], arrived=clock.now)
-    clock.now += 0.5
-    with pytest.raises(ValueError, match=said):
-        stream.feed(np.full(8000, bad, "float32"), arrived=clock.now)
-    for chunk in np.split(samples[8000:], range(640, 8000, 640)):
-        clock.now += len(chunk) / 16000
-        frames += stream.feed(chunk, arrived=clock.now)
-    assert frames[-1].backlog < 0.06  # of the first twelve, read at once
-    frames += stream.feed(samples[:0], final=True)
-    assert [f.tokens for f in frames] and not recwarn.list
-    loud = np.clip(9 * samples, -1, 1)  # clipped
-    assert len(model.start().feed(loud, final=True)) == len(frames)
+    frames = stream.feed(speech(1.0))
     assert len(frames) == 25
+    waited = np.cumsum([0.0, *stream.took])
+    assert [frame.backlog for frame in frames] == pytest.approx(waited[:-1])
+    assert stream.latency == pytest.approx(waited[-1])
+    clock.now += 1.0
+    (frame,) = stream.feed(speech(0.04))
+    assert frame.backlog == 0.0
+
+
+def test_a_reader_that_is_late_says_when_samples_came(model, clock, clocks):
+    stream = live.LiveStream(model, **clocks)
+    came = clock.now
+    clock.now += 0.3
+    (frame,) = stream.feed(speech(0.04), arrived=came)
+    assert frame.backlog == pytest.approx(0.3)
+    assert stream.latency == pytest.approx(0.3 + stream.took[0])
+
+
+def test_a_source_that_ends_within_a_frame(model, clock, clocks):
+    samples = speech(0.5)[: 5 * 640 + 100]
+    stream = live.LiveStream(model, **clocks)
+    frames = []
+    for chunk in np.array_split(samples, 7):
+        clock.now += len(chunk) / 16000
+        frames += stream.feed(chunk)
+    assert len(frames) == 5
+    clock.now += 2.0  # the source says nothing for a while, then that it ends
+    frames += stream.feed(samples[:0], final=True)
+    assert len(frames) == 6
+    assert frames == model.start(lambda index: 0.0).feed(samples, final=True)
+    assert stream.latency == pytest.approx(stream.took[-1])
+
+
+def test_clipped_samples_go_on(model, clocks):
+    clipped = np.clip(40 * speech(0.5), -1, 1)
+    run = live.run_live(model, clipped, **clocks)
+    assert np.mean(np.abs(clipped) == 1) > 0.5
+    assert len(run.frames) == 13
+
+
+def test_after_bad_samples_the_stream_goes_on(model, clocks):
+    parts = np.split(speech(0.8), 2)
+    bad = np.where(np.arange(1000) == 700, np.nan, 0.1)
+    found = []
+    for breaks in (False, True):
+        stream = live.LiveStream(model, **clocks)
+        frames = stream.feed(parts[0])
+        if breaks:
+            with pytest.raises(ValueError) as refused:
+                stream.feed(bad)
+            assert str(refused.value) == "the audio has NaN or infinity"
+        found.append(frames + stream.feed(parts[1], final=True))
+    for whole, broken in zip(*found, strict=True):
+        assert broken == whole._replace(backlog=broken.backlog)
+        assert broken.backlog == pytest.approx(whole.backlog)
+
+
+def test_no_samples(model, clocks):
+    with pytest.raises(ValueError, match="needs a sample at least, got 0"):
+        live.run_live(model, np.zeros(0, "float32"), **clocks)
+
+
+@pytest.mark.parametrize("load", [0, -1.0, np.nan, np.inf])
+def test_a_load_that_no_device_has(model, load):
+    with pytest.raises(ValueError, match=f"load must be above 0, got {load}"):
+        live.LiveStream(model, load=load)
+
+
+def test_a_branch_that_takes_no_time(model):
+    with pytest.raises(ValueError, match="load must be above 0, got 0.0"):
+        live.simulate(model, speech(0.1), [0.0, 0.0])

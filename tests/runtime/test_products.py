@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_amnet.runtime import products
+from speechbrain_amnet.runtime import blocks, int8, products
 
 
 def factors(random, rows, columns, rank):
@@ -61,3 +61,24 @@ def test_product(ranks, form):
         for factor in reversed(recurrent):
             h = factor @ h
         assert product(z) == pytest.approx(x + h, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.skipif(blocks.kernel() is None, reason="numba is not installed")
+def test_what_products_are_called():
+    thin = [np.ones((12, 2), "float32"), np.ones((2, 5), "float32")]
+    none = [np.ones((12, 0), "float32"), np.ones((0, 5), "float32")]
+    full = [np.ones((12, 5), "float32")]
+    for product, name in (
+        (products.Dense(full[0]), "dense"),
+        (products.Csr(full[0]), "CSR"),
+        (blocks.Blocks(full[0], 4), "blocks"),
+        (int8.Int8(full[0]), "int8"),
+        (products.LowRank(thin, thin), "low rank"),
+        (products.LowRank(none, none), "zeros"),
+        (products.Sum(thin, full), "low rank + dense"),
+        (products.Sum(full, none), "dense + zeros"),
+    ):
+        assert products.form_of(product) == name
+    mixed = products.LowRank(thin, thin)
+    mixed.left = int8.Int8(np.hstack([thin[0], thin[0]]))
+    assert products.form_of(mixed) == "low rank dense/int8"

@@ -207,6 +207,19 @@ def test_bad_streams_are_refused(asr):
         Recogniser(broken).transcribe(speech(0.2))
 
 
+@pytest.mark.parametrize("loud", [32767, 1e25, -1e25, 1e300])
+@pytest.mark.filterwarnings("error")
+def test_what_is_too_loud_for_audio_is_not_the_weights_fault(asr, loud):
+    stream = Recogniser(pack(asr)).start()
+    samples = speech(0.2)
+    wanted = Recogniser(pack(asr)).start().feed(samples)
+    frames = stream.feed(samples[:1000])
+    said = "^the audio has (a sample of .*: expected -1 to 1|NaN or infinity)"
+    with pytest.raises(ValueError, match=said):
+        stream.feed(np.array([0.1, loud]))
+    assert frames + stream.feed(samples[1000:]) == wanted
+
+
 def test_a_router_that_is_not_known(asr):
     class Own(FixedRouting):
         pass

@@ -1,0 +1,143 @@
+"""`amnet transcribe MODEL -`: samples from a pipe, words as they come."""
+
+import io
+import signal
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_amnet import cli
+from speechbrain_amnet.commands import transcribe
+
+COUNT = 20 * 640 + 100  # samples: the last frame is not whole
+
+
+@pytest.fixture
+def samples():
+    random = np.random.default_rng(0)
+    return (3000 * random.standard_normal(COUNT)).astype("<i2")
+
+
+@pytest.fixture
+def model(run, tmp_path, capsys):
+    """Packed, which is read in no time."""
+    file = tmp_path / "model.safetensors"
+    assert cli.main(["pack", str(run), str(file)]) == 0
+    capsys.readouterr()
+    return file
+
+
+@pytest.fixture
+def expected(model, samples, tmp_path, capsys):
+    """The lines of the same samples in a file."""
+    wav = tmp_path / "some.wav"
+    soundfile.write(wav, samples, 16000)
+    assert cli.main(["transcribe", str(model), str(wav), "--frames"]) == 0
+    *frames, result = capsys.readouterr().out.splitlines()
+    assert len(frames) == 21 and result.startswith("0.8 s of audio in ")
+    return frames
+
+
+def pipe(data, monkeypatch, terminal=False):
+    """Makes bytes the standard input."""
+    stdin = SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: terminal)
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+@pytest.mark.parametrize("chunk", [40, 17.3])
+@pytest.mark.parametrize("more", [b"", b"x"], ids=["whole", "half a sample"])
+def test_words_are_those_of_a_file(
+    model, samples, expected, chunk, more, monkeypatch, capsys
+):
+    pipe(samples.tobytes() + more, monkeypatch)
+    command = ["transcribe", str(model), "-", "--frames"]
+    assert cli.main([*command, f"--chunk-ms={chunk}"]) == 0
+    *frames, result = capsys.readouterr().out.splitlines()
+    assert frames == expected and result.startswith("0.8 s of audio in ")
+
+
+@pytest.mark.parametrize(
+    "data, terminal, said",
+    [
+        (b"", False, "the stream has ended without any audio"),
+        (b"x", False, "the stream has ended without any audio"),
+        (b"RIFF....WAVEfmt ", False, "expected raw samples, as of"),
+        (b"", True, "arecord -t raw -f S16_LE -r 16000 | amnet"),
+    ],
+    ids=["nothing", "half a sample", "WAV", "terminal"],
+)
+def test_what_is_no_audio_ends_with_a_line(
+    model, data, terminal, said, monkeypatch, capsys
+):
+    pipe(data, monkeypatch, terminal)
+    assert cli.main(["transcribe", str(model), "-"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error
+
+
+@pytest.fixture
+def started(model):
+    """The command with a pipe of its own."""
+    command = [sys.executable, "-m", "speechbrain_amnet.cli"]
+    command += ["transcribe", str(model), "-", "--frames"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
+        # Words that never come end a test, and do not hang it.
+        guard = threading.Timer(60, process.kill)
+        guard.start()
+        yield process
+        guard.cancel()
+        process.kill()
+
+
+def test_words_come_while_the_pipe_is_open_and_stalls(
+    started, samples, expected
+):
+    data, shown = samples.tobytes(), []
+    for n in (0, 10):
+        started.stdin.write(data[n * 1280 : (n + 10) * 1280])
+        started.stdin.flush()
+        # No more comes until these are read.
+        shown += [started.stdout.readline() for _ in range(10)]
+    said, errors = started.communicate(data[20 * 1280 :], timeout=60)
+    *rest, result = said.decode().splitlines()
+    assert started.returncode == 0 and not errors
+    assert [line.decode().rstrip() for line in shown] + rest == expected
+    assert result.startswith("0.8 s of audio in ")
+
+
+def test_ctrl_c_ends_the_audio(started, samples, expected):
+    """What was read is encoded to its end, while the pipe stays open."""
+    started.stdin.write(samples.tobytes()[: 10 * 1280 + 200])
+    started.stdin.flush()
+    shown = [started.stdout.readline().decode().rstrip()]
+    started.send_signal(signal.SIGINT)
+    shown += started.stdout.read().decode().splitlines()
+    assert started.wait(timeout=60) == 0 and not started.stderr.read()
+    # It may have come before all of the pipe was read.
+    *frames, result = shown
+    assert 1 <= len(frames) <= 11 and " s of audio in " in result
+    assert frames[:-1] == expected[: len(frames) - 1]
+
+
+def test_ctrl_c_does_not_break_into_a_frame():
+    """But a second one does."""
+    before = signal.getsignal(signal.SIGINT)
+    chunks = transcribe.until_stopped(iter([1, 2, 3]))
+    assert next(chunks) == 1
+    signal.raise_signal(signal.SIGINT)
+    assert list(chunks) == []
+    assert signal.getsignal(signal.SIGINT) == before
+
+    chunks = transcribe.until_stopped(iter([1, 2, 3]))
+    assert next(chunks) == 1
+    signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    chunks.close()
+    assert signal.getsignal(signal.SIGINT) == before
