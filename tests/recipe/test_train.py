@@ -369,6 +369,8 @@ def test_stopped_by_its_user(tones, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores it, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 120
     while time.monotonic() < end and not (tmp_path / "train_log.txt").exists():
