@@ -6,12 +6,13 @@ A module in `commands` declares a subcommand with `add(subparsers)`, which sets
 """
 
 import argparse
+import atexit
 import importlib.metadata
 import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from speechbrain_amnet.commands import (
     bench,
@@ -147,6 +148,22 @@ def run_script(name: str, main: Callable[[list[str]], None]) -> None:
             raise
         print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        leave()
+
+
+def leave() -> NoReturn:
+    """End a process that torchrun started, without Python's finalization.
+
+    Threads of PyTorch's may ask for the interpreter while it goes away, and
+    abort the process ("terminate called without an active exception", one end
+    of forty on a busy machine); torchrun then kills the others, of which the
+    main one may still be evaluating.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def is_users(error: Exception) -> bool:

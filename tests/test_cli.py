@@ -1,6 +1,7 @@
 """The command line: help, and errors as one line."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -90,3 +91,28 @@ def test_a_bug_is_not_hidden(monkeypatch):
     monkeypatch.setattr(names, "run", fail)
     with pytest.raises(AttributeError):
         cli.main(["names"])
+
+
+def test_torchrun_s_processes_end_without_finalization():
+    """What is registered for the end still happens, and all is printed."""
+    code = (
+        "import atexit\n"
+        "from speechbrain_amnet.cli import run_script\n"
+        "class Late:\n"
+        "    def __del__(self): print('finalized')\n"
+        "late = Late()\n"
+        "atexit.register(print, 'at exit')\n"
+        "run_script('train.py', lambda argv: print('done'))\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split("\n")
+        for more in ({}, {"TORCHELASTIC_RUN_ID": "1"})
+    ]
+    assert said[0] == ["done", "at exit", "finalized", ""]
+    assert said[1] == ["done", "at exit", ""]

@@ -12,6 +12,8 @@ import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
 
+from speechbrain_amnet.cli import run_script
+
 
 def main(argv):
     """One step on this process's share of the batch."""
@@ -55,10 +57,9 @@ def main(argv):
             Path(hparams["output_folder"]) / "first_step.pt",
         )
     if size > 1:
-        # Left to the interpreter's exit, its threads may abort the process.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script("first_step.py", main)
