@@ -26,7 +26,16 @@ from speechbrain_amnet.report.updates import (
 from speechbrain_amnet.study import Training, check_settings, train
 
 HERE = Path(__file__).resolve().parent
-METHODS = ("full", "sparse", "hash", "lowrank", "last")
+METHODS = (
+    "full",
+    "sparse",
+    "hash",
+    "lowrank",
+    "last",
+    "compressed_sparse",
+    "compressed_hash",
+    "compressed_lowrank",
+)
 
 
 def updates(args) -> list[Training]:

@@ -56,6 +56,16 @@ class WeightDiff(nn.Module):
         """The diff `D`, of the weight's shape."""
         raise NotImplementedError
 
+    def start(self, delta: torch.Tensor) -> None:
+        """Begin with this diff, or as near to it as this kind comes.
+
+        Arguments
+        ---------
+        delta : torch.Tensor
+            Of the weight's shape.
+        """
+        raise NotImplementedError
+
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The updated weight, from the base's."""
         if self.alpha != 1:
@@ -195,6 +205,14 @@ class SparseDiff(WeightDiff):
         self.positions = positions
         self.values = nn.Parameter(start)
         self.dense = None
+
+    @torch.no_grad()
+    def start(self, delta: torch.Tensor) -> None:
+        """Begin with this diff."""
+        if self.dense is None:
+            self.values.copy_(delta.reshape(-1)[self.positions])
+        else:
+            self.dense.copy_(delta)
 
     def round(self, bits: int) -> None:
         """From now on use the values as so many bits will hold them.
@@ -355,6 +373,18 @@ class HashDiff(WeightDiff):
         key, size = key_of(self.seed, self.name), math.prod(self.shape)
         return _Hashed.apply(self.buckets, size, key).reshape(self.shape)
 
+    @torch.no_grad()
+    def start(self, delta: torch.Tensor) -> None:
+        """Begin with the mean of each bucket, signs considered."""
+        flat, total = delta.to(self.buckets).reshape(-1), self.buckets * 0
+        count = total.clone()
+        key = key_of(self.seed, self.name)
+        blocks = _blocks(self.buckets, len(flat), key)
+        for part, (bucket, sign) in zip(flat.split(BLOCK), blocks, strict=True):
+            total.index_add_(0, bucket, part * sign)
+            count.index_add_(0, bucket, sign.abs())
+        self.buckets.copy_(total / count.clamp(min=1))
+
     def change(self, bits: int = 8) -> HashChange | None:
         """How it travels; None if all buckets are zero."""
         if not self.buckets.any():
@@ -418,6 +448,19 @@ class LowRankDiff(WeightDiff):
     def delta(self) -> torch.Tensor:
         """The diff, dense."""
         return (self.left @ self.right).reshape(self.shape)
+
+    @torch.no_grad()
+    def start(self, delta: torch.Tensor) -> None:
+        """Begin with the nearest product, by singular values."""
+        rank, columns = self.right.shape
+        matrix = delta.to(self.left).reshape(-1, columns)
+        if columns == 1:
+            self.left.copy_(matrix)
+            return
+        left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
+        root = sizes[:rank].sqrt()
+        self.left.copy_(left[:, :rank] * root)
+        self.right.copy_(root[:, None] * right[:rank])
 
     def change(self, bits: int = 8) -> Change | None:
         """How it travels; None if it is zero."""

@@ -38,6 +38,25 @@ def test_a_new_diff_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_start_comes_as_near_as_the_kind_can(kind, monkeypatch):
+    monkeypatch.setattr("speechbrain_amnet.diff.weights.BLOCK", 7)
+    target = KINDS[kind]().delta() + torch.randn(WEIGHT.shape)
+    diff = KINDS[kind]()
+    diff.start(target)
+    near = (diff.delta() - target).square().sum()
+    if kind == "sparse":
+        assert near == 0
+    # No small step in any direction of its numbers comes nearer.
+    (diff.delta() - target).square().sum().backward()
+    for parameter in diff.parameters():
+        assert parameter.grad.abs().max() < 1e-4
+    # What it can express it begins with exactly.
+    again = KINDS[kind]()
+    again.start(diff.delta())
+    torch.testing.assert_close(again.delta(), diff.delta())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_linear_combination(kind):
     diff = filled(KINDS[kind](alpha=0.5, beta=2.0))
     expected = 0.5 * WEIGHT + 2 * diff.delta()

@@ -62,9 +62,11 @@ def base(tones, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(
-    "method", ["sparse", "hash", "lowrank", "last", "full"]
-)
+METHODS = ["sparse", "hash", "lowrank", "last", "full"]
+COMPRESSED = [f"compressed_{m}" for m in ("sparse", "hash", "lowrank")]
+
+
+@pytest.mark.parametrize("method", METHODS + COMPRESSED)
 def test_update_keeps_its_budget_and_is_what_was_measured(
     method, base, tones, tmp_path
 ):
@@ -91,13 +93,18 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     assert f"{record['bytes']:,} bytes" in done.stdout
     # The file alone makes the model that was measured, bit for bit.
     again = tmp_path / "again"
-    apply_update(base, file, again)
+    before = out / "save" / "zeros" if method in COMPRESSED else base
+    apply_update(before, file, again)
     new, old = ModelFiles(again).tensors(), ModelFiles(base).tensors()
     for name, array in ModelFiles(out / "updated").tensors().items():
         assert array.tobytes() == new[name].tobytes()
         if "router" in name or (method == "last" and "joint" not in name):
             assert array.tobytes() == old[name].tobytes()
     assert any(new[n].tobytes() != old[n].tobytes() for n in new)
+    if method == "compressed_sparse":
+        # The file is the whole model, and the rest of it is zero.
+        rest = [a for n, a in new.items() if "features" not in n]
+        assert sum((a == 0).sum() for a in rest) > 0.5 * whole / 4
     assert read_diff(file).about["method"] == method
     results = json.loads((out / "results.json").read_text())
     assert results["wer"] == record["wer"]

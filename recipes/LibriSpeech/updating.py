@@ -1,0 +1,338 @@
+"""How the weights of an update are found: each method, and its training.
+
+A method gets the base model and a budget, and gives the changes of the file
+that `train_diff.py` writes.
+"""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import speechbrain as sb
+import torch
+from data import make_loaders
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.repro import SaveableGenerator
+from train import Recogniser
+
+from speechbrain_amnet.checkpoints import SafeCheckpointer
+from speechbrain_amnet.diff.budget import rank_that_fits, share_that_fits
+from speechbrain_amnet.diff.file import values_at
+from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model import DiffModel, as_array
+from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
+from speechbrain_amnet.inference import MODULES, load
+
+
+class Updater(Recogniser):
+    """Trains a diff alone, with the transducer's loss alone."""
+
+    def compute_forward(self, batch, stage):
+        """Encode, and predict every token at every frame."""
+        batch = batch.to(self.device)
+        features, lengths = self.frames(batch, stage == sb.Stage.TRAIN)
+        encoded, routing = self.modules.encoder(features, lengths)
+        predicted = self.modules.predictor(batch.tokens.data)
+        logits = self.modules.joint(encoded, predicted)
+        return encoded, lengths, routing, logits
+
+    def compute_objectives(self, outputs, batch, stage):
+        """The transducer's loss; words on dev."""
+        encoded, lengths, routing, logits = outputs
+        loss = self.hparams.transducer_loss(
+            logits, batch.tokens.data, lengths, batch.tokens.lengths
+        )
+        if stage != sb.Stage.TRAIN:
+            self.keep_words(encoded, lengths, batch)
+        self.check_finite(loss, batch)
+        self.note({"transducer": loss}, routing, lengths)
+        return loss
+
+    def fit_batch(self, batch):
+        """A step; every updated weight is computed once in it."""
+        if self.round_bits and self.done >= self.hparams.round_at:
+            self.modules.updated.round(self.round_bits)
+        with self.modules.updated.computed():
+            return super().fit_batch(batch)
+
+    def evaluate_batch(self, batch, stage):
+        """The same for dev."""
+        with self.modules.updated.computed():
+            return super().evaluate_batch(batch, stage)
+
+    def init_optimizers(self):
+        """What the diff is made of."""
+        parameters = list(self.modules.updated.diff_parameters())
+        self.optimizer = self.opt_class(parameters)
+        self.optimizers_dict = {"optimizer": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def on_fit_start(self):
+        """Load the checkpoint, if there is one."""
+        sb.Brain.on_fit_start(self)
+        steps = len(self.train_sampler) // self.grad_accumulation_factor
+        self.total_steps = self.epochs * max(1, steps)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Move the learning rate."""
+        rate = self.rate * self.hparams.lr_schedule.update(self.done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def on_stage_start(self, stage, epoch):
+        """An arbitrator that learns from what it reads must not: it stays."""
+        super().on_stage_start(stage, epoch)
+        self.modules.encoder.router.eval()
+
+    def on_stage_end(self, stage, stage_loss, epoch):
+        """Log, and keep the last checkpoint."""
+        stats = {k: total / seen for k, (total, seen) in self.sums.items()}
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": stage_loss, **stats}
+            return
+        stats["wer"] = self.errors.summarize("error_rate")
+        self.hparams.train_logger.log_stats(
+            stats_meta={
+                "part": self.part,
+                "epoch": epoch,
+                "lr": self.optimizer.param_groups[0]["lr"],
+            },
+            train_stats=self.train_stats,
+            valid_stats={"loss": stage_loss, **stats},
+        )
+        self.checkpointer.save_and_keep_only(meta={"epoch": epoch})
+
+
+def fit(
+    updated,
+    asr,
+    part,
+    hparams,
+    run_opts,
+    sets,
+    bits=None,
+    rate=None,
+    place=None,
+):
+    """Train a diff.
+
+    Arguments
+    ---------
+    updated : DiffModel
+        What is trained.
+    asr : AmortizedASR
+        The model that it is in.
+    part : str
+        "find" or "tune": which epochs and rate, and where checkpoints go.
+    hparams : dict
+    run_opts : dict
+    sets : dict
+        Data with audio and tokens.
+    bits : int, optional
+        Of rounded values, from `round_at` on.
+    rate : float, optional
+        Instead of the part's in the hparams.
+    place : str, optional
+        Where checkpoints go, if not to the part's name.
+    """
+    epochs = hparams[f"{part}_epochs"]
+    rate = hparams[f"{part}_rate"] if rate is None else rate
+    counter = EpochCounter(epochs)
+    checkpointer = SafeCheckpointer(
+        Path(hparams["save_folder"]) / (place or part),
+        {
+            "updated": updated,
+            "epoch_counter": counter,
+            "generator": SaveableGenerator(),
+        },
+    )
+    modules = {name: getattr(asr.mods, name) for name in MODULES}
+    brain = Updater(
+        modules={**modules, "updated": updated},
+        opt_class=hparams["optimizer"],
+        hparams={
+            **hparams,
+            "encoder": asr.mods.encoder,
+            "search": asr.hparams.search,
+            "tokenizer": asr.hparams.tokenizer,
+        },
+        run_opts=run_opts,
+        checkpointer=checkpointer,
+    )
+    brain.part, brain.epochs, brain.rate = part, epochs, rate
+    brain.rate_key = f"{part}_rate"
+    brain.round_bits = bits
+    brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
+        sets, hparams
+    )
+    brain.fit(
+        counter,
+        sets["train"],
+        sets["valid"],
+        train_loader_kwargs=train_kwargs,
+        valid_loader_kwargs=valid_kwargs,
+    )
+
+
+def load_base(hparams, run_opts):
+    """The deployed model."""
+    return load(hparams["base_model"], run_opts=run_opts)
+
+
+def wrap(asr, hparams, diff=SparseDiff):
+    """A diff beside each weight of a model, but for the arbitrator's."""
+    modules = {name: getattr(asr.mods, name) for name in MODULES}
+    router = []
+    if any(True for _ in asr.mods.encoder.router.parameters()):
+        router = ["encoder.router.*"]
+    return DiffModel(
+        modules, diff, hparams["include"], [*hparams["exclude"], *router]
+    )
+
+
+def full(hparams, run_opts, sets, budget, about):
+    """New values for every weight: what an update could be at best."""
+    deltas = all_deltas(hparams, run_opts, sets)
+    old = ModelFiles(hparams["base_model"]).tensors()
+    return {
+        name: values_at(old[name] + delta, None)
+        for name, delta in deltas.items()
+    }
+
+
+def all_deltas(hparams, run_opts, sets):
+    """What an update of all weights changes, by name."""
+    asr = load_base(hparams, run_opts)
+    updated = wrap(asr, hparams)
+    if hparams["full_model"]:
+        return known_deltas(updated, hparams)
+    fit(updated, asr, "find", hparams, run_opts, sets)
+    return {n: as_array(diff.delta()) for n, diff in updated.diffs.items()}
+
+
+def known_deltas(updated, hparams):
+    """What a finished full update changed, by name."""
+    new, deltas = ModelFiles(hparams["full_model"]).tensors(), {}
+    for name in updated.diffs:
+        old = as_array(updated.base(name))
+        if name not in new or new[name].shape != old.shape:
+            raise ValueError(
+                f"full_model: {hparams['full_model']} is no update of "
+                f"{hparams['base_model']}: {name} does not fit"
+            )
+        deltas[name] = new[name] - old
+    return deltas
+
+
+def sparse(hparams, run_opts, sets, budget, about):
+    """The weights that a full update changes most, trained on their own.
+
+    With halvings first more of them, twice as many for each.
+    """
+    bits = hparams["bits"]
+    deltas = all_deltas(hparams, run_opts, sets)
+    for halving in range(hparams["halvings"], -1, -1):
+        asr = load_base(hparams, run_opts)
+        updated = wrap(asr, hparams)
+        updated.keep_best(
+            budget * 2**halving, bits, hparams["score"], deltas, about
+        )
+        kept = sum(p.numel() for p in updated.diff_parameters()) / updated.size
+        rate = hparams["tune_rate"] / kept**0.5
+        place = f"tune-{halving}" if halving else "tune"
+        fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate, place)
+        # By the final values, also where it goes on from them.
+        updated.round(bits)
+        deltas = {n: as_array(d.delta()) for n, d in updated.diffs.items()}
+    return updated.changes(bits)
+
+
+def hashed(hparams, run_opts, sets, budget, about):
+    """As many buckets as the budget allows, evenly for all weights."""
+    shapes = shapes_of(hparams, run_opts)
+    share = share_that_fits(shapes, budget, hparams["bits"], about)
+    diff = partial(HashDiff, share=share, seed=hparams["seed"])
+    return tuned(diff, hparams, run_opts, sets)
+
+
+def lowrank(hparams, run_opts, sets, budget, about):
+    """The rank that the budget allows, for every matrix."""
+    shapes = shapes_of(hparams, run_opts)
+    rank = rank_that_fits(shapes, budget, hparams["bits"], about)
+    return tuned(partial(LowRankDiff, rank=rank), hparams, run_opts, sets)
+
+
+def tuned(diff, hparams, run_opts, sets):
+    """A diff of few numbers, from zero or as near to a full update as it is."""
+    asr = load_base(hparams, run_opts)
+    updated = wrap(asr, hparams, diff)
+    if hparams["full_model"]:
+        for name, delta in known_deltas(updated, hparams).items():
+            updated.diffs[name].start(torch.from_numpy(delta))
+    fit(updated, asr, "tune", hparams, run_opts, sets)
+    return updated.changes(hparams["bits"])
+
+
+def shapes_of(hparams, run_opts):
+    """The shapes of the weights that may change, by name."""
+    updated = wrap(load_base(hparams, run_opts), hparams)
+    return {name: diff.shape for name, diff in updated.diffs.items()}
+
+
+def compressed(method, hparams, run_opts, sets, budget, about):
+    """The updated model itself in so few bytes, as a diff of zeros.
+
+    The article's baselines: first all weights are trained, then what is left of
+    them is, pruned, factorized or hashed.
+    """
+    base = ModelFiles(hparams["base_model"])
+    whole, nothing = (Path(hparams["save_folder"]) / n for n in PARTS)
+    if hparams["full_model"]:
+        whole = hparams["full_model"]
+    elif not whole.exists():
+        changes = full(hparams, run_opts, sets, budget, about)
+        old = base.tensors()
+        write_model(
+            base, whole, {n: c.apply(old[n]) for n, c in changes.items()}
+        )
+    shapes = shapes_of(hparams, run_opts)
+    write_model(
+        base, nothing, {n: np.zeros(s, np.float32) for n, s in shapes.items()}
+    )
+    hparams = {**hparams, "base_model": nothing, "full_model": whole}
+    return method(hparams, run_opts, sets, budget, about)
+
+
+PARTS = "full", "zeros"
+
+
+def write_model(model, folder, tensors):
+    """A model's files with other weights, whole or not at all."""
+    aside = folder.with_name(f"{folder.name}.part")
+    for old in (aside, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, array in tensors.items():
+        model.replace(name, array)
+    model.write(aside)
+    aside.rename(folder)
+
+
+def base_of(hparams):
+    """The model that the update's file is for."""
+    if hparams["method"].startswith("compressed"):
+        return Path(hparams["save_folder"]) / PARTS[1]
+    return hparams["base_model"]
+
+
+METHODS = {
+    "sparse": sparse,
+    "hash": hashed,
+    "lowrank": lowrank,
+    "last": sparse,  # of few layers; the hparams say which
+    "full": full,
+    "compressed_sparse": partial(compressed, sparse),
+    "compressed_hash": partial(compressed, hashed),
+    "compressed_lowrank": partial(compressed, lowrank),
+}
