@@ -1,32 +1,67 @@
-"""Bytes of an update: general tools on the new model, against our files.
+"""Bytes of an update: other ways to send it, against our files.
 
     pip install -e '.[bench]'
-    python benchmarks/diff_bytes.py BASE UPDATED update.diff other.diff
+    python benchmarks/diff_bytes.py BASE UPDATED update.diff other.diff \\
+        --data_folder=corpus --split=1/test
 
 BASE and UPDATED are folders of models, before and after a full fine-tuning.
-Every tool is asked for its smallest file, and has to give the new weights back,
-bit for bit. The files of ours are updates of the same base that change few
-weights; what they do to word errors is beside them in their folders. The last
-line is how many times smaller the smallest of ours is than the best tool's.
+The lossless tools are asked for their smallest file, and have to give the new
+weights back, bit for bit. The lossy ones send a coarser difference:
+
+- one bit a weight (BitDelta, https://arxiv.org/abs/2402.10193): its sign, and
+  a scale for each matrix, which is not tuned here; vectors as they are
+- MPEG's neural network coding (NNC, ISO/IEC 15938-17) at several quantisation
+  parameters, by nncodec, which needs an older NumPy than we do and so an
+  environment of its own: `--nncodec=PYTHON` names its Python
+
+The files of ours are updates of the same base that change few weights; plain
+safetensors of the same positions (int32) and values (float16) stand beside
+them. With data, word errors are measured. The last line is how many times
+smaller the smallest of ours is than the best lossless tool's.
 """
 
 import argparse
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import zstandard
 from safetensors.numpy import save
 
+from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.diff.file import read_diff
 from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.evaluation import evaluate
+from speechbrain_amnet.inference import load
 from speechbrain_amnet.records import command
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 LEVEL = 19
-COLUMNS = {"Update": 0, "Bytes": 0, "Of the model %": 2, "Seconds": 1}
+QPS = (-38, -34, -30, -26)  # coarser and coarser; nncodec's default is -32
+NNCODEC = """
+import sys
+import numpy as np
+from nncodec.nn import decode, encode
+folder, qp = sys.argv[1], int(sys.argv[2])
+deltas = dict(np.load(f"{folder}/deltas.npz"))
+made = encode(deltas, {"qp": qp, "verbose": False, "results": folder})
+open(f"{folder}/made.nnc", "wb").write(bytes(made))
+np.savez(f"{folder}/back.npz", **decode(made))
+"""
+COLUMNS = {
+    "Update": 0,
+    "Bytes": 0,
+    "Of the model %": 2,
+    "WER %": 1,
+    "Seconds": 1,
+}
+Tensors = dict[str, np.ndarray]
 
 
 def zstd(old: bytes, new: bytes) -> tuple[bytes, bytes]:
@@ -81,6 +116,67 @@ TOOLS: dict[str, Callable] = {
 }
 
 
+def changed(old: Tensors, new: Tensors) -> Tensors:
+    """The difference of all tensors that are not the same."""
+    return {n: new[n] - old[n] for n in new if (new[n] != old[n]).any()}
+
+
+def one_bit(old: Tensors, new: Tensors) -> tuple[int, Tensors]:
+    """Bytes, and the new weights, of a sign a weight and a scale a matrix."""
+    sent, back = {}, dict(new)
+    for name, delta in changed(old, new).items():
+        if delta.ndim < 2:
+            sent[name] = new[name]
+            continue
+        scale = np.float32(np.abs(delta).mean())
+        sent[f"{name}/sign"] = np.packbits(delta > 0)
+        sent[f"{name}/scale"] = scale.reshape(1)
+        back[name] = old[name] + np.where(delta > 0, scale, -scale)
+    return len(zstd(b"", save(sent))[0]), back
+
+
+def nnc(
+    old: Tensors, new: Tensors, python: str, qp: int
+) -> tuple[int, Tensors]:
+    """Bytes, and the new weights, of the coded difference."""
+    deltas = changed(old, new)
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/deltas.npz", **deltas)
+        done = subprocess.run(
+            [python, "-c", NNCODEC, folder, str(qp)],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RuntimeError(f"--nncodec: {python} failed: {why}")
+        size = Path(folder, "made.nnc").stat().st_size
+        with np.load(f"{folder}/back.npz") as found:
+            back = {n: old[n] + found[n].reshape(old[n].shape) for n in deltas}
+    return size, {**new, **back}
+
+
+def plain_sparse(path: Path) -> int | None:
+    """Bytes of a sparse diff as positions and values; None of another."""
+    sent = {}
+    for name, change in read_diff(path).changes.items():
+        if change.touched is None:
+            return None
+        sent[f"{name}/positions"] = change.touched.astype(np.int32)
+        sent[f"{name}/values"] = change.values[0].floats().astype(np.float16)
+    return len(save(sent))
+
+
+def word_errors(folder: Path, tensors: Tensors, manifest: str) -> float:
+    """Of a model with other weights."""
+    model = ModelFiles(folder)
+    for name, array in tensors.items():
+        model.replace(name, np.ascontiguousarray(array))
+    with tempfile.TemporaryDirectory() as place:
+        model.write(Path(place))
+        return evaluate(load(place), manifest, progress=False)["wer"]
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -88,10 +184,13 @@ def main() -> None:
     parser.add_argument("updated", type=Path)
     parser.add_argument("ours", nargs="+", type=Path, metavar="DIFF")
     parser.add_argument("--tools", nargs="+", default=TOOLS, choices=TOOLS)
+    parser.add_argument("--nncodec", metavar="PYTHON")
+    parser.add_argument("--data_folder", type=Path)
+    parser.add_argument("--split", default="test")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     args = parser.parse_args()
-    tensors = [ModelFiles(f).tensors() for f in (args.base, args.updated)]
-    old, new = (save(dict(sorted(t.items()))) for t in tensors)
+    before, after = (ModelFiles(f).tensors() for f in (args.base, args.updated))
+    old, new = (save(dict(sorted(t.items()))) for t in (before, after))
     rows = []
     for name in args.tools:
         start = time.perf_counter()
@@ -99,20 +198,61 @@ def main() -> None:
         seconds = time.perf_counter() - start
         if back != new:
             raise RuntimeError(f"{name} does not give the new weights back")
-        rows.append({"Update": name, "Bytes": len(made), "Seconds": seconds})
-    best = min(row["Bytes"] for row in rows)
+        rows.append(row(name, len(made), after, seconds))
+    best = min(one["Bytes"] for one in rows)
+    lossy = {"one bit a weight": one_bit}
+    if args.nncodec:
+        for qp in QPS:
+            lossy[f"NNC, qp {qp}"] = partial(nnc, python=args.nncodec, qp=qp)
+    for name, tool in lossy.items():
+        start = time.perf_counter()
+        size, back = tool(before, after)
+        rows.append(row(name, size, back, time.perf_counter() - start))
     for path in args.ours:
         name = " ".join(path.resolve().parts[-4:-3]) or path.stem
-        size = path.stat().st_size
-        rows.append({"Update": f"`{name}`", "Bytes": size, "Seconds": None})
-    for row in rows:
-        row["Of the model %"] = 100 * row["Bytes"] / len(new)
+        diff = read_diff(path)
+        back = {n: c.apply(before[n]) for n, c in diff.changes.items()}
+        size = plain_sparse(path)
+        if size is not None:
+            rows.append(row(f"`{name}`, plain safetensors", size, back))
+        rows.append(row(f"`{name}`", path.stat().st_size, back))
+    measure(rows, args)
+    for one in rows:
+        one["Of the model %"] = 100 * one["Bytes"] / len(new)
     about = {"command": command(sys.argv), "date": date.today().isoformat()}
     print(markdown_text({"columns": COLUMNS, "rows": rows}))
     if args.out:
         write_figures(args.out, COLUMNS, rows, about)
     ours = min(path.stat().st_size for path in args.ours)
     print(f"ratio: {best / ours:.2f}")
+
+
+def row(name, size, tensors, seconds=None):
+    """A way to send the update."""
+    return {
+        "Update": name,
+        "Bytes": size,
+        "Seconds": seconds,
+        "tensors": tensors,
+    }
+
+
+def measure(rows, args) -> None:
+    """Word errors of each row's weights, those of equal ones once."""
+    weights = [one.pop("tensors") for one in rows]
+    found: dict[int, float | None] = {}
+    with tempfile.TemporaryDirectory() as place:
+        manifest = None
+        if args.data_folder:
+            manifest = prepare_librispeech(
+                args.data_folder, place, {"test": [args.split]}
+            )["test"]
+        for one, tensors in zip(rows, weights, strict=True):
+            if id(tensors) not in found:
+                found[id(tensors)] = manifest and word_errors(
+                    args.base, tensors, manifest
+                )
+            one["WER %"] = found[id(tensors)]
 
 
 if __name__ == "__main__":

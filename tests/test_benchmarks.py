@@ -13,6 +13,9 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_amnet.diff.changes import SparseChange, Values
+from speechbrain_amnet.diff.file import make_diff, write_diff
+from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.figures import markdown_text, read_figures
@@ -177,16 +180,29 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
     name = "layers.0.input.0.weight"
     state[name] += 1e-3 * torch.randn_like(state[name])
     torch.save(state, path)
+    old, new = (ModelFiles(folder).tensors() for folder in (run, other))
+    delta = (new[f"encoder.{name}"] - old[f"encoder.{name}"]).ravel()
+    where = np.sort(np.argsort(-np.abs(delta))[:1000])
+    sparse = SparseChange(
+        state[name].shape, where, Values.rounded(delta[where], 4)
+    )
     ours = other / "update.diff"
-    ours.write_bytes(b"x" * 1000)
+    size = write_diff(make_diff({f"encoder.{name}": sparse}, old), ours)
     tools = ["full, zstandard from the old model", "full, XOR and zstandard"]
-    argv = ["diff_bytes.py", str(run), str(other), str(ours), "--tools"]
-    monkeypatch.setattr(sys, "argv", argv + tools)
+    argv = ["diff_bytes.py", str(run), str(other), str(ours)]
+    data = [f"--data_folder={run}"]
+    monkeypatch.setattr(sys, "argv", [*argv, *data, "--tools", *tools])
     program(root, "diff_bytes").main()
     *table, ratio = capsys.readouterr().out.splitlines()
-    sizes = [int(r.split("|")[2].replace(",", "")) for r in table[2:]]
+    cells = [r.split("|") for r in table[-5:]]
+    sizes = [int(c[2].replace(",", "")) for c in cells]
     # What changed cannot be told in much less than its bytes.
     changed = 4 * state[name].numel()
     assert all(0.6 * changed < size < 1.1 * changed for size in sizes[:2])
-    assert sizes[2] == 1000
-    assert ratio == f"ratio: {min(sizes[:2]) / 1000:.2f}"
+    assert changed / 32 < sizes[2] < changed / 32 + 1000  # a bit of 32
+    assert 6000 < sizes[3] < 6400  # four bytes and two for each of 1000
+    assert sizes[4] == size < 2500
+    assert ratio == f"ratio: {min(sizes[:2]) / size:.2f}"
+    errors = [float(c[4]) for c in cells]
+    # Lossless ones give the same model, and plain ones that of the file.
+    assert errors[0] == errors[1] and errors[3] == errors[4]
