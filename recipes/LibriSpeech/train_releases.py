@@ -32,6 +32,7 @@ METHODS = (
     "hash",
     "lowrank",
     "last",
+    "lora",
     "compressed_sparse",
     "compressed_hash",
     "compressed_lowrank",

@@ -331,6 +331,7 @@ METHODS = {
     "hash": hashed,
     "lowrank": lowrank,
     "last": sparse,  # of few layers; the hparams say which
+    "lora": lowrank,  # of the linear ones
     "full": full,
     "compressed_sparse": partial(compressed, sparse),
     "compressed_hash": partial(compressed, hashed),
