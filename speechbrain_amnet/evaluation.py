@@ -27,7 +27,7 @@ from .inference import AmortizedASR, load
 from .noise import BackgroundNoise, place_of
 from .records import KINDS, command, rounded, spread_ms, write
 from .report.summary import bootstrap as bootstrap_interval
-from .slots import score
+from .slots import SCORES, score
 
 SHARP = 0.9999  # probability of a decision that is sharp
 STREAMED = 5  # utterances that time and memory are measured on
@@ -89,9 +89,9 @@ def evaluate(
         commands_matched : percent of the utterances in whose words every
             slot's phrase is found, where `commands.jsonl` beside the audio
             has slots, or null.
-        understood : where the model knows slots and intents and
-            `commands.jsonl` has them: `commands` (intent and every slot
-            right), `slots_f1` and `intents`, in percent; or null.
+        command_accuracy, slot_f1, intent_accuracy : where the model knows
+            slots and intents and `commands.jsonl` has them, in percent; a
+            command is right with its intent and every slot; or null.
         mflops_per_frame, dense_mflops_per_frame, compute_saved : MFLOPs of
             encoder and router, mean over real frames; those of the dense
             encoder; and 1 minus their ratio.
@@ -410,11 +410,11 @@ def summarise(
         "words": int(words.sum()),
         "errors": {kind: sum(u[kind] for u in utterances) for kind in KINDS},
         "commands_matched": 100 * np.mean(matched) if matched else None,
-        "understood": score(
-            [u["said"] for u in known], [u["command"] for u in known]
-        )
-        if known
-        else None,
+        **(
+            score([u["said"] for u in known], [u["command"] for u in known])
+            if known
+            else dict.fromkeys(SCORES)
+        ),
         "soft_wer": soft_wer,
         "mflops_per_frame": flops / 1e6,
         "dense_mflops_per_frame": encoder.dense_flops / 1e6,

@@ -71,7 +71,9 @@ def _utterance_row(u, dense_flops, branches):
         "words": u["words"],
         **{kind: u[kind] for kind in KINDS},
         "matched": int(u["matched"]) if "matched" in u else "",
-        "understood": int(score([u["said"]], [u["command"]])["commands"] > 0)
+        "understood": int(
+            score([u["said"]], [u["command"]])["command_accuracy"] > 0
+        )
         if "said" in u
         else "",
         "seconds": round(u["seconds"], 6),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+SCORES = ("command_accuracy", "slot_f1", "intent_accuracy")
 TAG = re.compile(r"<(=?)([^<>=\s]+)>")
 
 
@@ -144,15 +145,15 @@ def score(
     Returns
     -------
     dict
-        In percent: `commands`, of which the intent and every slot are right
-        and nothing is made up; `slots_f1`, over name and words of each; and
-        `intents`.
+        In percent: `command_accuracy`, of commands of which the intent and
+        every slot are right and nothing is made up; `slot_f1`, over name and
+        words of each; and `intent_accuracy`.
 
     Example
     -------
     >>> said = {"intent": "order", "slots": {"size": "large", "drink": "tea"}}
     >>> heard = Command("A LARGE T", "order", {"size": "LARGE"})
-    >>> score([said], [heard])["commands"]
+    >>> score([said], [heard])["command_accuracy"]
     0.0
     """
     right = hits = wanted = given = intents = 0
@@ -168,8 +169,9 @@ def score(
         same = command.intent == reference.get("intent")
         intents += same
         right += same and slots == heard
-    return {
-        "commands": 100 * right / len(found),
-        "slots_f1": 200 * hits / max(1, wanted + given),
-        "intents": 100 * intents / len(found),
-    }
+    values = (
+        100 * right / len(found),
+        200 * hits / max(1, wanted + given),
+        100 * intents / len(found),
+    )
+    return dict(zip(SCORES, values))

@@ -72,6 +72,7 @@ def test_score():
         Command("", "order", {"size": "LARGE"}),
     ]
     found = score(said, heard)
-    assert found["commands"] == 25 and found["intents"] == 75
+    assert found["command_accuracy"] == 25
+    assert found["intent_accuracy"] == 75
     # Right 3 of 4 that were said and of 5 that were heard.
-    assert found["slots_f1"] == pytest.approx(100 * 2 * 3 / (4 + 5))
+    assert found["slot_f1"] == pytest.approx(100 * 2 * 3 / (4 + 5))

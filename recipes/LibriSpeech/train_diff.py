@@ -33,6 +33,7 @@ from speechbrain_amnet.hparams import (
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.report.updates import error_keys, title_of
 from speechbrain_amnet.slots import tags_of
 from speechbrain_amnet.values import check_values
 
@@ -66,7 +67,7 @@ def make_update(hparams, run_opts):
     size = write_diff(make_diff(changes, old, about), path)
     logger.info("%s: %d bytes of %d", path, size, budget)
     return {
-        "task": "asr",
+        "task": "slu" if asr.understands else "asr",
         "data": hparams["dataset"],
         "generation": hparams["generation"],
         "method": method,
@@ -109,6 +110,8 @@ def measure(hparams, run_opts):
         )
         manifests["old_wer"] = save / "old" / "old.csv"
     record = {"old_wer": None, "base_old_wer": None}
+    if load_base(hparams, run_opts).understands:
+        record |= {"old_command_error": None, "base_old_command_error": None}
     for prefix, model in (("base_", hparams["base_model"]), ("", updated)):
         asr = load(model, run_opts=run_opts)
         for name, manifest in manifests.items():
@@ -117,6 +120,9 @@ def measure(hparams, run_opts):
                 asr, manifest, prefix + split, folder, hparams["dataset"]
             )
             record[prefix + name] = found["wer"]
+            if asr.understands:
+                name = name.replace("wer", "command_error")
+                record[prefix + name] = 100 - found["command_accuracy"]
     return record
 
 
@@ -137,18 +143,23 @@ def main(argv):
         record = make_update(hparams, run_opts)
         record.update(measure(hparams, run_opts))
         files.write(folder / "diff.json", f"{json.dumps(record, indent=1)}\n")
+    print(sentence(record, folder / "update.diff"))
+
+
+def sentence(record, file):
+    """What came of an update, in words."""
     share = record["bytes"] / record["model_bytes"]
-    print(
-        f"{folder / 'update.diff'}: {record['bytes']:,} bytes, "
-        f"{100 * share:.2f} % of the model; WER on what is new "
-        f"{record['base_wer']:.1f} -> {record['wer']:.1f} %"
-        + (
-            f", on what is old {record['base_old_wer']:.1f} -> "
-            f"{record['old_wer']:.1f} %"
-            if record["old_wer"] is not None
-            else ""
-        )
+    new, old, base, base_old = error_keys(record)
+    text = (
+        f"{file}: {record['bytes']:,} bytes, {100 * share:.2f} % of the model; "
+        f"{title_of([record])} on what is new {record[base]:.1f} -> "
+        f"{record[new]:.1f} %"
     )
+    if record[old] is not None:
+        text += (
+            f", on what is old {record[base_old]:.1f} -> {record[old]:.1f} %"
+        )
+    return text
 
 
 def check_folder(folder, hparams, text):

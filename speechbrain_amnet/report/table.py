@@ -44,9 +44,9 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             shown(row["commands_matched"], ".1f") for row in rows
         ],
         "Commands right %": [
-            shown(row["commands_understood"], ".1f") for row in rows
+            shown(row["command_accuracy"], ".1f") for row in rows
         ],
-        "Slots F1 %": [shown(row["slots_f1"], ".1f") for row in rows],
+        "Slots F1 %": [shown(row["slot_f1"], ".1f") for row in rows],
         "MFLOPs a frame": [
             shown(row["mflops_per_frame"], ".2f") for row in rows
         ],
@@ -74,8 +74,8 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     }
     for key, column in (
         ("commands_matched", "Commands matched %"),
-        ("commands_understood", "Commands right %"),
-        ("slots_f1", "Slots F1 %"),
+        ("command_accuracy", "Commands right %"),
+        ("slot_f1", "Slots F1 %"),
         ("last_word_ms", "After last word ms"),
     ):
         if all(row[key] is None for row in rows):

@@ -21,12 +21,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         *(
             (
                 name,
-                [_show((r["understood"] or {}).get(key), 1) for r in results],
+                [_show(r[key], 1) for r in results],
             )
             for name, key in (
-                ("commands right, %", "commands"),
-                ("slots, F1, %", "slots_f1"),
-                ("intents right, %", "intents"),
+                ("commands right, %", "command_accuracy"),
+                ("slots, F1, %", "slot_f1"),
+                ("intents right, %", "intent_accuracy"),
             )
         ),
         ("MFLOPs a frame", [f"{r['mflops_per_frame']:.3f}" for r in results]),

@@ -1,7 +1,8 @@
 """Updates compared: by generation, by bytes, on what is new and on what is old.
 
 A record is what `train_diff.py` writes as `diff.json`; published records are
-lists of them.
+lists of them. What counts is words for speech recognition (task `asr`), whole
+commands for understanding (task `slu`).
 """
 
 import json
@@ -35,11 +36,9 @@ KEYS = (
     "budget",
     "bytes",
     "seed",
-    "wer",
-    "old_wer",
-    "base_wer",
-    "base_old_wer",
 )
+ERRORS = {"asr": "wer", "slu": "command_error"}
+TITLES = {"asr": "WER", "slu": "command error"}
 BOUND = "full"
 COLOURS = {"full": INK, "sparse": RED, "hash": BLUE, "lowrank": GREEN}
 OTHERS = (PURPLE, ORANGE, SKY, GREY)
@@ -76,9 +75,12 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
             except ValueError as error:
                 raise ValueError(f"{file}: not JSON: {error}") from None
             for record in found if isinstance(found, list) else [found]:
+                keys = [*KEYS]
+                if isinstance(record, dict):
+                    keys += error_keys(record)
                 missing = [
                     key
-                    for key in KEYS
+                    for key in keys
                     if not isinstance(record, dict) or key not in record
                 ]
                 if missing:
@@ -86,7 +88,7 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
                         f"{file}: not the record of an update, there is no "
                         f"{missing[0]}"
                     )
-                for key in ("budget", "bytes", "wer", "base_wer"):
+                for key in ("budget", "bytes", keys[-4], keys[-2]):
                     if not isinstance(record[key], int | float):
                         raise ValueError(
                             f"{file}: {key} must be a number, got "
@@ -94,6 +96,18 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
                         )
                 records.append(record)
     return records
+
+
+def error_keys(record: dict[str, Any]) -> list[str]:
+    """Its errors: on what is new, on what is old, and both before the update.
+
+    Example
+    -------
+    >>> error_keys({"task": "slu"})[:2]
+    ['command_error', 'old_command_error']
+    """
+    key = ERRORS.get(record.get("task"), "wer")
+    return [key, f"old_{key}", f"base_{key}", f"base_old_{key}"]
 
 
 def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,13 +121,16 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        A row for each task, data, method, budget and generation; `gain` is
-        (before - after) / (before - after the full update), on what is new,
-        mean over the seeds that have both; None without a full update.
+        A row for each task, data, method, budget and generation, with its
+        errors in percent: `error`, `old_error`, `base_error` and
+        `base_old_error`. `gain` is (before - after) / (before - after the full
+        update), on what is new, mean over the seeds that have both; None
+        without a full update.
 
     Example
     -------
-    >>> one = dict.fromkeys(KEYS, 0) | {"method": "full", "base_wer": 20.0}
+    >>> one = dict.fromkeys(KEYS, 0) | {"task": "asr", "method": "full"}
+    >>> one |= {"wer": 0.0, "old_wer": 0.0, "base_wer": 20.0, "base_old_wer": 1}
     >>> two = one | {"method": "sparse", "wer": 5.0}
     >>> [row["gain"] for row in summarise_updates([one, two])]
     [1.0, 0.75]
@@ -136,14 +153,20 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ):
         row = dict(zip(("task", "data", "method", "budget", "generation"), key))
         row["seeds"] = len(group)
-        for name in ("bytes", "wer", "old_wer", "base_wer", "base_old_wer"):
-            values = [r[name] for r in group if r[name] is not None]
+        new, old, base, base_old = error_keys(group[0])
+        for name, theirs in (
+            ("bytes", "bytes"),
+            ("error", new),
+            ("old_error", old),
+            ("base_error", base),
+            ("base_old_error", base_old),
+        ):
+            values = [r[theirs] for r in group if r[theirs] is not None]
             row[name] = mean(values) if values else None
         gains = [
-            (r["base_wer"] - r["wer"]) / (r["base_wer"] - bound["wer"])
+            (r[base] - r[new]) / (r[base] - bound[new])
             for r in group
-            if (bound := bounds.get(place_of(r)))
-            and r["base_wer"] > bound["wer"]
+            if (bound := bounds.get(place_of(r))) and r[base] > bound[new]
         ]
         row["gain"] = mean(gains) if gains else None
         rows.append(row)
@@ -175,6 +198,12 @@ def name_of(row: dict[str, Any]) -> str:
     return f"{row['method']} {100 * row['budget']:g} %"
 
 
+def title_of(rows: list[dict[str, Any]]) -> str:
+    """What the errors of rows are called."""
+    titles = {TITLES.get(row["task"], "WER") for row in rows}
+    return titles.pop() if len(titles) == 1 else "error"
+
+
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
 
@@ -182,11 +211,12 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         return "–" if value is None else format(value, form)
 
     several = len({(row["task"], row["data"]) for row in rows}) > 1
+    title = title_of(rows)
     lines = [
         "| "
         + ("Data | " if several else "")
-        + "Update | Generation | Bytes | New: WER % before | after | "
-        "share of the gain | Old: WER % before | after | Seeds |",
+        + f"Update | Generation | Bytes | New: {title} % before | after | "
+        f"share of the gain | Old: {title} % before | after | Seeds |",
         "|" + (" --- |" if several else "") + " --- |" + " ---: |" * 8,
     ]
     for row in rows:
@@ -195,11 +225,11 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             name_of(row),
             str(row["generation"]),
             f"{row['bytes']:,.0f}",
-            shown(row["base_wer"], ".1f"),
-            shown(row["wer"], ".1f"),
+            shown(row["base_error"], ".1f"),
+            shown(row["error"], ".1f"),
             shown(row["gain"], ".2f"),
-            shown(row["base_old_wer"], ".1f"),
-            shown(row["old_wer"], ".1f"),
+            shown(row["base_old_error"], ".1f"),
+            shown(row["old_error"], ".1f"),
             str(row["seeds"]),
         ]
         lines.append(f"| {front}" + " | ".join(cells) + " |")
@@ -239,8 +269,8 @@ def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         new, old, bytes_ = figure.subplots(1, 3)
         for axes, key, title in (
-            (new, "wer", "What is new in each release"),
-            (old, "old_wer", "What was there before"),
+            (new, "error", "What is new in each release"),
+            (old, "old_error", "What was there before"),
         ):
             for name in dict.fromkeys(map(name_of, rows)):
                 mine = [row for row in rows if name_of(row) == name]
@@ -264,7 +294,7 @@ def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
             axes.set_title(title)
             axes.set_ylim(bottom=0)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        new.set_ylabel("WER, %")
+        new.set_ylabel(f"{title_of(rows)}, %")
         new.legend()
         for method in methods:
             mine = [row for row in rows if row["method"] == method]
@@ -272,7 +302,7 @@ def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
             for row in mine:
                 by_budget.setdefault(row["budget"], []).append(row)
             points = sorted(
-                (mean(r["bytes"] for r in some), mean(r["wer"] for r in some))
+                (mean(r["bytes"] for r in some), mean(r["error"] for r in some))
                 for some in by_budget.values()
             )
             bytes_.plot(

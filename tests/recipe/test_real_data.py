@@ -11,6 +11,8 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_amnet.slots import SCORES
+
 ROOT = Path(__file__).parents[2]
 TINY = {
     "epochs": 1,
@@ -25,11 +27,21 @@ TINY = {
 def train(hparams, folder, *options, **values):
     """A tiny training; gives its results."""
     values = {"output_folder": folder / "run", **values}
-    values = {**TINY, "data_folder": folder, **values}
+    run(
+        "train.py",
+        hparams,
+        *options,
+        **{**TINY, "data_folder": folder, **values},
+    )
+    return json.loads((values["output_folder"] / "results.json").read_text())
+
+
+def run(script, hparams, *options, **values):
+    """A program of the recipe, to its end."""
     done = subprocess.run(
         [
             sys.executable,
-            str(ROOT / "recipes" / "LibriSpeech" / "train.py"),
+            str(ROOT / "recipes" / "LibriSpeech" / script),
             str(ROOT / "hparams" / hparams),
             "--noprogressbar",
             *(f"--{key}={value}" for key, value in values.items()),
@@ -39,7 +51,6 @@ def train(hparams, folder, *options, **values):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads((values["output_folder"] / "results.json").read_text())
 
 
 def test_commands_with_slots(coffee, tmp_path):
@@ -54,7 +65,7 @@ def test_commands_with_slots(coffee, tmp_path):
     assert results["data"] == "coffee" and results["words"] > 20
     # Nothing is learnt in an epoch, but it was looked for.
     assert results["commands_matched"] == pytest.approx(0, abs=50)
-    assert results["understood"] is None
+    assert results["command_accuracy"] is None
     words = tmp_path / "run"
     results = train(
         "commands.yaml",
@@ -62,10 +73,21 @@ def test_commands_with_slots(coffee, tmp_path):
         start_from=words,
         output_folder=tmp_path / "slots",
     )
-    assert set(results["understood"]) == {"commands", "slots_f1", "intents"}
+    assert all(results[key] is not None for key in SCORES)
+    # An update of it is measured in whole commands.
+    out = tmp_path / "update"
+    values = {"base": tmp_path / "slots", "budget": "5%", "output_folder": out}
+    values |= {"find_epochs": 1, "tune_epochs": 1, "data_folder": tmp_path}
+    run("train_diff.py", "diff_sparse.yaml", "--old_splits=[dev]", **values)
+    record = json.loads((out / "diff.json").read_text())
+    assert record["task"] == "slu"
+    found = json.loads((out / "results.json").read_text())
+    error = 100 - found["command_accuracy"]
+    assert record["command_error"] == pytest.approx(error)
+    assert 0 <= record["old_command_error"] <= 100
     old, new = (
-        torch.load(run / "model" / "joint.ckpt")
-        for run in (words, tmp_path / "slots")
+        torch.load(folder / "model" / "joint.ckpt")
+        for folder in (words, tmp_path / "slots")
     )
     name = "output.weight"
     assert len(old[name]) == 30 and len(new[name]) == 60

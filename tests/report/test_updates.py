@@ -52,7 +52,7 @@ def test_gain_is_paired_with_the_full_update_of_the_seed(records):
         (m, g) for m in ("full", "sparse", "hash") for g in (1, 2)
     ]
     assert all(row["seeds"] == 2 for row in rows)
-    assert rows[0]["wer"] == 7 and rows[0]["gain"] == 1
+    assert rows[0]["error"] == 7 and rows[0]["gain"] == 1
     # 8 of 10 points, and 8 of 16.
     assert rows[2]["gain"] == pytest.approx((0.8 + 0.5) / 2)
 
@@ -89,9 +89,32 @@ def test_command_publishes_and_draws(records, tmp_path, capsys):
     assert "sparse 2 %" in page.read_text()
     assert (tmp_path / "d.png").stat().st_size > 10_000
     again = read_updates([published])
-    key = lambda r: [str(r[k]) for k in KEYS]  # noqa: E731
+    key = lambda r: [str(r[k]) for k in (*KEYS, "wer")]  # noqa: E731
     assert sorted(again, key=key) == sorted(records, key=key)
     assert len(read_updates([tmp_path / "0", tmp_path / "1"])) == 2
+
+
+def test_commands_count_whole(records, tmp_path):
+    commands = [
+        record(
+            method,
+            task="slu",
+            command_error=30.0 if method == "full" else 35.0,
+            old_command_error=12.5,
+            base_command_error=80.0,
+            base_old_command_error=10.0,
+        )
+        for method in ("full", "sparse")
+    ]
+    rows = summarise_updates(commands)
+    assert rows[1]["gain"] == pytest.approx(45 / 50)
+    text = markdown_table(rows)
+    assert "New: command error % before" in text
+    assert "80.0 | 35.0 | 0.90 | 10.0 | 12.5 | 1 |" in text
+    both = markdown_table(summarise_updates([*records, *commands]))
+    assert "New: error % before" in both
+    (tmp_path / "diff.json").write_text(json.dumps(commands[0] | {"wer": None}))
+    assert len(read_updates([tmp_path])) == 1
 
 
 def test_mistakes_are_named(records, tmp_path):
