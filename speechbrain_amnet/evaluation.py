@@ -83,6 +83,7 @@ def evaluate(
     dict
         experiment, data, split, seed : of the training and the recordings.
         noise_db : of speech over noise, or null where none was mixed in.
+        grammar : the file whose sentences alone were searched, or null.
         wer, wer_interval, words, errors : word errors in percent (upper-case
             words), their 95 % bootstrap interval over utterances, the words
             of the references, the errors by kind.
@@ -163,6 +164,7 @@ def evaluate(
         "split": split,
         "seed": about.get("seed"),
         "noise_db": noise_db,
+        "grammar": asr.grammar and Path(asr.grammar.name).name,
         **summarise(utterances, asr, bootstrap, seed),
         **measure_stream(asr, wavs),
         **model_size(asr),
@@ -192,6 +194,7 @@ def evaluate_folder(
     out: str | Path | None = None,
     noise: str | Path | None = None,
     noise_db: float | None = None,
+    grammar: str | Path | None = None,
     **options,
 ) -> list[dict[str, Any]]:
     """Prepare data in LibriSpeech layout and evaluate a trained folder on it.
@@ -219,6 +222,9 @@ def evaluate_folder(
         A recording of noise; its second half is mixed in.
     noise_db : float, optional
         Decibels of speech over noise; results are then in a folder named so.
+    grammar : str or Path, optional
+        A file in JSGF, whose sentences alone are searched; results are then in
+        a folder named so.
     **options
         For `evaluate`.
 
@@ -228,6 +234,7 @@ def evaluate_folder(
         The results of each split.
     """
     asr = load(folder, device_load)
+    asr.hold_to(grammar)
     if noise is not None:
         rate = asr.mods.features.sample_rate
         noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
@@ -243,6 +250,8 @@ def evaluate_folder(
             out = out / f"load-{device_load:g}"
         if noise_db is not None:
             out = out / f"noise-{noise_db:g}"
+        if grammar is not None:
+            out = out / f"grammar-{Path(grammar).stem}"
     manifests = prepare_librispeech(
         data_folder,
         Path(out) / "manifests",

@@ -20,6 +20,8 @@ from .checkpoints import first_sentence
 from .device import Device
 from .encoder import AmortizedEncoder, EncoderContext
 from .features import FeaturesContext
+from .grammar import Grammar
+from .grammar_search import GrammarContext, GrammarSearch
 from .hparams import resolve_hparams
 from .layer import branch_forms
 from .search import SearchContext
@@ -44,7 +46,7 @@ class ASRStreamingContext:
 
     fea_extractor_context: FeaturesContext
     encoder_context: EncoderContext
-    decoder_context: SearchContext
+    decoder_context: SearchContext | GrammarContext
     tokenizer_context: list[TextStream]
 
 
@@ -80,6 +82,7 @@ class AmortizedASR(Pretrained):
     """
 
     HPARAMS_NEEDED = ["tokenizer", "search"]
+    grammar: Grammar | None = None
     MODULES_NEEDED = list(MODULES)
 
     def load_audio(
@@ -183,7 +186,34 @@ class AmortizedASR(Pretrained):
 
     def command(self, tokens: Sequence[int]) -> Command:
         """What a recording's tokens say: words, intent and slots."""
-        return command_of(self.pieces, tokens)
+        if self.tagged or self.grammar is None:
+            return command_of(self.pieces, tokens)
+        return self.grammar.command(self.text(tokens))
+
+    def hold_to(self, grammar: str | Path | None, width: int = 8) -> None:
+        """Search only the sentences of a grammar, from now on.
+
+        Arguments
+        ---------
+        grammar : str, Path or None
+            A file in JSGF, see `Grammar`; None lets go of it.
+        width : int
+            Hypotheses that the search keeps.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no grammar.
+        """
+        search = self.hparams.search
+        search = getattr(search, "greedy", search)
+        self.grammar = None
+        if grammar is not None:
+            self.grammar = Grammar.read(grammar, self.tagged)
+            search = GrammarSearch(search, self.grammar, self.pieces, width)
+        self.hparams.search = search
 
     def understand_file(self, path: str | Path, **options) -> Command:
         """Understand a command; the options are `load_audio`'s.
@@ -200,20 +230,26 @@ class AmortizedASR(Pretrained):
         Raises
         ------
         ValueError
-            If the model was not trained on commands (`slots: True`).
+            If the model was not trained on commands (`slots: True`) and is
+            not held to a grammar.
         """
         if not self.understands:
             raise ValueError(
                 "this model writes words alone; one that is trained with "
-                "`slots: True` knows intents and slots"
+                "`slots: True`, or held to a grammar, knows intents and slots"
             )
         wav = self.load_audio(path, **options)
         _, tokens = self.transcribe_batch(wav[None], torch.ones(1))
         return self.command(tokens[0])
 
-    @cached_property
+    @property
     def understands(self) -> bool:
-        """Whether the model knows slots and intents."""
+        """Whether slots and intents are known."""
+        return self.tagged or self.grammar is not None
+
+    @cached_property
+    def tagged(self) -> bool:
+        """Whether the model writes slots and intents itself."""
         return any(map(is_tag, self.pieces))
 
     @cached_property
@@ -266,12 +302,17 @@ class AmortizedASR(Pretrained):
         return encoded
 
     def decode_chunk(
-        self, context: ASRStreamingContext, x: torch.Tensor
+        self,
+        context: ASRStreamingContext,
+        x: torch.Tensor,
+        final: bool = False,
     ) -> tuple[list[str], list[list[int]]]:
         """Search what `encode_chunk` gave: new text and tokens of each row."""
-        tokens = self.hparams.search.forward_streaming(
-            x, context.decoder_context
-        )
+        search = self.hparams.search
+        tokens = search.forward_streaming(x, context.decoder_context)
+        if final:
+            rest = search.finish(context.decoder_context)
+            tokens = [a + b for a, b in zip(tokens, rest, strict=True)]
         texts = context.tokenizer_context
         if not texts:
             texts += [TextStream(self.pieces) for _ in tokens]
@@ -301,7 +342,7 @@ class AmortizedASR(Pretrained):
             are what `transcribe_batch` gives.
         """
         words, _ = self.decode_chunk(
-            context, self.encode_chunk(context, chunk, final)
+            context, self.encode_chunk(context, chunk, final), final
         )
         return words
 

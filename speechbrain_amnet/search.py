@@ -120,7 +120,7 @@ class GreedySearch:
         """
         device = next(self.predictor.parameters()).device
         start = torch.full((batch,), self.blank, device=device)
-        with self._inference(device):
+        with self.inference(device):
             state = self.predictor.initial_state(batch, device)
             predicted, state = self.predictor.step(start, state)
             predicted = self.joint.project_predictor(predicted)
@@ -182,11 +182,15 @@ class GreedySearch:
                 "encoded frames have NaN or infinity: the encoder's weights "
                 "or its input are broken"
             )
-        with self._inference(encoded.device):
+        with self.inference(encoded.device):
             steps = self._walk(encoded, context, frames)
         context.frames = context.frames + frames
         tokens, context.token_frames = _by_row(batch, steps)
         return tokens
+
+    def finish(self, context: SearchContext) -> list[list[int]]:
+        """What is left when the streams have ended: nothing, for each row."""
+        return [[] for _ in context.predicted]
 
     def _walk(self, encoded, context, frames):
         """Steps: the tokens [batch], which rows emit, and at which frame."""
@@ -223,7 +227,7 @@ class GreedySearch:
         )
 
     @contextmanager
-    def _inference(self, device):
+    def inference(self, device):
         """No gradients, no dropout, and no rounding that autocast brings."""
         modules = (self.predictor, self.joint)
         training = [module.training for module in modules]

@@ -51,10 +51,15 @@ def add(subparsers: Any) -> None:
         help="decibels of speech over noise, loudest over loudest",
     )
     parser.add_argument(
+        "--grammar",
+        type=Path,
+        help="a file in JSGF, whose sentences alone are searched",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         help="where results are written (default: FOLDER; for other data, "
-        "another device than the training's or noise, a folder in it)",
+        "another device than the training's, noise or a grammar, one in it)",
     )
     parser.set_defaults(run=run)
 
@@ -77,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
         soft=args.soft,
         noise=args.noise,
         noise_db=args.noise_db,
+        grammar=args.grammar,
     )
     print(f"{table(results)}\n")
     for result in results:

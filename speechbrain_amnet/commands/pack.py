@@ -24,6 +24,12 @@ def add(subparsers: Any) -> None:
         action="store_true",
         help="round matrices to 8 bits: a quarter of the bytes",
     )
+    parser.add_argument(
+        "--grammar",
+        type=Path,
+        help="a file in JSGF, whose sentences alone are searched; it travels "
+        "in the model",
+    )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
 
@@ -35,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.runtime.packed import write_packed
 
     asr = load(args.folder, args.load, run_opts={"device": "cpu"})
+    asr.hold_to(args.grammar)
     packed = pack(asr)
     if args.int8:
         packed = as_int8(packed)

@@ -40,6 +40,11 @@ def add(subparsers: Any) -> None:
         help="audio that arrives at once, in ms, at most from standard input "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--grammar",
+        type=Path,
+        help="a file in JSGF, whose sentences alone are searched",
+    )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
 
@@ -63,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.text import branch_names, on_device
 
     model = find_model(args.model, args.load)
+    if args.grammar:
+        model.hold_to(read_grammar(args.grammar), str(args.grammar))
     rate, names = model.features.sample_rate, branch_names(model.branches)
     if not 1000 / rate <= args.chunk_ms < math.inf:
         raise ValueError(
@@ -96,7 +103,8 @@ def run(args: argparse.Namespace) -> None:
                     )
                 else:
                     print(frame.text, end="", flush=True)
-        print(end="" if args.frames else "\n")
+        if stream.rest or not args.frames:
+            print(stream.rest)
         if model.understands:
             print(in_words(stream.command))
         waits.append(waited)
@@ -156,6 +164,13 @@ def until_stopped(source: Iterator[Any]) -> Iterator[Any]:
         pass
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def read_grammar(path: Path) -> str:
+    """The text of a grammar's file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such grammar: {path}")
+    return path.read_text(encoding="utf-8")
 
 
 def in_words(command: Any) -> str:

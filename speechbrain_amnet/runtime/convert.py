@@ -41,6 +41,10 @@ def pack(asr: AmortizedASR) -> Packed:
         If the model has a router that the runtime does not know.
     """
     modules, search = asr.mods, asr.hparams.search
+    held = {}
+    if asr.grammar is not None:
+        held = {"grammar": asr.grammar.text, "width": search.width}
+        search = search.greedy
     encoder, device = modules.encoder, modules.encoder.target_device
     router, router_arrays = router_of(encoder.router)
     features, features_arrays = features_of(modules.features)
@@ -66,6 +70,7 @@ def pack(asr: AmortizedASR) -> Packed:
             "blank_penalty": search.blank_penalty,
             "layers": modules.predictor.lstm.num_layers,
             "pieces": asr.pieces,
+            **held,
         },
     }
     arrays = {

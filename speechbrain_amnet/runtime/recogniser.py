@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from speechbrain_amnet.device import Device, next_backlog
+from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Encoder
 from speechbrain_amnet.runtime.features import Features, as_samples
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.routers import router_of
-from speechbrain_amnet.runtime.search import Search, SearchState
+from speechbrain_amnet.runtime.search import GrammarState, Search, SearchState
 from speechbrain_amnet.slots import Command, is_tag
 from speechbrain_amnet.text import TextStream, command_of
 
@@ -49,6 +50,10 @@ class Recogniser:
         self.features, self.encoder = Features(packed), Encoder(packed)
         self.router, self.search = router_of(packed), Search(packed)
         self.pieces = packed.config["search"]["pieces"]
+        self.width = packed.config["search"].get("width", 8)
+        self.grammar: Grammar | None = None
+        if "grammar" in packed.config["search"]:
+            self.hold_to(packed.config["search"]["grammar"])
         self.branches = config["branches"]
         self.frame_duration = config["frame_duration"]
         self.branch_flops = config["branch_flops"]
@@ -80,10 +85,27 @@ class Recogniser:
         """
         return Stream(self, clock, encoded)
 
+    def hold_to(self, text: str, name: str = "the model's grammar") -> None:
+        """Search only the sentences of a grammar, from now on.
+
+        Arguments
+        ---------
+        text : str
+            In JSGF, see `Grammar`.
+        name : str
+            What errors call it.
+        """
+        self.grammar = Grammar(text, self.tagged, name)
+
+    @property
+    def tagged(self) -> bool:
+        """Whether the model writes slots and intents itself."""
+        return any(map(is_tag, self.pieces))
+
     @property
     def understands(self) -> bool:
-        """Whether the model knows slots and intents; see `Stream.command`."""
-        return any(map(is_tag, self.pieces))
+        """Whether slots and intents are known; see `Stream.command`."""
+        return self.tagged or self.grammar is not None
 
     def transcribe(self, samples: np.ndarray) -> str:
         """The words of a whole recording.
@@ -93,7 +115,9 @@ class Recogniser:
         samples : np.ndarray
             ``[samples]`` in -1 to 1, at the model's sample rate.
         """
-        return "".join(f.text for f in self.start().feed(samples, final=True))
+        stream = self.start()
+        frames = stream.feed(samples, final=True)
+        return "".join(frame.text for frame in frames) + stream.rest
 
 
 class Stream:
@@ -116,9 +140,19 @@ class Stream:
         self.recogniser = recogniser
         self.clock, self.encoded = clock, encoded
         self.cells = recogniser.encoder.start()
-        self.search = SearchState(recogniser.search)
+        self.search: SearchState | GrammarState
+        if recogniser.grammar is None:
+            self.search = SearchState(recogniser.search)
+        else:
+            self.search = GrammarState(
+                recogniser.search,
+                recogniser.grammar,
+                recogniser.pieces,
+                recogniser.width,
+            )
         self.text = TextStream(recogniser.pieces)
         self.tokens: list[int] = []
+        self.rest = ""  # text of which only the stream's end made sure
         self.samples = np.zeros(recogniser.features.overlap, "float32")
         self.device = recogniser.device
         self.backlog = 0.0
@@ -128,7 +162,10 @@ class Stream:
     @property
     def command(self) -> Command:
         """What has been understood so far: words, intent and slots."""
-        return command_of(self.recogniser.pieces, self.tokens)
+        model = self.recogniser
+        if model.tagged or model.grammar is None:
+            return command_of(model.pieces, self.tokens)
+        return model.grammar.command(TextStream(model.pieces).add(self.tokens))
 
     @property
     def device(self) -> Device:
@@ -189,12 +226,17 @@ class Stream:
         used = count * features.frame_samples
         self.samples = samples[used:].copy()
         self.ended = final
-        if not count:
-            return []
-        # exp overflows where a gate is closed for good.
-        with np.errstate(over="ignore"):
-            frames = features.frames(samples[: features.overlap + used])
-            return [self._frame(frame) for frame in frames]
+        found = []
+        if count:
+            # exp overflows where a gate is closed for good.
+            with np.errstate(over="ignore"):
+                frames = features.frames(samples[: features.overlap + used])
+                found = [self._frame(frame) for frame in frames]
+        if final:
+            tokens = self.search.finish()
+            self.tokens += tokens
+            self.rest = self.text.add(tokens)
+        return found
 
     def _frame(self, features: np.ndarray) -> Frame:
         """Route, encode and search a frame."""

@@ -1,7 +1,15 @@
-"""The greedy search of one stream; the same tokens as `GreedySearch`."""
+"""The search of one stream; the same tokens as on PyTorch's side.
+
+Greedy as `GreedySearch`, or held to a grammar as `GrammarSearch`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from speechbrain_amnet.beam import Beam
+from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Cell
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.products import full
@@ -31,7 +39,17 @@ class Search:
         self.from_predictor = np.asfortranarray(joint["predictor"])
         self.output = full(joint["output"], packed.int8)
         self.output_bias = joint["output_bias"].copy()
-        self.output_bias[self.blank] -= config["blank_penalty"]
+        self.penalty = config["blank_penalty"]
+        self.output_bias[self.blank] -= self.penalty
+
+    def logits(
+        self, projected: np.ndarray, predicted: np.ndarray
+    ) -> np.ndarray:
+        """Of each token, with the penalty of blank."""
+        hidden = projected + predicted
+        logits = self.output(np.tanh(hidden, out=hidden))
+        logits += self.output_bias
+        return logits
 
 
 class SearchState:
@@ -81,9 +99,7 @@ class SearchState:
         projected = search.from_encoder(encoded)
         projected += search.encoder_bias
         while len(tokens) < search.max_symbols:
-            hidden = projected + self.predicted
-            logits = search.output(np.tanh(hidden, out=hidden))
-            logits += search.output_bias
+            logits = search.logits(projected, self.predicted)
             token = int(logits.argmax())
             if logits[token] != logits[token]:  # argmax finds NaN first
                 raise ValueError(
@@ -95,3 +111,76 @@ class SearchState:
             tokens.append(token)
             self.read(token)
         return tokens
+
+    def finish(self) -> list[int]:
+        """What is left when the stream has ended: nothing."""
+        return []
+
+
+class GrammarState:
+    """Where the search of a stream stands that is held to a grammar.
+
+    Arguments
+    ---------
+    search : Search
+        Its weights.
+    grammar : Grammar
+        What can be said.
+    pieces : sequence of str
+        Of each token.
+    width : int
+        Hypotheses that are kept.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        grammar: Grammar,
+        pieces: Sequence[str],
+        width: int = 8,
+    ):
+        self.search, self.greedy = search, SearchState(search)
+        self.beam = Beam(
+            self, grammar, pieces, search.blank, width, search.max_symbols
+        )
+
+    def step(self, encoded: np.ndarray) -> list[int]:
+        """The tokens that a frame makes sure; see `Beam.step`."""
+        projected = self.search.from_encoder(encoded) + self.search.encoder_bias
+        return self.beam.step(projected)
+
+    def finish(self) -> list[int]:
+        """The rest, when the stream has ended."""
+        return self.beam.finish()
+
+    # What `Beam` asks for: states are the predictor's and its output.
+
+    def start(self) -> Any:
+        """The predictor's state before the first token."""
+        return self._state()
+
+    def read(self, tokens: Sequence[int], states: Sequence[Any]) -> list[Any]:
+        """The states after one more token each."""
+        found = []
+        for token, (cells, _) in zip(tokens, states, strict=True):
+            for cell, (z, c) in zip(self.greedy.cells, cells, strict=True):
+                cell.z[:], cell.c[:] = z, c
+            self.greedy.read(token)
+            found.append(self._state())
+        return found
+
+    def _state(self) -> Any:
+        cells = [(cell.z.copy(), cell.c.copy()) for cell in self.greedy.cells]
+        return cells, self.greedy.predicted.copy()
+
+    def scores(self, frame: np.ndarray, states: Sequence[Any]) -> np.ndarray:
+        """Log probabilities ``[states, tokens]`` at a frame."""
+        logits = np.empty(
+            (len(states), len(self.search.output_bias)), "float32"
+        )
+        for row, (_, predicted) in zip(logits, states, strict=True):
+            row[:] = self.search.logits(frame, predicted)  # overwritten
+        # Chosen for the greedy search, which leaves out more.
+        logits[:, self.search.blank] += self.search.penalty
+        logits -= logits.max(-1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

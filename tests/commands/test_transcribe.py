@@ -141,3 +141,33 @@ def test_ctrl_c_does_not_break_into_a_frame():
         signal.raise_signal(signal.SIGINT)
     chunks.close()
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_held_to_a_grammar(run, model, samples, tmp_path, capsys):
+    """The same words from a file beside the model and from one within it."""
+    wav, file = tmp_path / "some.wav", tmp_path / "go.gram"
+    soundfile.write(wav, samples, 16000)
+    file.write_text(
+        "#JSGF V1.0; grammar g; public <go> = ((g | o | t)+) {way};"
+    )
+    shown = []
+    for options in ([str(model), f"--grammar={file}"], [str(run)]):
+        if len(options) == 1:
+            held = tmp_path / "held.safetensors"
+            command = ["pack", str(run), str(held), f"--grammar={file}"]
+            assert cli.main(command) == 0
+            options = [str(held)]
+            capsys.readouterr()
+        assert cli.main(["transcribe", options[0], str(wav), *options[1:]]) == 0
+        words, command, _ = capsys.readouterr().out.splitlines()
+        shown.append((words, command))
+    assert shown[0] == shown[1]
+    words, command = shown[0]
+    assert set(words) <= set("GOT ") and command == f"go: way {words}"
+    file.write_text("public <go> = go")
+    command = ["transcribe", str(model), f"--grammar={file}", str(wav)]
+    assert cli.main(command) == 2
+    assert "go.gram: not a grammar in JSGF" in capsys.readouterr().err
+    command[2] = f"--grammar={tmp_path / 'none'}"
+    assert cli.main(command) == 2
+    assert "no such grammar" in capsys.readouterr().err

@@ -92,6 +92,54 @@ def test_commands_are_understood_alike(tiny, tmp_path):
     assert stream.command == command and text == command.words
 
 
+# Letters as words, which a model that chatters can say any number of.
+GRAMMAR = """#JSGF V1.0; grammar g;
+public <order> = (<thing>) {thing} (the (<thing>) {more})*;
+<thing> = a | g | o | t | l;
+"""
+
+
+@pytest.mark.parametrize("tags", [[], ["<thing>", "<more>", "<=order>"]])
+def test_a_grammar_holds_both_alike(tags, tiny, tmp_path):
+    parts = tiny(tmp_path, ["A GOAT THE LION"], tags, tokens=30 + len(tags))
+    export_model(*parts, tmp_path / "model")
+    asr = load(tmp_path, run_opts={"device": "cpu"})
+    (tmp_path / "animals.gram").write_text(GRAMMAR)
+    asr.hold_to(tmp_path / "animals.gram")
+    samples = speech(1.7)
+    stream = Recogniser(pack(asr)).start()
+    text = "".join(f.text for f in stream.feed(samples)) + stream.rest
+    assert not stream.rest
+    text += "".join(f.text for f in stream.feed(samples[:0], final=True))
+    text += stream.rest
+    wavs = torch.from_numpy(samples)[None]
+    words, tokens = asr.transcribe_batch(wavs, torch.ones(1))
+    assert (text, stream.tokens) == (words[0], tokens[0])
+    assert stream.command == asr.command(tokens[0])
+    assert stream.command.slots or tags
+    encoded, *_ = asr.encode_batch(wavs, torch.ones(1))
+    context = asr.hparams.search.make_streaming_context()
+    asr.hparams.search.forward_streaming(encoded, context)
+    asr.hparams.search.finish(context)
+    for one, other in zip(
+        stream.search.beam.hypotheses, context.beams[0].hypotheses
+    ):
+        assert one.tokens == other.tokens and one.frames == other.frames
+        assert one.score == pytest.approx(other.score, abs=0.01)
+    assert Recogniser(pack(asr)).transcribe(samples) == words[0]
+    streamed = asr.transcribe_stream(samples_of(samples))
+    assert "".join(streamed) == words[0]
+    # Let go, it chatters again.
+    asr.hold_to(None)
+    assert asr.transcribe_batch(wavs, torch.ones(1))[0] != words
+    assert asr.understands == bool(tags)
+
+
+def samples_of(samples):
+    """In chunks."""
+    return torch.from_numpy(samples).split(3000)
+
+
 def test_words_alone_are_no_command(asr, tmp_path):
     assert not asr.understands and not Recogniser(pack(asr)).understands
     with pytest.raises(ValueError, match="`slots: True`"):

@@ -1,0 +1,370 @@
+"""A grammar: which sentences there are, and what their words mean.
+
+It is a file in JSGF, as other recognisers read it:
+
+    #JSGF V1.0;
+    grammar lights;
+    public <switch> = turn (on | off) {state} the <room> {room} light;
+    <room> = kitchen | living room;
+
+A public rule is an intent and has its name; a tag is a slot, whose value is
+what was said of the expansion before it. A rule may end with itself, directly
+or through others; weights are read and not used.
+
+Nothing here imports PyTorch: a device searches with the same grammar.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+from .slots import Command, is_tag, understood
+
+States = frozenset[int]
+
+
+class Grammar:
+    """The sentences of a JSGF file, as an automaton of letters.
+
+    Arguments
+    ---------
+    text : str
+        In JSGF.
+    tags : bool
+        Whether what is read has tags behind the words, as a model writes that
+        learnt slots and intents (`slots: True`).
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    ImportError
+        If the package `pyjsgf` is not there.
+    ValueError
+        If the text is not JSGF, no rule is public, a rule is missing, or one
+        calls itself before its end.
+
+    Example
+    -------
+    >>> text = "public <go> = go (left | right) {way} [now];"
+    >>> grammar = Grammar(f"#JSGF V1.0; grammar g; {text}")
+    >>> grammar.command("GO LEFT NOW")
+    Command(words='GO LEFT NOW', intent='go', slots={'way': 'LEFT'})
+    >>> states = grammar.start
+    >>> for piece in ("▁", "G", "O", "▁L"):
+    ...     states = grammar.advance(states, piece)
+    >>> grammar.advance(states, "E") != frozenset()
+    True
+    >>> grammar.advance(states, "O")
+    frozenset()
+    """
+
+    def __init__(
+        self, text: str, tags: bool = False, name: str = "the grammar"
+    ):
+        self.text, self.name, self.tags = text, name, tags
+        self.arcs: list[list[tuple[str, int, str | None]]] = []
+        self.free: list[list[tuple[int, str | None]]] = []
+        self.rules = _rules(text, name)
+        self.known: dict[tuple[str, int], int] = {}
+        first, self.end = self._node(), self._node()
+        public = [rule for rule in self.rules.values() if rule.visible]
+        if not public:
+            raise ValueError(f"{name}: no rule is public, nothing to recognise")
+        for rule in public:
+            begin, end = self._node(), self.end
+            self.free[first].append((begin, rule.name))
+            if tags:
+                end = self._node()
+                self.arcs[end].append((f"<={rule.name}>", self.end, None))
+            self.free[begin].append(
+                (self._rule(rule.name, end, None, ()), None)
+            )
+        self.first = first
+        self.start = self._closure([first])
+        self.seen: dict[tuple[States, str], States] = {}
+
+    @classmethod
+    def read(cls, path: str | Path, tags: bool = False) -> "Grammar":
+        """Read a file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            As for the class.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no such grammar: {path}")
+        return cls(path.read_text(encoding="utf-8"), tags, str(path))
+
+    def advance(self, states: States, piece: str) -> States:
+        """Where the letters of a piece lead; empty if nowhere.
+
+        Arguments
+        ---------
+        states : frozenset
+            `start`, or what this returned.
+        piece : str
+            Letters, with "▁" before each word, or a tag.
+        """
+        key = states, piece
+        if key not in self.seen:
+            symbols = [piece] if is_tag(piece) else piece.upper()
+            for symbol in symbols:
+                states = self._closure(
+                    target
+                    for state in states
+                    for read, target, _ in self.arcs[state]
+                    if read == symbol
+                )
+            self.seen[key] = states if symbols else frozenset()
+        return self.seen[key]
+
+    def complete(self, states: States) -> bool:
+        """Whether a sentence may end there."""
+        return self.end in states
+
+    def command(self, words: str) -> Command:
+        """What a sentence means; of one that is not in the grammar, nothing.
+
+        Arguments
+        ---------
+        words : str
+            Without tags.
+
+        Returns
+        -------
+        Command
+        """
+        text = "".join(f"▁{word}" for word in words.upper().split())
+        came: dict[tuple[int, int], tuple] = {(0, self.first): ()}
+        open_ = [(0, self.first)]
+        while open_:
+            at, state = here = open_.pop()
+            steps = [
+                ((at, t), "", None, intent) for t, intent in self.free[state]
+            ]
+            for symbol, target, slot in self.arcs[state]:
+                if is_tag(symbol):
+                    steps.append(((at, target), "", None, None))
+                elif text[at : at + 1] == symbol:
+                    steps.append(((at + 1, target), symbol, slot, None))
+            for place, symbol, slot, intent in steps:
+                if place not in came:
+                    came[place] = here, symbol, slot, intent
+                    open_.append(place)
+        place = len(text), self.end
+        if place not in came:
+            return Command(" ".join(words.split()), None, {})
+        said, intents, before = "", "", None
+        while came[place]:
+            place, symbol, slot, intent = came[place]
+            # A slot stands behind the word that it is of; this goes backwards.
+            if symbol and before is None and slot:
+                said = f"<{slot}>{said}"
+            before = None if symbol == "▁" else symbol or before
+            said = symbol.replace("▁", " ") + said
+            intents = f"<={intent}>" if intent else intents
+        return understood((said + intents).strip())
+
+    def _node(self) -> int:
+        self.arcs.append([])
+        self.free.append([])
+        return len(self.arcs) - 1
+
+    def _rule(self, name, end, slot, inside) -> int:
+        """Where a rule begins that leads to a node."""
+        if name not in self.rules:
+            raise ValueError(f"{self.name}: there is no rule <{name}>")
+        key = name, end, slot
+        if key not in self.known:
+            if name in inside:
+                raise ValueError(
+                    f"{self.name}: <{name}> calls itself before its end; only "
+                    "what stands last in a rule may lead back to it"
+                )
+            self.known[key] = begin = self._node()
+            rule = self.rules[name]
+            self._add(rule.expansion, begin, end, slot, (*inside, name))
+        return self.known[key]
+
+    def _add(self, part, begin, end, slot, inside) -> None:
+        """Lay the ways of an expansion from one node to another."""
+        slot = part.tag or slot
+        kind, parts = type(part).__name__, part.children
+        if kind == "NullRef":
+            self.free[begin].append((end, None))
+        elif kind == "VoidRef":
+            pass
+        elif kind == "Literal":
+            self._words(part.text.upper().split(), begin, end, slot)
+        elif kind == "NamedRuleRef":
+            rule = self._rule(part.name, end, slot, inside)
+            self.free[begin].append((rule, None))
+        elif "AlternativeSet" in kind:
+            for one in parts:
+                self._add(one, begin, end, slot, inside)
+        elif kind in ("KleeneStar", "Repeat"):
+            loop = self._node()
+            (one,) = parts
+            self._add(one, loop, loop, slot, inside)
+            if kind == "Repeat":
+                self._add(one, begin, loop, slot, inside)
+            else:
+                self.free[begin].append((loop, None))
+            self.free[loop].append((end, None))
+        else:  # a sequence, or brackets around one
+            for one in parts[:-1]:
+                after = self._node()
+                self._add(one, begin, after, slot, inside)
+                begin = after
+            self._add(parts[-1], begin, end, slot, inside)
+            if kind == "OptionalGrouping":
+                self.free[begin].append((end, None))
+
+    def _words(self, words, begin, end, slot) -> None:
+        """Lay words, each with its tag behind it if tags are read."""
+        symbols = []
+        for word in words:
+            symbols += [("▁", slot), *((letter, slot) for letter in word)]
+            if slot and self.tags:
+                symbols.append((f"<{slot}>", None))
+        for n, (symbol, own) in enumerate(symbols):
+            after = end if n == len(symbols) - 1 else self._node()
+            self.arcs[begin].append((symbol, after, own))
+            begin = after
+
+    def _closure(self, states: Iterable[int]) -> States:
+        """These nodes and what is reached from them for free."""
+        found, open_ = set(), list(states)
+        while open_:
+            state = open_.pop()
+            if state not in found:
+                found.add(state)
+                open_ += [target for target, _ in self.free[state]]
+        return frozenset(found)
+
+
+def _rules(text: str, name: str) -> dict[str, Any]:
+    """The rules of JSGF by name."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyparsing's, of pyjsgf
+            import jsgf
+
+            rules = jsgf.parse_grammar_string(text).rules
+    except ImportError as error:
+        raise ImportError(
+            "grammars need the package pyjsgf: pip install "
+            "'speechbrain_amnet[grammar]'"
+        ) from error
+    except Exception as error:  # pyparsing's and its own
+        said = " ".join(str(error).split())
+        raise ValueError(f"{name}: not a grammar in JSGF: {said}") from None
+    return {rule.name: rule for rule in rules}
+
+
+def written(
+    commands: Iterable[tuple[str, Mapping[str, str], str | None]],
+    name: str = "commands",
+) -> str:
+    """A grammar of commands as people said them.
+
+    What followed a word or a slot once may always follow it, and so may words
+    within a slot: it knows many more sentences than it was made from.
+
+    Arguments
+    ---------
+    commands : iterable of tuple
+        Words, slots (name to the words of each) and intent.
+    name : str
+        Of the grammar.
+
+    Returns
+    -------
+    str
+        In JSGF.
+
+    Raises
+    ------
+    ValueError
+        If there are no commands, or one has no intent.
+
+    Example
+    -------
+    >>> print(written([("GO FAR LEFT", {"way": "FAR LEFT"}, "go")], "moves"))
+    #JSGF V1.0 UTF-8 en;
+    grammar moves;
+    <BLANKLINE>
+    public <go> = <go-1>;
+    <go-1> = GO <go-2>;
+    <go-2> = <way> {way};
+    <BLANKLINE>
+    <way> = <way-1>;
+    <way-1> = FAR <way-2>;
+    <way-2> = LEFT;
+    <BLANKLINE>
+    """
+    from .slots import tagged
+
+    commands = list(commands)
+    intents = {intent for _, _, intent in commands}
+    sentences: dict[str, Follow] = {}
+    phrases: dict[str, Follow] = {}
+    for words, slots, intent in commands:
+        if not intent:
+            raise ValueError(f"a command without an intent: {words}")
+        parts = [
+            word.rstrip(">").partition("<")
+            for word in tagged(words, dict(slots)).split()
+        ]
+        chain: list[str] = []
+        for slot, group in groupby(parts, lambda part: part[2]):
+            said = [word for word, _, _ in group]
+            if slot:
+                rule = f"{slot}-slot" if slot in intents else slot
+                _note(phrases.setdefault(rule, {}), said)
+                said = [f"<{rule}> {{{slot}}}"]
+            chain += said
+        _note(sentences.setdefault(intent, {}), chain)
+    if not sentences:
+        raise ValueError("there are no commands to make a grammar of")
+    lines = ["#JSGF V1.0 UTF-8 en;", f"grammar {name};"]
+    for intent, follow in sentences.items():
+        lines += ["", *_chain(intent, follow, "public ")]
+    for slot, follow in phrases.items():
+        lines += ["", *_chain(slot, follow)]
+    return "\n".join(lines) + "\n"
+
+
+Follow = dict[str, dict[str, None]]  # in the order in which they came
+
+
+def _note(follow: Follow, parts: Sequence[str]) -> None:
+    """Note what follows what; "" is the beginning and the end."""
+    for before, after in pairwise(["", *parts, ""]):
+        follow.setdefault(before, {})[after] = None
+
+
+def _chain(name: str, follow: Follow, visible: str = "") -> list[str]:
+    """The rules of a chain: one for each part, ending with what follows it."""
+    parts = [part for part in follow if part]
+    rules = {part: f"<{name}-{n}>" for n, part in enumerate(parts, 1)}
+    lines = [f"{visible}<{name}> = {_any_of(follow[''], rules)};"]
+    for part in parts:
+        rest = _any_of(follow[part], rules)
+        lines.append(f"{rules[part]} = {part}{rest and f' {rest}'};")
+    return lines
+
+
+def _any_of(parts: Iterable[str], rules: Mapping[str, str]) -> str:
+    """What may follow."""
+    ways = [rules[part] for part in parts if part]
+    if "" in parts:
+        return f"[{' | '.join(ways)}]" if ways else ""
+    return ways[0] if len(ways) == 1 else f"({' | '.join(ways)})"

@@ -1,0 +1,156 @@
+"""Grammars: what they let through, what sentences mean, and mistakes."""
+
+import builtins
+import re
+
+import pytest
+
+from speechbrain_amnet.grammar import Grammar, written
+from speechbrain_amnet.slots import tagged
+
+LIGHTS = """#JSGF V1.0;
+grammar lights;
+public <switch> = turn (on | off) {state} [the] <room> {room} light;
+public <stop> = stop (it)* | (wait)+ <NULL>;
+<room> = kitchen | (living | dining) room;
+"""
+
+
+def reads(grammar, text):
+    """Whether a text, tags and all, is a sentence."""
+    states = grammar.start
+    for piece in re.findall(r"<[^>]*>|.", "▁" + text.replace(" ", "▁")):
+        states = grammar.advance(states, piece)
+    return grammar.complete(states)
+
+
+@pytest.mark.parametrize(
+    "text, intent, slots",
+    [
+        (
+            "TURN ON THE LIVING ROOM LIGHT",
+            "switch",
+            {"state": "ON", "room": "LIVING ROOM"},
+        ),
+        (
+            "TURN OFF KITCHEN LIGHT",
+            "switch",
+            {"state": "OFF", "room": "KITCHEN"},
+        ),
+        ("STOP", "stop", {}),
+        ("STOP IT IT IT", "stop", {}),
+        ("WAIT WAIT", "stop", {}),
+    ],
+)
+def test_sentences_and_their_meaning(text, intent, slots):
+    grammar = Grammar(LIGHTS)
+    assert reads(grammar, text)
+    assert tuple(grammar.command(text.lower())) == (text, intent, slots)
+    # Tagged as a model's training text is.
+    assert reads(Grammar(LIGHTS, tags=True), tagged(text, slots, intent))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "TURN",
+        "TURN ON",
+        "TURN ON THE LIGHT",
+        "IT",
+        "STOPIT",
+        "STOP IT STOP",
+    ],
+)
+def test_other_sentences(text):
+    grammar = Grammar(LIGHTS)
+    assert not reads(grammar, text)
+    assert tuple(grammar.command(text)) == (text, None, {})
+
+
+def test_pieces_of_any_length_lead_to_the_same_states():
+    grammar = Grammar(LIGHTS)
+    ends = set()
+    for pieces in (
+        ["▁TURN", "▁ON"],
+        ["▁", "TU", "RN▁O", "N"],
+        list("▁turn▁on"),
+    ):
+        states = grammar.start
+        for piece in pieces:
+            states = grammar.advance(states, piece)
+        ends.add(states)
+    assert len(ends) == 1 and ends != {frozenset()}
+    # What is no text leads nowhere.
+    assert not grammar.advance(grammar.start, "")
+
+
+def test_a_rule_may_end_with_itself():
+    text = (
+        "public <count> = one [<more>]; <more> = and (one | two) {n} [<more>];"
+    )
+    grammar = Grammar(f"#JSGF V1.0; grammar g; {text}")
+    assert reads(grammar, "ONE AND TWO AND ONE AND ONE")
+    assert not reads(grammar, "ONE AND")
+    assert grammar.command("ONE AND TWO").slots == {"n": "TWO"}
+
+
+@pytest.mark.parametrize(
+    "rules, message",
+    [
+        ("public <a> = go", "not a grammar in JSGF"),
+        ("<a> = go;", "no rule is public"),
+        ("public <a> = go <b>;", "there is no rule <b>"),
+        ("public <a> = [<a>] go;", "<a> calls itself before its end"),
+        ("public <a> = (<a> go)*;", "<a> calls itself before its end"),
+    ],
+)
+def test_mistakes(rules, message):
+    with pytest.raises(ValueError, match=message):
+        Grammar(f"#JSGF V1.0; grammar g; {rules}", name="my.gram")
+
+
+def test_no_file_and_no_package(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no such grammar: .*none.gram"):
+        Grammar.read(tmp_path / "none.gram")
+    original = builtins.__import__
+
+    def without(name, *rest):
+        if name == "jsgf":
+            raise ImportError(name)
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"speechbrain_amnet\[grammar\]"):
+        Grammar(LIGHTS)
+
+
+SAID = [
+    ("A SMALL ICED TEA", {"size": "SMALL", "drink": "ICED TEA"}, "order"),
+    ("AN ICED COFFEE PLEASE", {"drink": "ICED COFFEE"}, "order"),
+    ("A LARGE COFFEE", {"size": "LARGE", "drink": "COFFEE"}, "order"),
+    ("CANCEL", {}, "cancel"),
+]
+
+
+def test_written_grammar_knows_what_was_said_and_more():
+    grammar = Grammar(written(SAID))
+    for words, slots, intent in SAID:
+        assert tuple(grammar.command(words)) == (words, intent, slots)
+    # A slot's words go where the slot has been, what follows it may follow.
+    more = grammar.command("A LARGE ICED TEA PLEASE")
+    assert more.slots == {"size": "LARGE", "drink": "ICED TEA"}
+    for words in ("A TEA", "AN LARGE TEA", "A LARGE", "SMALL TEA", "CANCEL A"):
+        assert grammar.command(words).intent is None
+
+
+def test_written_grammar_needs_intents():
+    with pytest.raises(ValueError, match="no commands"):
+        written([])
+    with pytest.raises(ValueError, match="without an intent: GO"):
+        written([("GO", {}, None)])
+
+
+def test_a_slot_may_be_called_as_an_intent_is():
+    grammar = Grammar(written([("GO NOW", {"go": "NOW"}, "go")]))
+    assert grammar.command("GO NOW").slots == {"go": "NOW"}

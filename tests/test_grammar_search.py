@@ -1,0 +1,149 @@
+"""The search that is held to a grammar: likelihoods, streams, batches."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_amnet import GreedySearch, Joint, Predictor, TransducerLoss
+from speechbrain_amnet.beam import Beam
+from speechbrain_amnet.grammar import Grammar
+from speechbrain_amnet.grammar_search import GrammarSearch
+
+PIECES = ["", "▁A", "▁B", "▁", "C", "⁇"]
+SENTENCES = {"A B": [1, 2], "B": [2], "A C": [1, 3, 4], "B C A": [2, 3, 4, 1]}
+TEXT = "#JSGF V1.0; grammar g; public <say> = " + " | ".join(SENTENCES) + ";"
+
+
+@pytest.fixture
+def parts():
+    """A transducer that is fairly sure of things, and frames."""
+    torch.manual_seed(3)
+    predictor = Predictor(len(PIECES), embedding=8, hidden=12)
+    joint = Joint(10, 12, 16, len(PIECES))
+    with torch.no_grad():
+        for weight in (*predictor.parameters(), *joint.parameters()):
+            weight.mul_(2)
+    predictor.eval()
+    return predictor, joint, 3 * torch.randn(4, 9, 10)
+
+
+def search_of(parts, width=8, **options):
+    greedy = GreedySearch(*parts[:2], max_symbols=10)
+    return GrammarSearch(greedy, Grammar(TEXT), PIECES, width, **options)
+
+
+def likelihoods(parts, frames, sentences):
+    """Log probabilities of whole sentences, by the loss."""
+    predictor, joint, _ = parts
+    found = []
+    for tokens in sentences:
+        tokens = torch.tensor([tokens])
+        with torch.no_grad():
+            logits = joint(frames[None], predictor(tokens))
+            loss = TransducerLoss()(
+                logits, tokens, torch.ones(1), torch.ones(1)
+            )
+        found.append(-loss.item())
+    return found
+
+
+def test_it_finds_the_likeliest_sentence_with_its_likelihood(parts):
+    """All alignments are added up: scores are those of the training's loss."""
+    for frames in parts[2]:
+        search = search_of(parts, width=1000)
+        wanted = likelihoods(parts, frames, SENTENCES.values())
+        context = search.make_streaming_context()
+        context.beams[0].margin = math.inf
+        search.forward_streaming(frames[None], context)
+        scores = {h.tokens: h.score for h in context.beams[0].hypotheses}
+        found = [scores[tuple(tokens)] for tokens in SENTENCES.values()]
+        np.testing.assert_allclose(
+            np.array(found) - max(found),
+            np.array(wanted) - max(wanted),
+            atol=1e-4,
+        )
+        best = list(SENTENCES.values())[int(np.argmax(wanted))]
+        assert search(frames[None], torch.ones(1)) == [best]
+
+
+def test_words_do_not_depend_on_batch_padding_or_chunks(parts):
+    search, frames = search_of(parts), parts[2]
+    lengths = torch.tensor([1.0, 5 / 9, 1.0, 7 / 9])
+    together, places = search(frames, lengths, with_frames=True)
+    for row, (one, share) in enumerate(zip(frames, lengths)):
+        one = one[None, : round(9 * share.item())]
+        assert search(one, torch.ones(1)) == [together[row]]
+        context, tokens, where = search.make_streaming_context(), [], []
+        for chunk in (*one.split(2, 1), one[:, :0]):
+            tokens += search.forward_streaming(chunk, context)[0]
+            where += context.token_frames[0]
+        tokens += search.finish(context)[0]
+        where += context.token_frames[0]
+        assert tokens == together[row] and where == places[row]
+        assert len(where) == len(tokens) and where == sorted(where)
+    assert len(set(map(tuple, together))) > 1
+
+
+class Table:
+    """Scores by frame and number of tokens; a state is that number."""
+
+    def __init__(self, sure):
+        self.sure = sure
+
+    def start(self):
+        return 0
+
+    def read(self, tokens, states):
+        return [state + 1 for state in states]
+
+    def scores(self, frame, states):
+        rows = np.full((len(states), len(PIECES)), 1e-6)
+        for row, state in zip(rows, states):
+            for token in self.sure[frame].get(state, [0]):
+                row[token] = 1 / len(self.sure[frame].get(state, [0]))
+        return np.log(rows / rows.sum(-1, keepdims=True))
+
+
+def test_a_stream_gives_tokens_as_soon_as_nothing_else_is_left():
+    # B in the first frame, then perhaps C A, and at last it is said or not.
+    sure = [{0: [2]}, {}, {1: [0, 3], 2: [4]}, {1: [0, 3], 2: [4], 3: [1]}]
+    beam = Beam(Table(sure), Grammar(TEXT), PIECES, margin=10.0)
+    assert [beam.step(frame) for frame in range(4)] == [[2], [], [], []]
+    assert beam.finish() == [3, 4, 1] and beam.token_frames == [2, 2, 3]
+    sure[3] = {3: []}  # the frame of A does not come
+    beam = Beam(Table(sure), Grammar(TEXT), PIECES, margin=10.0)
+    assert [beam.step(frame) for frame in range(4)] == [[2], [], [], []]
+    assert beam.finish() == []  # B was the whole sentence
+
+
+def test_without_a_whole_sentence_there_is_what_was_heard(parts):
+    search = search_of(parts, width=1)
+    beam = search._beam()
+    # A blank for sure at every frame: nothing was said.
+    search.scores = lambda frame, states: np.log(
+        np.tile([1 - 5e-9] + 5 * [1e-9], (len(states), 1))
+    )
+    assert beam.step(parts[2][0, 0]) == [] and beam.finish() == []
+
+
+def test_mistakes(parts):
+    with pytest.raises(ValueError, match="width must be 1 or more, got 0"):
+        search_of(parts, width=0).make_streaming_context()
+    search = search_of(parts)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        search(parts[2] * math.nan, torch.ones(4))
+    context = search.make_streaming_context(3)
+    with pytest.raises(ValueError, match="batch size of its context, 3"):
+        search.forward_streaming(parts[2], context)
+
+
+def test_penalty_of_blank_makes_sentences_longer(parts):
+    count = [
+        sum(
+            map(len, search_of(parts, blank_penalty=p)(parts[2], torch.ones(4)))
+        )
+        for p in (-5.0, 0.0, 5.0)
+    ]
+    assert count == sorted(count) and count[0] < count[2]
