@@ -20,6 +20,8 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .slots import Command, is_tag, understood
 
 States = frozenset[int]
@@ -171,6 +173,40 @@ class Grammar:
             said = symbol.replace("▁", " ") + said
             intents = f"<={intent}>" if intent else intents
         return understood((said + intents).strip())
+
+    def draw(self, random: np.random.Generator) -> Command:
+        """A sentence by chance; at each fork all ways are equally likely.
+
+        Arguments
+        ---------
+        random : numpy.random.Generator
+            The source of chance.
+
+        Returns
+        -------
+        Command
+            None of whose slots is said twice.
+
+        Raises
+        ------
+        ValueError
+            If none is found in a thousand draws.
+        """
+        for _ in range(1000):
+            text, said, state = "", [None], self.first
+            while state != self.end and len(text) < 1000:
+                ways = [("", target, None) for target, _ in self.free[state]]
+                ways += self.arcs[state]
+                if not ways:
+                    break
+                symbol, state, slot = ways[random.integers(len(ways))]
+                text += "" if is_tag(symbol) else symbol
+                if symbol and slot != said[-1]:
+                    said.append(slot)
+            slots = [slot for slot in said if slot]
+            if state == self.end and text and len(slots) == len(set(slots)):
+                return self.command(text.replace("▁", " "))
+        raise ValueError(f"{self.name}: no sentence of it was found by chance")
 
     def _node(self) -> int:
         self.arcs.append([])

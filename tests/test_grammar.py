@@ -3,6 +3,7 @@
 import builtins
 import re
 
+import numpy as np
 import pytest
 
 from speechbrain_amnet.grammar import Grammar, written
@@ -123,6 +124,31 @@ def test_no_file_and_no_package(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"speechbrain_amnet\[grammar\]"):
         Grammar(LIGHTS)
+
+
+def test_drawn_sentences_are_of_the_grammar_and_all_come():
+    grammar, random = Grammar(LIGHTS), np.random.default_rng(0)
+    drawn = [grammar.draw(random) for _ in range(300)]
+    assert {one.intent for one in drawn} == {"switch", "stop"}
+    switches = {one.words for one in drawn if one.intent == "switch"}
+    assert len(switches) == 2 * 2 * 3
+    for one in drawn:
+        assert reads(grammar, one.words) and grammar.command(one.words) == one
+    again = np.random.default_rng(0)
+    assert [grammar.draw(again) for _ in range(300)] == drawn
+
+
+def test_no_slot_is_drawn_twice():
+    text = "public <a> = <b> [then <a>]; <b> = (x | y) {s} | (z) {t};"
+    grammar, random = (
+        Grammar(f"#JSGF V1.0; grammar g; {text}"),
+        np.random.default_rng(0),
+    )
+    words = [grammar.draw(random).words.split() for _ in range(200)]
+    assert max(map(len, words)) == 3
+    twice = "public <a> = (x) {s} and (y) {s};"
+    with pytest.raises(ValueError, match="found by chance"):
+        Grammar(f"#JSGF V1.0; grammar g; {twice}").draw(random)
 
 
 SAID = [

@@ -33,6 +33,12 @@ def add(subparsers: Any) -> None:
         help="also what five releases bring: OUT/base and OUT/1 to OUT/5",
     )
     parser.add_argument(
+        "--grammar",
+        metavar="FILE",
+        type=Path,
+        help="speak the sentences of this grammar (JSGF), instead of its own",
+    )
+    parser.add_argument(
         "--from",
         dest="source",
         metavar="FOLDER",
@@ -71,6 +77,15 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.corpus.releases import make_releases
     from speechbrain_amnet.corpus.spoken import make_spoken_corpus
 
+    options = {}
+    if args.grammar:
+        from speechbrain_amnet.grammar import Grammar
+
+        if args.releases:
+            raise ValueError(
+                "--releases are of the built-in sentences; leave out --grammar"
+            )
+        options = {"grammar": Grammar.read(args.grammar)}
     make = make_releases if args.releases else make_spoken_corpus
-    make(args.out, minutes=args.minutes, seed=args.seed)
+    make(args.out, minutes=args.minutes, seed=args.seed, **options)
     print(args.out)

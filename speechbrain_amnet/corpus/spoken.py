@@ -13,6 +13,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ from speechbrain_amnet.corpus.voices import (
     make_speakers,
     utter,
 )
+from speechbrain_amnet.grammar import Grammar
 
 logger = logging.getLogger(__name__)
 
 SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
 MARKER = "corpus.json"  # written last: the corpus is whole
 SIGN = ".amnet-corpus"  # written first: the folder is ours
+DRAWS = 10_000  # until a sentence of a split is found
 FORMAT = 3  # of the corpus: a new number makes all of them again
 VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
 
@@ -47,6 +50,7 @@ def make_spoken_corpus(
     minutes: float = 60,
     seed: int = 0,
     speakers: int = 96,
+    grammar: Grammar | None = None,
 ) -> Path:
     """Speaks a corpus in LibriSpeech layout, unless it is already there.
 
@@ -68,6 +72,8 @@ def make_spoken_corpus(
     speakers : int
         Number of pseudo-speakers, at least 3: an eighth of them for each of
         `dev` and `test`.
+    grammar : Grammar, optional
+        Whose sentences are spoken, instead of the built-in ones.
 
     Returns
     -------
@@ -85,12 +91,24 @@ def make_spoken_corpus(
     if speakers < 3:
         raise CorpusError(f"speakers: expected at least 3, got {speakers}")
     people = split_speakers(make_speakers(seed, speakers))
+    settings = {"minutes": minutes, "seed": seed, "speakers": speakers}
+    draw, chapter = sample_sentence, 1
+    if grammar is not None:
+        draw, settings["grammar"] = partial(drawn, grammar), grammar.text
+        # So that its utterances are called otherwise than those of real speech
+        # which they may be trained with.
+        chapter = 1000 + zlib.crc32(grammar.text.encode()) % 9000
     parts = [
-        Part(split, 60 * minutes * share, people[split], sample_sentence)
+        Part(split, 60 * minutes * share, people[split], draw, chapter)
         for split, share in SPLITS.items()
     ]
-    settings = {"minutes": minutes, "seed": seed, "speakers": speakers}
     return make_corpus(out_folder, parts, [seed], settings)
+
+
+def drawn(grammar: Grammar, rng: np.random.Generator) -> Sentence:
+    """A sentence of a grammar, spoken in one go."""
+    words, intent, slots = grammar.draw(rng)
+    return Sentence((words,), intent, slots)
 
 
 @dataclass
@@ -320,10 +338,14 @@ def split_speakers(speakers):
 
 def _sentence_of(part, rng):
     """Draws until a sentence belongs to the split, as its hash says."""
-    while True:
+    for _ in range(DRAWS):
         sentence = part.draw(rng)
         if _split_of(sentence.text) == part.split:
             return sentence
+    raise CorpusError(
+        f"no sentence for {part.split} was found by chance: no sentence is in "
+        "two splits, and the grammar has too few of them"
+    )
 
 
 def _split_of(text):

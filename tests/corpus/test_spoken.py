@@ -14,6 +14,7 @@ from speechbrain_amnet.corpus import (
     prepare_librispeech,
 )
 from speechbrain_amnet.corpus import spoken as module
+from speechbrain_amnet.grammar import Grammar
 
 MINUTES = 0.3
 
@@ -101,6 +102,36 @@ def test_minutes_and_shares(tmp_path, spy):
     minutes = {split: told["minutes"] for split, told in splits.items()}
     for split, share in {"train": 0.85, "dev": 0.07, "test": 0.08}.items():
         assert minutes[split] == pytest.approx(4 * share, abs=0.1)
+
+
+def test_sentences_of_a_grammar(tmp_path, spy):
+    """And another grammar makes it again."""
+    text = "public <go> = (a|b|c|d|e|f) {x} (k|l|m|n|o) {y} (g|h);"
+    text = f"#JSGF V1.0; grammar g; {text}"
+    grammar, out = Grammar(text), tmp_path / "spoken"
+    for calls in (1, 1):
+        make_spoken_corpus(out, minutes=1, speakers=8, grammar=grammar)
+        assert len(spy) == calls
+    seen = set()
+    for split in ("train", "dev", "test"):
+        found = commands(out, split)
+        for one in found:
+            said = grammar.command(one["text"])
+            assert said.intent == one["intent"] == "go"
+            assert said.slots == one["slots"] and set(said.slots) == {"x", "y"}
+        texts = {one["text"] for one in found}
+        assert not texts & seen
+        seen |= texts
+        # No name of the built-in corpus, with which it may be trained.
+        assert all(int(one["id"].split("-")[1]) >= 1000 for one in found)
+    assert len(seen) > 30  # of 60
+    other = Grammar(text.replace("(g|h)", "(g|i)"))
+    make_spoken_corpus(out, minutes=1, speakers=8, grammar=other)
+    assert len(spy) == 2
+    few = Grammar("#JSGF V1.0; grammar g; public <go> = a | b;")
+    with pytest.raises(CorpusError, match="the grammar has too few of them"):
+        make_spoken_corpus(tmp_path / "few", 1, speakers=8, grammar=few)
+    assert not (tmp_path / "few").exists()
 
 
 def test_no_two_speakers_are_alike():
