@@ -1,8 +1,8 @@
 """A row an experiment: means over its seeds, intervals, its difference.
 
 Intervals are 95 % and come from resampling the utterances, the same for every
-experiment. Differences to `full` are paired: by utterance, and by seed, as a
-run begins with the dense network of its seed.
+experiment. Differences to `full` and to `amnet` are paired: by utterance, and
+by seed, as a run begins with the dense network of its seed.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from speechbrain_amnet.report.results import (
     read_utterances,
 )
 
-REFERENCE = "full"
+REFERENCE, METHOD = "full", "amnet"
 FIRST = (  # the order of the rows; then by name
     REFERENCE,
     "sparse",
@@ -39,6 +39,10 @@ COLUMNS = (
     "difference",
     "difference_low",
     "difference_high",
+    "above_amnet",
+    "above_amnet_low",
+    "above_amnet_high",
+    "flops_over_amnet",
     "commands_matched",
     "command_accuracy",
     "slot_f1",
@@ -78,9 +82,12 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for key in sorted(groups, key=place):
         row = average(groups[key], utterances[key])
-        other = reference_of(key, groups)
+        other = reference_of(key, groups, REFERENCE)
         if other is not None and other != key:
             row.update(compare(*of_same_seeds(groups[key], groups[other])))
+        other = reference_of(key, groups, METHOD)
+        if other is not None and key[3] not in (REFERENCE, METHOD):
+            row.update(beside(*of_same_seeds(groups[key], groups[other])))
         rows.append({column: row.get(column) for column in COLUMNS})
         rows[-1]["speed"] = groups[key][0]["device"].get("flops_per_second")
     return rows
@@ -93,9 +100,11 @@ def place(key: tuple[str, str, str, str]) -> tuple:
     return data, split, rank, experiment, device
 
 
-def reference_of(key: tuple, groups: dict[tuple, Any]) -> tuple | None:
-    """The group of `full` that a group is compared with."""
-    found = [k for k in groups if k[:2] == key[:2] and k[3] == REFERENCE]
+def reference_of(
+    key: tuple, groups: dict[tuple, Any], name: str
+) -> tuple | None:
+    """The group of an experiment that a group is compared with."""
+    found = [k for k in groups if k[:2] == key[:2] and k[3] == name]
     same_device = [k for k in found if k[2] == key[2]]
     return next(iter(same_device + found), None)
 
@@ -190,6 +199,23 @@ def compare(
         "difference": float(wers[0] - wers[1]),
         "difference_low": low,
         "difference_high": high,
+    }
+
+
+def beside(
+    our_runs: list[dict[str, Any]], their_runs: list[dict[str, Any]]
+) -> dict[str, float | None]:
+    """Difference in WER to the method's runs, and in FLOPs, as a share."""
+    found = compare(our_runs, their_runs)
+    ours, theirs = (
+        np.mean([r["mflops_per_frame"] for r in runs])
+        for runs in (our_runs, their_runs)
+    )
+    return {
+        "above_amnet": found["difference"],
+        "above_amnet_low": found["difference_low"],
+        "above_amnet_high": found["difference_high"],
+        "flops_over_amnet": float(ours / theirs - 1),
     }
 
 

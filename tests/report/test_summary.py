@@ -144,3 +144,18 @@ def test_utterances_of_another_run_are_refused(runs):
     (run / "utterances_test.csv").write_text("id,words\nu0,3\n")
     with pytest.raises(ValueError, match="not a table of utterances"):
         rows_of(runs.folder / "runs")
+
+
+def test_controls_are_compared_with_amnet_of_the_same_seeds(runs):
+    runs.make("amnet", 1, errors=(0, 1, 2, 0, 1), mflops_per_frame=2.0)
+    runs.make("amnet", 2, errors=(0, 0, 0, 0, 1), mflops_per_frame=1.0)
+    runs.make("random", 1, errors=(1, 1, 2, 1, 1), mflops_per_frame=2.1)
+    runs.make("full", 1)
+    rows = summarise(read_results([runs.folder / "runs"]))
+    rows = {row["experiment"]: row for row in rows}
+    words = 3 + 5 + 7 + 9 + 11
+    assert rows["random"]["above_amnet"] == pytest.approx(100 * 2 / words)
+    assert rows["random"]["above_amnet_low"] >= 0  # never better
+    assert rows["random"]["flops_over_amnet"] == pytest.approx(0.05)
+    for name in ("amnet", "full"):
+        assert rows[name]["above_amnet"] is None
