@@ -73,14 +73,14 @@ def test_the_papers_table_is_a_study():
     paper = AN4.with_name("paper.yaml")
     trainings = {t.name: t for t in read_study(paper, "data")}
     assert "amnet_sparse_backlog/3" in trainings
-    assert trainings["amnet_any_device/2"].loads == [1, 1.5, 3, 4]
-    fast = trainings["amnet_load_1.5/2"].command
+    assert trainings["amnet_any_device/5"].loads == [1, 1.5, 3, 4]
+    fast = trainings["amnet_load_1.5/5"].command
     assert "--target_device={'load': 1.5}" in fast
     # What both tables have is trained once, by the same command.
     others = {t.name: t for t in read_study(AN4, "data")}
     for name, other in (
         ("amnet_factorized_backlog/3", "amnet/3"),
-        ("amnet_factorized_cost/2", "amnet_cost/2"),
+        ("amnet_factorized_cost/5", "amnet_cost/5"),
         ("factorized/2", "small/2"),
     ):
         assert trainings[name].command == others[other].command
