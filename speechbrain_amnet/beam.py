@@ -77,7 +77,7 @@ class Beam:
         blank: int = 0,
         width: int = 8,
         max_symbols: int = 10,
-        margin: float = 20.0,
+        margin: float = 8.0,
     ):
         if width < 1:
             raise ValueError(f"width must be 1 or more, got {width}")
