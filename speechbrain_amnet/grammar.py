@@ -104,6 +104,32 @@ class Grammar:
             raise FileNotFoundError(f"no such grammar: {path}")
         return cls(path.read_text(encoding="utf-8"), tags, str(path))
 
+    def check(self, pieces: Iterable[str]) -> None:
+        """Refuse what a model cannot write.
+
+        Arguments
+        ---------
+        pieces : iterable of str
+            Of each token; see `text.pieces_of`.
+
+        Raises
+        ------
+        ValueError
+            If there are letters or tags in the grammar and not in the pieces.
+        """
+        pieces = [piece for piece in pieces if "⁇" not in piece]
+        known = {p for p in pieces if is_tag(p)}
+        known |= {c for p in pieces if not is_tag(p) for c in p.upper()}
+        missing = {
+            symbol for arcs in self.arcs for symbol, _, _ in arcs
+        } - known
+        if missing:
+            raise ValueError(
+                f"{self.name}: {', '.join(sorted(missing))}: the model has no "
+                "token for that; leave such words or slots out, or train a model "
+                "with them"
+            )
+
     def advance(self, states: States, piece: str) -> States:
         """Where the letters of a piece lead; empty if nowhere.
 

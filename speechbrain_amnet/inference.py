@@ -205,15 +205,15 @@ class AmortizedASR(Pretrained):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no grammar.
+            If it is no grammar, or the model cannot write its words or tags.
         """
         search = self.hparams.search
-        search = getattr(search, "greedy", search)
-        self.grammar = None
+        search, held = getattr(search, "greedy", search), None
         if grammar is not None:
-            self.grammar = Grammar.read(grammar, self.tagged)
-            search = GrammarSearch(search, self.grammar, self.pieces, width)
-        self.hparams.search = search
+            held = Grammar.read(grammar, self.tagged)
+            held.check(self.pieces)
+            search = GrammarSearch(search, held, self.pieces, width)
+        self.grammar, self.hparams.search = held, search
 
     def understand_file(self, path: str | Path, **options) -> Command:
         """Understand a command; the options are `load_audio`'s.

@@ -111,6 +111,16 @@ def test_mistakes(rules, message):
         Grammar(f"#JSGF V1.0; grammar g; {rules}", name="my.gram")
 
 
+def test_what_a_model_cannot_write_is_refused():
+    pieces = ["", "▁⁇▁", "▁", *"abcdefghiklmnoprstvw", "<room>", "<=stop>"]
+    plain = Grammar(LIGHTS, name="my.gram")
+    with pytest.raises(ValueError, match="my.gram: U: the model has no token"):
+        plain.check(pieces)
+    plain.check([*pieces, "TU"])
+    with pytest.raises(ValueError, match="<=switch>, <state>: the model"):
+        Grammar(LIGHTS, tags=True).check([*pieces, "u"])
+
+
 def test_no_file_and_no_package(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no such grammar: .*none.gram"):
         Grammar.read(tmp_path / "none.gram")

@@ -94,8 +94,15 @@ class Recogniser:
             In JSGF, see `Grammar`.
         name : str
             What errors call it.
+
+        Raises
+        ------
+        ValueError
+            If it is no grammar, or the model cannot write its words or tags.
         """
-        self.grammar = Grammar(text, self.tagged, name)
+        grammar = Grammar(text, self.tagged, name)
+        grammar.check(self.pieces)
+        self.grammar = grammar
 
     @property
     def tagged(self) -> bool:

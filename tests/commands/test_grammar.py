@@ -10,8 +10,8 @@ from speechbrain_amnet import cli
 from speechbrain_amnet.grammar import Grammar
 
 SAID = [
-    ("TURN LEFT", {"way": "left"}, "go"),
-    ("TURN RIGHT PLEASE", {"way": "right"}, "go"),
+    ("GO WEST", {"way": "west"}, "go"),
+    ("GO EAST AFTER TEN", {"way": "east"}, "go"),
     ("STOP", {}, "stop"),
 ]
 
@@ -40,9 +40,9 @@ def data(tmp_path):
 def test_commands_are_written_and_held_to(run, data, tmp_path, capsys):
     file = tmp_path / "moves.gram"
     assert cli.main(["grammar", str(data), str(file)]) == 0
-    assert "5 words and 2 intents of 3 commands" in capsys.readouterr().out
+    assert "6 words and 2 intents of 3 commands" in capsys.readouterr().out
     grammar = Grammar.read(file)
-    assert grammar.command("TURN LEFT PLEASE").slots == {"way": "LEFT"}
+    assert grammar.command("GO WEST AFTER TEN").slots == {"way": "WEST"}
     command = ["evaluate", str(run), f"--data_folder={data}", "--split=train"]
     assert cli.main([*command, f"--grammar={file}"]) == 0
     out = run / "data" / "grammar-moves"
