@@ -126,8 +126,8 @@ class Grammar:
         if missing:
             raise ValueError(
                 f"{self.name}: {', '.join(sorted(missing))}: the model has no "
-                "token for that; leave such words or slots out, or train a model "
-                "with them"
+                "token for that; leave such words or slots out, or train a "
+                "model with them"
             )
 
     def advance(self, states: States, piece: str) -> States:
