@@ -7,10 +7,11 @@
 Packed models by the name they get in the table, the folder of a dense run with
 PyTorch's own LSTM (nn.LSTM=RUN), whisper-tiny in 8 bits (faster-whisper,
 greedy), and PocketSphinx with its English model and the unigrams of the train
-split. Each runs in a process of its own: seconds of computing over those of the
-audio, the wait from the last sample to the last word, reckoned from what each
-piece of the audio took while it was spoken, and the peak of its memory above
-that of an idle interpreter with its libraries.
+split, or held to a grammar (`--grammar`; a packed model may have one within it,
+see `amnet pack`). Each runs in a process of its own: seconds of computing over
+those of the audio, the wait from the last sample to the last word, reckoned
+from what each piece of the audio took while it was spoken, and the peak of its
+memory above that of an idle interpreter with its libraries.
 
 Transcripts are compared in capitals, without punctuation, numbers in words; a
 number of three digits and more is read digit by digit. These rules were written
@@ -106,6 +107,7 @@ class Ours:
     def feed(self, samples, final):
         frames = self.stream.feed(samples, final=final)
         self.text += "".join(frame.text for frame in frames)
+        self.text += self.stream.rest if final else ""
 
     def result(self):
         return self.text
@@ -200,7 +202,7 @@ class Whisper:
 
 
 class PocketSphinx:
-    """Its English model, with the unigrams of train as language model."""
+    """Its English model, with the unigrams of train, or a grammar."""
 
     streams = True
 
@@ -210,14 +212,19 @@ class PocketSphinx:
         folder = Path(get_model_path()) / "en-us"
         dictionary = folder / "cmudict-en-us.dict"
         known = {line.split()[0] for line in dictionary.open(encoding="utf-8")}
-        with tempfile.NamedTemporaryFile("w", suffix=".arpa") as file:
-            file.write(unigrams([row["wrd"].lower() for row in rows], known))
+        said = unigrams([row["wrd"].lower() for row in rows], known)
+        if model:
+            # Its dictionary is in small letters.
+            first, rest = Path(model).read_text("utf-8").split("\n", 1)
+            said = f"{first}\n{rest.lower()}"
+        with tempfile.NamedTemporaryFile("w", suffix=".lm") as file:
+            file.write(said)
             file.flush()
             self.decoder = Decoder(
                 Config(
                     hmm=str(folder / "en-us"),
                     dict=str(dictionary),
-                    lm=file.name,
+                    **{"jsgf" if model else "lm": file.name},
                     loglevel="FATAL",
                 )
             )
@@ -323,6 +330,9 @@ def compare(args) -> list[dict]:
         ("whisper", "whisper-tiny int8, prompted", PROMPTS[args.data]),
         ("pocketsphinx", "PocketSphinx, unigrams", ""),
     ]
+    if args.grammar:
+        held = "PocketSphinx, grammar"
+        contenders.append(("pocketsphinx", held, str(args.grammar)))
     found = []
     for kind, name, value in contenders:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -368,6 +378,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="with train and the split")
     parser.add_argument("models", nargs="*", metavar="NAME=MODEL")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--grammar", type=Path, help="a file in JSGF")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     parser.add_argument(
         "--markdown", type=Path, help="put the table into this file"
