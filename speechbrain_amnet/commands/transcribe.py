@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 
     model = find_model(args.model, args.load)
     if args.grammar:
-        model.hold_to(read_grammar(args.grammar), str(args.grammar))
+        model.hold_to(args.grammar)
     rate, names = model.features.sample_rate, branch_names(model.branches)
     if not 1000 / rate <= args.chunk_ms < math.inf:
         raise ValueError(
@@ -164,13 +164,6 @@ def until_stopped(source: Iterator[Any]) -> Iterator[Any]:
         pass
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def read_grammar(path: Path) -> str:
-    """The text of a grammar's file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such grammar: {path}")
-    return path.read_text(encoding="utf-8")
 
 
 def in_words(command: Any) -> str:

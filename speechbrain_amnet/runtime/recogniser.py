@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +53,9 @@ class Recogniser:
         self.pieces = packed.config["search"]["pieces"]
         self.width = packed.config["search"].get("width", 8)
         self.grammar: Grammar | None = None
-        if "grammar" in packed.config["search"]:
-            self.hold_to(packed.config["search"]["grammar"])
+        held = packed.config["search"].get("grammar")
+        if held is not None:
+            self.hold_to(Grammar(held, self.tagged, "the model's grammar"))
         self.branches = config["branches"]
         self.frame_duration = config["frame_duration"]
         self.branch_flops = config["branch_flops"]
@@ -85,23 +87,26 @@ class Recogniser:
         """
         return Stream(self, clock, encoded)
 
-    def hold_to(self, text: str, name: str = "the model's grammar") -> None:
+    def hold_to(self, grammar: str | Path | Grammar | None) -> None:
         """Search only the sentences of a grammar, from now on.
 
         Arguments
         ---------
-        text : str
-            In JSGF, see `Grammar`.
-        name : str
-            What errors call it.
+        grammar : str, Path, Grammar or None
+            A file in JSGF, or what was read from one with `tags` as this model
+            has them; None lets go of it.
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
         ValueError
             If it is no grammar, or the model cannot write its words or tags.
         """
-        grammar = Grammar(text, self.tagged, name)
-        grammar.check(self.pieces)
+        if isinstance(grammar, str | Path):
+            grammar = Grammar.read(grammar, self.tagged)
+        if grammar is not None:
+            grammar.check(self.pieces)
         self.grammar = grammar
 
     @property
