@@ -14,14 +14,13 @@ or through others; weights are read and not used.
 Nothing here imports PyTorch: a device searches with the same grammar.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .jsgf import read_rules
 from .slots import Command, is_tag, understood
 
 States = frozenset[int]
@@ -42,8 +41,6 @@ class Grammar:
 
     Raises
     ------
-    ImportError
-        If the package `pyjsgf` is not there.
     ValueError
         If the text is not JSGF, no rule is public, a rule is missing, or one
         calls itself before its end.
@@ -69,10 +66,10 @@ class Grammar:
         self.text, self.name, self.tags = text, name, tags
         self.arcs: list[list[tuple[str, int, str | None]]] = []
         self.free: list[list[tuple[int, str | None]]] = []
-        self.rules = _rules(text, name)
+        self.rules = read_rules(text, name)
         self.known: dict[tuple[str, int], int] = {}
         first, self.end = self._node(), self._node()
-        public = [rule for rule in self.rules.values() if rule.visible]
+        public = [rule for rule in self.rules.values() if rule.public]
         if not public:
             raise ValueError(f"{name}: no rule is public, nothing to recognise")
         for rule in public:
@@ -251,55 +248,50 @@ class Grammar:
                     "what stands last in a rule may lead back to it"
                 )
             self.known[key] = begin = self._node()
-            rule = self.rules[name]
-            self._add(rule.expansion, begin, end, slot, (*inside, name))
+            part = self.rules[name].part
+            self._add(part, begin, end, slot, (*inside, name))
         return self.known[key]
 
     def _add(self, part, begin, end, slot, inside) -> None:
         """Lay the ways of an expansion from one node to another."""
-        slot = part.tag or slot
-        kind, parts = type(part).__name__, part.children
-        if kind == "NullRef":
-            self.free[begin].append((end, None))
-        elif kind == "VoidRef":
-            pass
-        elif kind == "Literal":
-            self._words(part.text.upper().split(), begin, end, slot)
-        elif kind == "NamedRuleRef":
-            rule = self._rule(part.name, end, slot, inside)
+        if part.kind == "word":
+            self._word(part.text.upper(), begin, end, slot)
+        elif part.kind == "rule":
+            rule = self._rule(part.text, end, slot, inside)
             self.free[begin].append((rule, None))
-        elif "AlternativeSet" in kind:
-            for one in parts:
+        elif part.kind == "choice":
+            for one in part.parts:
                 self._add(one, begin, end, slot, inside)
-        elif kind in ("KleeneStar", "Repeat"):
-            loop = self._node()
-            (one,) = parts
-            self._add(one, loop, loop, slot, inside)
-            if kind == "Repeat":
-                self._add(one, begin, loop, slot, inside)
-            else:
-                self.free[begin].append((loop, None))
-            self.free[loop].append((end, None))
-        else:  # a sequence, or brackets around one
-            for one in parts[:-1]:
+        elif part.kind == "sequence":
+            for one in part.parts[:-1]:
                 after = self._node()
                 self._add(one, begin, after, slot, inside)
                 begin = after
-            self._add(parts[-1], begin, end, slot, inside)
-            if kind == "OptionalGrouping":
+            if part.parts:
+                self._add(part.parts[-1], begin, end, slot, inside)
+            else:
                 self.free[begin].append((end, None))
+        elif part.kind == "tag":
+            self._add(part.parts[0], begin, end, part.text or slot, inside)
+        elif part.kind == "option":
+            self._add(part.parts[0], begin, end, slot, inside)
+            self.free[begin].append((end, None))
+        else:  # any number of times
+            loop = self._node()
+            self._add(part.parts[0], loop, loop, slot, inside)
+            self.free[begin].append((loop, None))
+            self.free[loop].append((end, None))
 
-    def _words(self, words, begin, end, slot) -> None:
-        """Lay words, each with its tag behind it if tags are read."""
-        symbols = []
-        for word in words:
-            symbols += [("▁", slot), *((letter, slot) for letter in word)]
-            if slot and self.tags:
-                symbols.append((f"<{slot}>", None))
-        for n, (symbol, own) in enumerate(symbols):
-            after = end if n == len(symbols) - 1 else self._node()
+    def _word(self, word, begin, end, slot) -> None:
+        """Lay a word, with its tag behind it if tags are read."""
+        symbols = [("▁", slot), *((letter, slot) for letter in word)]
+        if slot and self.tags:
+            symbols.append((f"<{slot}>", None))
+        for symbol, own in symbols[:-1]:
+            after = self._node()
             self.arcs[begin].append((symbol, after, own))
             begin = after
+        self.arcs[begin].append((symbols[-1][0], end, symbols[-1][1]))
 
     def _closure(self, states: Iterable[int]) -> States:
         """These nodes and what is reached from them for free."""
@@ -310,25 +302,6 @@ class Grammar:
                 found.add(state)
                 open_ += [target for target, _ in self.free[state]]
         return frozenset(found)
-
-
-def _rules(text: str, name: str) -> dict[str, Any]:
-    """The rules of JSGF by name."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pyparsing's, of pyjsgf
-            import jsgf
-
-            rules = jsgf.parse_grammar_string(text).rules
-    except ImportError as error:
-        raise ImportError(
-            "grammars need the package pyjsgf: pip install "
-            "'speechbrain_amnet[grammar]'"
-        ) from error
-    except Exception as error:  # pyparsing's and its own
-        said = " ".join(str(error).split())
-        raise ValueError(f"{name}: not a grammar in JSGF: {said}") from None
-    return {rule.name: rule for rule in rules}
 
 
 def written(
