@@ -82,7 +82,10 @@ def test_rules_and_headers():
         (f"{HEADER}<a> = (b;", "line 3: expected '[)]', got ';'"),
         (f"{HEADER}<a> = b); <c> = d;", "line 3: expected ';', got '[)]'"),
         (f"{HEADER}<a> = {{x}} b;", "line 3: expected words, .*, got 'x'"),
-        (f"{HEADER}<a> = b {{x;", "line 3: expected words, tags or signs, got '{'"),
+        (
+            f"{HEADER}<a> = b {{x;",
+            "line 3: expected words, tags or signs, got '{'",
+        ),
         (f"{HEADER}<a> = b;\n<a> = c;", "line 4: expected each rule once"),
     ],
 )
