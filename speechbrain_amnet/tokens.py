@@ -79,7 +79,7 @@ def train_tokenizer(
                 f"{len(tags)} tags), got {size}."
             )
         model = _train(texts, model_type, size - len(tags))
-        write(path, add_tags(model, tags, size))
+        write(path, add_symbols(model, tags, size))
     tokenizer = load_tokenizer(path)
     if tokenizer.get_piece_size() != size:
         raise ValueError(
@@ -89,16 +89,36 @@ def train_tokenizer(
     return tokenizer
 
 
-def add_tags(model: bytes, tags: Iterable[str], size: int) -> bytes:
+def missing_letters(model: bytes, texts: Iterable[str]) -> list[str]:
+    """The letters of transcripts that a sentencepiece model cannot write.
+
+    Arguments
+    ---------
+    model : bytes
+        The model.
+    texts : iterable of str
+        Transcripts, without tags.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=model)
+    letters = set("".join(texts)) - {" "}
+    return sorted(one for one in letters if UNKNOWN in tokenizer.encode(one))
+
+
+def add_symbols(model: bytes, symbols: Sequence[str], size: int) -> bytes:
     """Give a sentencepiece model further tokens; those it has stay as they are.
 
     Arguments
     ---------
     model : bytes
         The model.
-    tags : iterable of str
-        Symbols that are tokens of their own from now on; those that are so
-        already are not added again.
+    symbols : sequence of str
+        Tags or letters, which are tokens of their own from now on; those that
+        are so already are not added again.
     size : int
         Tokens in all. Spare ones that decode to nothing fill it.
 
@@ -114,12 +134,14 @@ def add_tags(model: bytes, tags: Iterable[str], size: int) -> bytes:
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     kinds = proto.SentencePiece
     known = {piece.piece for piece in proto.pieces}
-    for tag in tags:
-        if tag not in known:
-            proto.pieces.add(piece=tag, score=0, type=kinds.USER_DEFINED)
+    new = [symbol for symbol in symbols if symbol not in known]
+    for symbol in new:
+        proto.pieces.add(piece=symbol, score=0, type=kinds.USER_DEFINED)
     if len(proto.pieces) > size:
         raise ValueError(
-            f"tokens: with the tags there are {len(proto.pieces)}, got {size}."
+            f"tokens: with what the transcripts have besides ("
+            f"{' '.join(new)}) there are {len(proto.pieces)}, got {size}; set "
+            "tokens to that or more"
         )
     spare = sum(piece.startswith("<spare") for piece in known)
     while len(proto.pieces) < size:

@@ -8,8 +8,9 @@ from sentencepiece import SentencePieceProcessor
 from speechbrain_amnet.tokens import (
     BLANK,
     UNKNOWN,
-    add_tags,
+    add_symbols,
     load_tokenizer,
+    missing_letters,
     train_tokenizer,
 )
 
@@ -113,15 +114,32 @@ def test_tags_are_tokens_of_their_own(tmp_path, model_type, size):
 def test_a_model_takes_further_tags(tmp_path):
     path = tmp_path / "m"
     old = train_tokenizer(TEXTS, path, size=30)
-    model = add_tags(path.read_bytes(), ["<a>", "<b>"], 34)
+    model = add_symbols(path.read_bytes(), ["<a>", "<b>"], 34)
     new = SentencePieceProcessor(model_proto=model)
     assert new.get_piece_size() == 34
     for token in range(30):
         assert new.id_to_piece(token) == old.id_to_piece(token)
     assert new.encode("TEN<b> TEA<a>", out_type=str)[-1] == "<a>"
     assert new.is_control(33) and new.decode([33]) == ""
-    again = add_tags(model, ["<b>", "<c>"], 35)
+    again = add_symbols(model, ["<b>", "<c>"], 35)
     again = SentencePieceProcessor(model_proto=again)
     assert [again.id_to_piece(n) for n in (30, 31, 34)] == ["<a>", "<b>", "<c>"]
-    with pytest.raises(ValueError, match="with the tags there are 32, got 31"):
-        add_tags(path.read_bytes(), ["<a>", "<b>"], 31)
+    with pytest.raises(
+        ValueError, match=r"besides \(<a> <b>\) there are 32, got 31"
+    ):
+        add_symbols(path.read_bytes(), ["<a>", "<b>"], 31)
+
+
+@pytest.mark.parametrize("model_type", ["char", "bpe", "unigram"])
+def test_a_model_takes_letters_that_were_not_there(model_type, tmp_path):
+    path = tmp_path / "m"
+    old = train_tokenizer(TEXTS, path, model_type, size=30)
+    model = path.read_bytes()
+    texts = ["NO TEN", "NÖT ÄT"]
+    assert missing_letters(model, TEXTS) == []
+    assert missing_letters(model, texts) == ["Ä", "Ö"]
+    new = SentencePieceProcessor(model_proto=add_symbols(model, ["Ä", "Ö"], 32))
+    for text in texts:
+        tokens = new.encode(text)
+        assert UNKNOWN not in tokens and new.decode(tokens) == text
+    assert new.encode(TEXTS[0]) == old.encode(TEXTS[0])

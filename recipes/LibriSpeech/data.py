@@ -13,7 +13,11 @@ from speechbrain_amnet import files
 from speechbrain_amnet.corpus.manifest import read_commands
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.slots import tagged, tags_of
-from speechbrain_amnet.tokens import add_tags, train_tokenizer
+from speechbrain_amnet.tokens import (
+    add_symbols,
+    missing_letters,
+    train_tokenizer,
+)
 
 
 def make_data(hparams):
@@ -22,7 +26,8 @@ def make_data(hparams):
     rows = sets["train"].data.values()
     tags = tags_of(row["text"] for row in rows)
     if hparams["start_from"]:
-        run_on_main(copy_tokenizer, args=(hparams, tags))
+        words = [row["wrd"] for row in rows]
+        run_on_main(copy_tokenizer, args=(hparams, tags, words))
     tokenizer_args = (
         [row["wrd"] for row in rows],
         Path(hparams["save_folder"]) / "tokenizer.model",
@@ -109,10 +114,11 @@ def with_items(sets, tokenizer, max_seconds):
     return sets
 
 
-def copy_tokenizer(hparams, tags):
+def copy_tokenizer(hparams, tags, words):
     """Take over the tokens of the training that this one starts from.
 
-    Those of slots and intents are added to them.
+    Those of slots and intents are added to them, and letters that were not
+    there.
     """
     source = Path(hparams["start_from"]) / "save" / "tokenizer.model"
     target = Path(hparams["save_folder"]) / "tokenizer.model"
@@ -123,8 +129,9 @@ def copy_tokenizer(hparams, tags):
         )
     if not target.exists():
         model = source.read_bytes()
-        if tags:
-            model = add_tags(model, tags, hparams["tokens"])
+        new = [*missing_letters(model, words), *tags]
+        if new:
+            model = add_symbols(model, new, hparams["tokens"])
         files.write(target, model)
 
 

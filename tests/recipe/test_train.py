@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from speechbrain_amnet.tokens import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = (
@@ -169,6 +172,22 @@ def test_start_from_another_training(whole, tones, tmp_path):
     torch.testing.assert_close(
         other["layers.0.recurrent.0.weight"], before.mean(0)
     )
+
+
+def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(tones, data)
+    for file in data.rglob("*.trans.txt"):
+        file.write_text(file.read_text().replace("DO", "D'OH"))
+    values = {"epochs": 1, "start_from": whole, "dense_warmup": 0.0}
+    done = run(command("amnet.yaml", data, out, **values))
+    assert done.returncode == 2
+    assert "besides (' H) there are 32, got 30" in done.stderr
+    done = run(command("amnet.yaml", data, out, tokens=32, **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    tokenizer = load_tokenizer(out / "save" / "tokenizer.model")
+    assert tokenizer.decode(tokenizer.encode("D'OH SO")) == "D'OH SO"
+    assert weights(out)["joint"]["output.weight"].shape[0] == 32
 
 
 def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path):
