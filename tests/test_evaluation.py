@@ -101,6 +101,7 @@ KEYS = {
     "latency_ms",
     "last_word_ms",
     "commands_matched",
+    "grammar",
     "command_accuracy",
     "slot_f1",
     "intent_accuracy",
