@@ -43,7 +43,7 @@ from speechbrain_amnet.records import command
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 LEVEL = 19
-QPS = (-38, -34, -30, -26)  # coarser and coarser; nncodec's default is -32
+QPS = (-34, -28, -22, -16, -10)  # coarser and coarser; nncodec's default is -32
 NNCODEC = """
 import sys
 import numpy as np

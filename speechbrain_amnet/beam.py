@@ -181,7 +181,7 @@ class Beam:
         """The likeliest, best first."""
         best = sorted(hypotheses, key=lambda one: -one.score)[: self.width]
         least = best[0].score - self.margin
-        # A score of its own for each stream, or it grows without end.
+        # Relative to the best: those of a long stream would lose digits.
         return [
             one._replace(score=one.score - best[0].score)
             for one in best
@@ -190,12 +190,11 @@ class Beam:
 
     def _give(self, hypotheses) -> list[int]:
         """What all of them begin with and has not been given."""
-        shortest, longest = (
-            f(one.tokens for one in hypotheses) for f in (min, max)
-        )
+        # In order, what the first and the last share all between them do.
+        first, last = (f(one.tokens for one in hypotheses) for f in (min, max))
         sure = next(
-            (n for n, (a, b) in enumerate(zip(shortest, longest)) if a != b),
-            min(len(shortest), len(longest)),
+            (n for n, (a, b) in enumerate(zip(first, last)) if a != b),
+            min(len(first), len(last)),
         )
         new = hypotheses[0].tokens[self.given : sure]
         self.token_frames = list(hypotheses[0].frames[self.given : sure])

@@ -67,7 +67,7 @@ class Grammar:
         self.arcs: list[list[tuple[str, int, str | None]]] = []
         self.free: list[list[tuple[int, str | None]]] = []
         self.rules = read_rules(text, name)
-        self.known: dict[tuple[str, int], int] = {}
+        self.known: dict[tuple[str, int, str | None], int] = {}
         first, self.end = self._node(), self._node()
         public = [rule for rule in self.rules.values() if rule.public]
         if not public:

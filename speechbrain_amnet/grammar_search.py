@@ -45,8 +45,6 @@ class GrammarSearch:
         Of each token; see `text.pieces_of`.
     width : int
         Hypotheses that are kept.
-    blank_penalty : float
-        Taken from the logit of blank; choose it on dev.
 
     Example
     -------
@@ -67,10 +65,9 @@ class GrammarSearch:
         grammar: Grammar,
         pieces: Sequence[str],
         width: int = 8,
-        blank_penalty: float = 0.0,
     ):
         self.greedy, self.grammar, self.pieces = search, grammar, pieces
-        self.width, self.blank_penalty = width, blank_penalty
+        self.width = width
 
     def __call__(
         self,
@@ -187,6 +184,7 @@ class GrammarSearch:
         """Log probabilities [states, tokens] at a frame."""
         with self.greedy.inference(frame.device):
             predicted = torch.stack([predicted for _, predicted in states])
+            # Without the penalty of blank, which is chosen for the greedy
+            # search and gains nothing here (docs/decisions.md).
             logits = self.greedy.joint.join(frame, predicted)
-            logits[:, self.greedy.blank] -= self.blank_penalty
             return logits.log_softmax(-1).cpu().numpy()

@@ -180,7 +180,7 @@ class GrammarState:
         )
         for row, (_, predicted) in zip(logits, states, strict=True):
             row[:] = self.search.logits(frame, predicted)  # overwritten
-        # Chosen for the greedy search, which leaves out more.
+        # The penalty is the greedy search's alone, as in `GrammarSearch`.
         logits[:, self.search.blank] += self.search.penalty
         logits -= logits.max(-1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
