@@ -5,6 +5,7 @@ last line is the headline: the ratio of two branches, one dense and one of a
 low rank, to `torch.nn.LSTM` of the same layers.
 
     python benchmarks/training_step.py --size 256 --batch 16 --frames 100
+    python benchmarks/training_step.py --device cuda --batch 64 --frames 400
 """
 
 import argparse
@@ -46,15 +47,19 @@ def encoder(name: str, size: int) -> nn.Module:
     return AmortizedEncoder(FEATURES, size, LAYERS, [Dense, *low], router)
 
 
-def training_step(name: str, size: int, batch: int, frames: int) -> Callable:
+def training_step(
+    name: str, size: int, batch: int, frames: int, device: str = "cpu"
+) -> Callable:
     """What makes one step of a contender."""
-    model = encoder(name, size)
-    x = torch.randn(batch, frames, FEATURES)
-    gradient = torch.randn(batch, frames, size)
+    model = encoder(name, size).to(device)
+    x = torch.randn(batch, frames, FEATURES, device=device)
+    gradient = torch.randn(batch, frames, size, device=device)
 
     def step():
         model.zero_grad()
         model(x)[0].backward(gradient)
+        if device != "cpu":
+            torch.cuda.synchronize()  # or only the launches are timed
 
     return step
 
@@ -91,6 +96,15 @@ def added_memory(make: Callable, name: str, *shape: int) -> float:
     return (peak_memory() - idle) / 1024
 
 
+def gpu_memory(step: Callable) -> float:
+    """MiB that steps add to what the GPU held before them."""
+    step()  # Loads the kernels, makes the gradients.
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
 def memory(make: Callable, name: str, *shape: int) -> float:
     """The same, in a process that has run nothing else; NaN but on Linux."""
     if not Path("/proc/self/status").exists():
@@ -107,6 +121,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -114,15 +129,19 @@ def main() -> None:
     if args.quick:
         shape, others, args.repeats = (16, 2, 5), [(8, 1, 3)], 2
 
+    make = partial(training_step, device=args.device)
     # First, while this process is small.
     needs = {
-        name: memory(training_step, name, *shape)
+        name: memory(make, name, *shape)
+        if args.device == "cpu"
+        else gpu_memory(make(name, *shape))
         for name in tqdm(NAMES, leave=False)
     }
-    times = medians(
-        {name: training_step(name, *shape) for name in NAMES}, args.repeats
+    times = medians({name: make(name, *shape) for name in NAMES}, args.repeats)
+    print(
+        f"{LAYERS} layers of {shape[0]}, batch {shape[1]}, {shape[2]} frames, "
+        f"on {args.device}"
     )
-    print(f"{LAYERS} layers of {shape[0]}, batch {shape[1]}, {shape[2]} frames")
     print(f"{'encoder':8} {'ranks':8} {'ms':>7} {'ratio':>6} {'MiB':>6}")
     for name in NAMES:
         low = ", ".join(map(str, ranks(name, shape[0]))) or "-"
@@ -134,7 +153,7 @@ def main() -> None:
         print(f"memory ratio: {needs['K=2'] / needs['nn.LSTM']:.2f}")
     print("Other sizes, K=2 to nn.LSTM:")
     for other in others:
-        two = {name: training_step(name, *other) for name in ("nn.LSTM", "K=2")}
+        two = {name: make(name, *other) for name in ("nn.LSTM", "K=2")}
         ours = medians(two, args.repeats)
         print(
             "size {:4}, batch {:2}, {:3} frames: {:.2f}".format(
