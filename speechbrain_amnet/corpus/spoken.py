@@ -1,7 +1,8 @@
 """The built-in corpus: sentences of the grammar, spoken by many voices.
 
 Everything about an utterance follows from (seed, split, index), so it does
-not depend on what was made before it.
+not depend on what was made before it; but of another grammar's sentences the
+least spoken is taken, as a network learns by heart what comes often.
 """
 
 import io
@@ -11,8 +12,9 @@ import math
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +39,7 @@ SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
 MARKER = "corpus.json"  # written last: the corpus is whole
 SIGN = ".amnet-corpus"  # written first: the folder is ours
 DRAWS = 10_000  # until a sentence of a split is found
+CANDIDATES = 4  # for a sentence of a grammar
 FORMAT = 3  # of the corpus: a new number makes all of them again
 VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
 
@@ -92,14 +95,16 @@ def make_spoken_corpus(
         raise CorpusError(f"speakers: expected at least 3, got {speakers}")
     people = split_speakers(make_speakers(seed, speakers))
     settings = {"minutes": minutes, "seed": seed, "speakers": speakers}
-    draw, chapter = sample_sentence, 1
+    others = {}
     if grammar is not None:
-        draw, settings["grammar"] = partial(drawn, grammar), grammar.text
+        settings |= {"grammar": grammar.text, "candidates": CANDIDATES}
         # So that its utterances are called otherwise than those of real speech
         # which they may be trained with.
         chapter = 1000 + zlib.crc32(grammar.text.encode()) % 9000
+        others = {"chapter": chapter, "candidates": CANDIDATES}
+    draw = partial(drawn, grammar) if grammar else sample_sentence
     parts = [
-        Part(split, 60 * minutes * share, people[split], draw, chapter)
+        Part(split, 60 * minutes * share, people[split], draw, **others)
         for split, share in SPLITS.items()
     ]
     return make_corpus(out_folder, parts, [seed], settings)
@@ -127,6 +132,9 @@ class Part:
         Gives a `Sentence` for a source of chance.
     chapter : int
         The second part of the utterances' names.
+    candidates : int
+        Sentences that are drawn for each that is spoken: that which was
+        spoken least.
     """
 
     split: str
@@ -134,6 +142,8 @@ class Part:
     people: Sequence[Speaker]
     draw: Callable[[np.random.Generator], Sentence]
     chapter: int = 1
+    candidates: int = 1
+    spoken: Counter = field(default_factory=Counter)
 
 
 def make_corpus(
@@ -337,11 +347,18 @@ def split_speakers(speakers):
 
 
 def _sentence_of(part, rng):
-    """Draws until a sentence belongs to the split, as its hash says."""
+    """Of some sentences of the split, as their hash says, the least spoken."""
+    found = []
     for _ in range(DRAWS):
         sentence = part.draw(rng)
         if _split_of(sentence.text) == part.split:
-            return sentence
+            found.append(sentence)
+        if len(found) == part.candidates:
+            break
+    if found:
+        sentence = min(found, key=lambda one: part.spoken[one.text])
+        part.spoken[sentence.text] += 1
+        return sentence
     raise CorpusError(
         f"no sentence for {part.split} was found by chance: no sentence is in "
         "two splits, and the grammar has too few of them"

@@ -134,6 +134,19 @@ def test_sentences_of_a_grammar(tmp_path, spy):
     assert not (tmp_path / "few").exists()
 
 
+def test_a_short_intent_of_a_grammar_is_not_said_all_the_time(tmp_path, spy):
+    text = (
+        "#JSGF V1.0; grammar g; public <stop> = stop;"
+        "public <go> = (a|b|c|d|e|f) {x} (k|l|m|n|o) {y} (g|h);"
+    )
+    out = make_spoken_corpus(tmp_path / "a", 2, grammar=Grammar(text))
+    splits = [commands(out, split) for split in ("train", "dev", "test")]
+    every = max(splits, key=lambda one: any(c["text"] == "STOP" for c in one))
+    intents = [one["intent"] for one in every]
+    # By chance it would be half of its split.
+    assert 0 < intents.count("stop") < len(intents) / 4
+
+
 def test_no_two_speakers_are_alike():
     speakers = module.make_speakers(0, 48)
     for ratio in ("pitch", "pace"):
