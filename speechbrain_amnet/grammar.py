@@ -99,7 +99,11 @@ class Grammar:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no such grammar: {path}")
-        return cls(path.read_text(encoding="utf-8"), tags, str(path))
+        try:  # With or without the mark that some editors put first.
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: expected UTF-8; {error}") from error
+        return cls(text, tags, str(path))
 
     def check(self, pieces: Iterable[str]) -> None:
         """Refuse what a model cannot write.
@@ -157,6 +161,8 @@ class Grammar:
     def command(self, words: str) -> Command:
         """What a sentence means; of one that is not in the grammar, nothing.
 
+        Where two rules say the same sentence, the first gives its meaning.
+
         Arguments
         ---------
         words : str
@@ -179,7 +185,8 @@ class Grammar:
                     steps.append(((at, target), "", None, None))
                 elif text[at : at + 1] == symbol:
                     steps.append(((at + 1, target), symbol, slot, None))
-            for place, symbol, slot, intent in steps:
+            # The last that is laid here is taken up first.
+            for place, symbol, slot, intent in reversed(steps):
                 if place not in came:
                     came[place] = here, symbol, slot, intent
                     open_.append(place)

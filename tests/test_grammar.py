@@ -125,6 +125,23 @@ def test_no_file(tmp_path):
         Grammar.read(tmp_path / "none.gram")
 
 
+def test_a_file_may_begin_with_a_mark_but_is_in_utf8(tmp_path):
+    file = tmp_path / "a.gram"
+    text = "#JSGF V1.0; grammar g; public <go> = zürich;"
+    file.write_text(text, encoding="utf-8-sig")
+    assert Grammar.read(file).command("zürich").intent == "go"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"a\.gram: expected UTF-8; .* 0xfc"):
+        Grammar.read(file)
+
+
+def test_of_two_rules_with_a_sentence_the_first_counts():
+    rules = "public <a> = go (now) {x}; public <b> = go now | stay;"
+    grammar = Grammar(f"#JSGF V1.0; grammar g; {rules}")
+    assert grammar.command("go now") == ("GO NOW", "a", {"x": "NOW"})
+    assert grammar.command("stay").intent == "b"
+
+
 def test_drawn_sentences_are_of_the_grammar_and_all_come():
     grammar, random = Grammar(LIGHTS), np.random.default_rng(0)
     drawn = [grammar.draw(random) for _ in range(300)]
