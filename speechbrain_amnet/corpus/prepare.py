@@ -54,7 +54,8 @@ def prepare_librispeech(
         Where the manifests are written, with what tells that they are fresh.
     splits : dict
         Manifest name -> the split folders that it merges, as
-        `{"train": ["train-clean-100", "train-clean-360"]}`.
+        `{"train": ["train-clean-100", "train-clean-360"]}`; one that lies
+        elsewhere by its path.
     sample_rate : int
         The sample rate that every file must have, in Hz.
     resample : bool

@@ -77,6 +77,14 @@ def test_rows(prepare, data):
     assert [r["ID"] for r in rows_of(paths["valid"])] == ["9-2-0000"]
 
 
+def test_a_split_may_lie_in_another_folder(prepare, data, tmp_path):
+    write_utterance(tmp_path / "spoken", "train/7-9-0000")
+    for other in (tmp_path / "spoken" / "train", "../spoken/train"):
+        rows = rows_of(prepare({"all": ["train", str(other)]})["all"])
+        ids = {r["ID"] for r in rows}
+        assert ids == {"7-1-0000", "7-1-0001", "7-9-0000"}
+
+
 def test_wav_and_a_single_split_as_a_string(prepare, data):
     folder = data / "dev/9/2"
     soundfile.write(folder / "9-2-0001.wav", np.zeros(640), 16000)
