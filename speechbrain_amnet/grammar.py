@@ -68,6 +68,7 @@ class Grammar:
         self.free: list[list[tuple[int, str | None]]] = []
         self.rules = read_rules(text, name)
         self.known: dict[tuple[str, int, str | None], int] = {}
+        self.to_lay: list[tuple] = []  # recursion would be as deep as rules are
         first, self.end = self._node(), self._node()
         public = [rule for rule in self.rules.values() if rule.public]
         if not public:
@@ -79,8 +80,10 @@ class Grammar:
                 end = self._node()
                 self.arcs[end].append((f"<={rule.name}>", self.end, None))
             self.free[begin].append(
-                (self._rule(rule.name, end, None, ()), None)
+                (self._rule(rule.name, end, None, None), None)
             )
+        while self.to_lay:
+            self._add(*self.to_lay.pop())
         self.first = first
         self.start = self._closure([first])
         self.seen: dict[tuple[States, str], States] = {}
@@ -173,23 +176,24 @@ class Grammar:
         Command
         """
         text = "".join(f"▁{word}" for word in words.upper().split())
-        came: dict[tuple[int, int], tuple] = {(0, self.first): ()}
-        open_ = [(0, self.first)]
+        came: dict[tuple[int, int], tuple] = {}
+        open_ = [((0, self.first), ())]
         while open_:
-            at, state = here = open_.pop()
+            here, step = open_.pop()
+            if here in came:
+                continue
+            came[here] = step
+            at, state = here
             steps = [
-                ((at, t), "", None, intent) for t, intent in self.free[state]
+                ((at, t), (here, "", None, intent))
+                for t, intent in self.free[state]
             ]
             for symbol, target, slot in self.arcs[state]:
                 if is_tag(symbol):
-                    steps.append(((at, target), "", None, None))
+                    steps.append(((at, target), (here, "", None, None)))
                 elif text[at : at + 1] == symbol:
-                    steps.append(((at + 1, target), symbol, slot, None))
-            # The last that is laid here is taken up first.
-            for place, symbol, slot, intent in reversed(steps):
-                if place not in came:
-                    came[place] = here, symbol, slot, intent
-                    open_.append(place)
+                    steps.append(((at + 1, target), (here, symbol, slot, None)))
+            open_ += reversed(steps)  # the last is taken up first
         place = len(text), self.end
         if place not in came:
             return Command(" ".join(words.split()), None, {})
@@ -223,8 +227,9 @@ class Grammar:
             If none is found in a thousand draws.
         """
         for _ in range(1000):
-            text, said, state = "", [None], self.first
-            while state != self.end and len(text) < 1000:
+            text, said, state, steps = "", [None], self.first, 0
+            while state != self.end and steps < 3000:
+                steps += 1
                 ways = [("", target, None) for target, _ in self.free[state]]
                 ways += self.arcs[state]
                 if not ways:
@@ -249,14 +254,17 @@ class Grammar:
             raise ValueError(f"{self.name}: there is no rule <{name}>")
         key = name, end, slot
         if key not in self.known:
-            if name in inside:
-                raise ValueError(
-                    f"{self.name}: <{name}> calls itself before its end; only "
-                    "what stands last in a rule may lead back to it"
-                )
+            caller = inside
+            while caller:
+                above, its_end, caller = caller
+                if above == name and its_end != end:
+                    raise ValueError(
+                        f"{self.name}: <{name}> calls itself before its end; "
+                        "only what stands last in a rule may lead back to it"
+                    )
             self.known[key] = begin = self._node()
             part = self.rules[name].part
-            self._add(part, begin, end, slot, (*inside, name))
+            self.to_lay.append((part, begin, end, slot, (name, end, inside)))
         return self.known[key]
 
     def _add(self, part, begin, end, slot, inside) -> None:
@@ -267,8 +275,10 @@ class Grammar:
             rule = self._rule(part.text, end, slot, inside)
             self.free[begin].append((rule, None))
         elif part.kind == "choice":
-            for one in part.parts:
-                self._add(one, begin, end, slot, inside)
+            for one in part.parts:  # each its own node: their order is kept
+                own = self._node()
+                self.free[begin].append((own, None))
+                self._add(one, own, end, slot, inside)
         elif part.kind == "sequence":
             for one in part.parts[:-1]:
                 after = self._node()
@@ -279,6 +289,11 @@ class Grammar:
             else:
                 self.free[begin].append((end, None))
         elif part.kind == "tag":
+            if part.text and slot and part.text != slot:
+                raise ValueError(
+                    f"{self.name}: {{{part.text}}} is within {{{slot}}}; "
+                    "expected one tag for a word"
+                )
             self._add(part.parts[0], begin, end, part.text or slot, inside)
         elif part.kind == "option":
             self._add(part.parts[0], begin, end, slot, inside)

@@ -22,7 +22,11 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-HEADER = re.compile(r"\s*#JSGF\s+V1\.0[^;]*;\s*grammar\s+[^;\s]+\s*;")
+GAP = r"(?:\s|//[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
+HEADER = re.compile(
+    rf"{GAP}#JSGF\s+V1\.0[^;]*;{GAP}grammar\s+[^;\s/]+{GAP};", re.DOTALL
+)
+NAME = re.compile(r"[^\s<>=]*")  # of a slot; tags of other kinds are refused
 EMPTY, NEVER = "<NULL>", "<VOID>"
 
 
@@ -72,8 +76,7 @@ def read_rules(text: str, name: str = "the grammar") -> dict[str, Rule]:
     >>> [part.kind for part in rules["go"].part.parts]
     ['word', 'option']
     """
-    header = HEADER.match(re.sub(r"^(\s*//[^\n]*\n)+", "", text))
-    if header is None:
+    if not HEADER.match(text):
         raise ValueError(
             f"{name}: not a grammar in JSGF; expected '#JSGF V1.0; grammar "
             "NAME;' at its beginning"
@@ -86,7 +89,7 @@ class _Reader:
 
     def __init__(self, text: str, name: str):
         self.text, self.name = text, name
-        self.at = HEADER.search(text).end()
+        self.at = HEADER.match(text).end()
         self.kind, self.token, self.start = "", "", self.at
         self.next()
 
@@ -183,6 +186,8 @@ class _Reader:
         while self.kind == "tag" or (
             self.kind == "sign" and self.token in "*+"
         ):
+            if self.kind == "tag" and not NAME.fullmatch(self.token.strip()):
+                raise self.error("the name of a slot in braces")
             kind, token = self.next()
             if kind == "tag":
                 part = Part("tag", token.strip(), (part,))

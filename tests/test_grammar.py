@@ -103,6 +103,13 @@ def test_a_rule_may_end_with_itself():
         ("public <a> = go <b>;", "there is no rule <b>"),
         ("public <a> = [<a>] go;", "<a> calls itself before its end"),
         ("public <a> = (<a> go)*;", "<a> calls itself before its end"),
+        ("public <a> = go <b>; <b> = <a> now;", "<a> calls itself before"),
+        (
+            "public <a> = go (on) {out.x = 1;};",
+            "line 1: expected the name of a",
+        ),
+        ("public <a> = (a (hall) {room}) {what};", "{room} is within {what}"),
+        ("public <a> = (hall) {room} {what};", "{room} is within {what}"),
     ],
 )
 def test_mistakes(rules, message):
@@ -140,6 +147,54 @@ def test_of_two_rules_with_a_sentence_the_first_counts():
     grammar = Grammar(f"#JSGF V1.0; grammar g; {rules}")
     assert grammar.command("go now") == ("GO NOW", "a", {"x": "NOW"})
     assert grammar.command("stay").intent == "b"
+
+
+@pytest.mark.parametrize(
+    "rules, slots",
+    [
+        ("public <a> = play (one {n} | <c>); <c> = one {m};", {"n": "ONE"}),
+        (
+            "public <a> = play (<c> | one {n}); <c> = one {song};",
+            {"song": "ONE"},
+        ),
+        (
+            "public <s> = play (<x> | <z>); <x> = <z> | <w>;"
+            "<z> = one {a}; <w> = one {b};",
+            {"a": "ONE"},
+        ),
+    ],
+)
+def test_of_two_ways_to_say_it_the_first_counts(rules, slots):
+    grammar = Grammar(f"#JSGF V1.0; grammar g; {rules}")
+    assert grammar.command("play one").slots == slots
+
+
+def test_comments_may_stand_anywhere():
+    text = """/* ours */ // #JSGF V1.0; grammar old;
+    #JSGF V1.0; /** Hello */
+    grammar hello; // and
+    public <greet> = hello /* to */ you;"""
+    assert Grammar(text).command("hello you").intent == "greet"
+
+
+def test_a_tail_may_have_a_tag():
+    text = "public <n> = (one | two) [<n> {more}];"
+    grammar = Grammar(f"#JSGF V1.0; grammar g; {text}")
+    assert grammar.command("one two two").slots == {"more": "TWO TWO"}
+
+
+def test_many_words_and_rules():
+    words = [f"w{n}" for n in range(2000)]
+    grammar = Grammar(written([(" ".join(words), {}, "go")]))
+    assert grammar.command(" ".join(words)).intent == "go"
+
+
+def test_a_rule_without_an_end_stops_no_drawing():
+    grammar = Grammar(
+        "#JSGF V1.0; grammar g; public <a> = go | <b>; <b> = <b>;"
+    )
+    random = np.random.default_rng(0)
+    assert {grammar.draw(random).words for _ in range(8)} == {"GO"}
 
 
 def test_drawn_sentences_are_of_the_grammar_and_all_come():
