@@ -13,7 +13,11 @@ def add(subparsers: Any) -> None:
         "learnt", help="show which frames go to the dense branch"
     )
     parser.add_argument(
-        "runs", metavar="RUN_FOLDER", nargs="+", type=Path, help="a run"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=Path,
+        help="a run's folder, or a file of counts that were kept",
     )
     parser.add_argument(
         "--split", default="test", help="evaluated before (default: test)"
@@ -31,7 +35,12 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.markdown import update_markdown
 
     arguments.check_markdown(args)
-    counts = [learnt.count_frames(folder, args.split) for folder in args.runs]
+    counts = []
+    for run in args.runs:
+        if run.is_file():
+            counts += learnt.read_counts(run)
+        else:
+            counts.append(learnt.count_frames(run, args.split))
     table = learnt.markdown_text(counts)
     print("Frames on the first branch, percent:")
     print(table)

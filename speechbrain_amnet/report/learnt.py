@@ -148,5 +148,12 @@ def write_counts(counts: Sequence[dict[str, Any]], file: str | Path) -> None:
 
 
 def read_counts(file: str | Path) -> list[dict[str, Any]]:
-    """What `write_counts` wrote."""
-    return json.loads(Path(file).read_text(encoding="utf-8"))
+    """What `write_counts` wrote; a ValueError if the file is another."""
+    try:
+        counts = json.loads(Path(file).read_text(encoding="utf-8"))
+        markdown_text(counts)
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(
+            f"{file}: expected counts that `amnet learnt --publish` wrote"
+        ) from error
+    return counts

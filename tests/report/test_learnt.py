@@ -92,3 +92,20 @@ def test_the_command(runs, tmp_path, capsys):
 def test_a_run_that_was_not_evaluated_is_refused(runs):
     with pytest.raises(FileNotFoundError, match="dev"):
         learnt.count_frames(runs.make("amnet"), "dev")
+
+
+def test_kept_counts_and_a_new_run_in_one_table(runs, tmp_path, capsys):
+    kept = tmp_path / "kept.json"
+    first, second = map(str, (runs.make("amnet", 1), runs.make("amnet", 2)))
+    assert cli.main(["learnt", first, second]) == 0
+    both = capsys.readouterr().out
+    assert cli.main(["learnt", first, "--publish", str(kept)]) == 0
+    capsys.readouterr()
+    assert cli.main(["learnt", str(kept), second, "--publish", str(kept)]) == 0
+    assert capsys.readouterr().out == both
+    assert cli.main(["learnt", str(kept)]) == 0
+    assert capsys.readouterr().out == both
+    for other in ("{", "[1]", '{"a": 1}', '[{"frames": []}]'):
+        kept.write_text(other)
+        assert cli.main(["learnt", str(kept)]) == 2
+        assert "kept.json: expected counts that" in capsys.readouterr().err
