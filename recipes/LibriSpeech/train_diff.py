@@ -21,6 +21,7 @@ from updating import METHODS, base_of, load_base, wrap
 
 from speechbrain_amnet import files
 from speechbrain_amnet.cli import run_script
+from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.diff.budget import fitted, parse_budget
 from speechbrain_amnet.diff.file import fingerprint, make_diff, write_diff
@@ -109,9 +110,10 @@ def measure(hparams, run_opts):
             resample=hparams["resample"],
         )
         manifests["old_wer"] = save / "old" / "old.csv"
-    record = {"old_wer": None, "base_old_wer": None}
+    record = dict.fromkeys(("old_wer", "base_old_wer", "old_words"))
     if load_base(hparams, run_opts).understands:
-        record |= {"old_command_error": None, "base_old_command_error": None}
+        kinds = "old_command_error", "base_old_command_error", "old_commands"
+        record |= dict.fromkeys(kinds)
     for prefix, model in (("base_", hparams["base_model"]), ("", updated)):
         asr = load(model, run_opts=run_opts)
         for name, manifest in manifests.items():
@@ -120,9 +122,12 @@ def measure(hparams, run_opts):
                 asr, manifest, prefix + split, folder, hparams["dataset"]
             )
             record[prefix + name] = found["wer"]
+            record[name.replace("wer", "words")] = found["words"]
             if asr.understands:
-                name = name.replace("wer", "command_error")
-                record[prefix + name] = 100 - found["command_accuracy"]
+                error = name.replace("wer", "command_error")
+                record[prefix + error] = 100 - found["command_accuracy"]
+                count = name.replace("wer", "commands")
+                record[count] = len(read_manifest(manifest))
     return record
 
 

@@ -38,6 +38,7 @@ KEYS = (
     "seed",
 )
 ERRORS = {"asr": "wer", "slu": "command_error"}
+COUNTS = {"asr": "words", "slu": "commands"}
 TITLES = {"asr": "WER", "slu": "command error"}
 BOUND = "full"
 COLOURS = {"full": INK, "sparse": RED, "hash": BLUE, "lowrank": GREEN}
@@ -124,8 +125,10 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         A row for each task, data, method, budget and generation, with its
         errors in percent: `error`, `old_error`, `base_error` and
         `base_old_error`. `gain` is (before - after) / (before - after the full
-        update), on what is new, mean over the seeds that have both; None
-        without a full update.
+        update), on what is new, mean over the seeds that have both, None
+        without a full update; `gained` and `to_gain` are the sums of both.
+        `all_error` is that on new and old together, each weighed by its words
+        or commands; None where they are not known.
 
     Example
     -------
@@ -163,14 +166,35 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ):
             values = [r[theirs] for r in group if r[theirs] is not None]
             row[name] = mean(values) if values else None
-        gains = [
-            (r[base] - r[new]) / (r[base] - bound[new])
+        pairs = [
+            (r[base] - r[new], r[base] - bound[new])
             for r in group
             if (bound := bounds.get(place_of(r))) and r[base] > bound[new]
         ]
-        row["gain"] = mean(gains) if gains else None
+        row["gain"] = mean(a / b for a, b in pairs) if pairs else None
+        row["gained"] = sum(gained for gained, _ in pairs)
+        row["to_gain"] = sum(possible for _, possible in pairs)
+        everything = [all_error(record) for record in group]
+        row["all_error"] = None if None in everything else mean(everything)
         rows.append(row)
     return rows
+
+
+def all_error(record: dict[str, Any]) -> float | None:
+    """On new and old material together, where both counts are known.
+
+    Example
+    -------
+    >>> all_error({"wer": 10, "words": 100, "old_wer": 20, "old_words": 300})
+    17.5
+    """
+    count = COUNTS.get(record.get("task"), "words")
+    new, old = error_keys(record)[:2]
+    keys = new, old, count, f"old_{count}"
+    if any(record.get(key) is None for key in keys):
+        return None
+    error, old_error, here, there = (record[key] for key in keys)
+    return (error * here + old_error * there) / (here + there)
 
 
 def place_of(record: dict[str, Any]) -> tuple:
@@ -205,35 +229,71 @@ def title_of(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """A Markdown table with a row for each method and budget.
 
-    def shown(value, form):
+    Arguments
+    ---------
+    rows : list of dict
+        As `summarise_updates` gives them. What was new is told of each
+        generation, and its share of the gain of all of them together; what is
+        old, and everything, after the last.
+    """
+
+    def shown(value, form=".1f"):
         return "–" if value is None else format(value, form)
+
+    def average(some, key):
+        known = [row[key] for row in some if row[key] is not None]
+        return mean(known) if known else None
 
     several = len({(row["task"], row["data"]) for row in rows}) > 1
     title = title_of(rows)
     lines = [
         "| "
         + ("Data | " if several else "")
-        + f"Update | Generation | Bytes | New: {title} % before | after | "
-        f"share of the gain | Old: {title} % before | after | Seeds |",
+        + f"Update | Bytes each | New: {title} % before | after, by generation "
+        f"| share of the gain | Old: {title} % before | after the last | All "
+        "| Seeds |",
         "|" + (" --- |" if several else "") + " --- |" + " ---: |" * 8,
     ]
+    kinds: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
-        front = f"{row['data']} | " if several else ""
+        kinds.setdefault((row["task"], row["data"], name_of(row)), []).append(
+            row
+        )
+    for (_, data, name), some in kinds.items():
+        some = sorted(some, key=lambda row: row["generation"])
+        seeds = dict.fromkeys(str(row["seeds"]) for row in some)
         cells = [
-            name_of(row),
-            str(row["generation"]),
-            f"{row['bytes']:,.0f}",
-            shown(row["base_error"], ".1f"),
-            shown(row["error"], ".1f"),
-            shown(row["gain"], ".2f"),
-            shown(row["base_old_error"], ".1f"),
-            shown(row["old_error"], ".1f"),
-            str(row["seeds"]),
+            name,
+            f"{average(some, 'bytes'):,.0f}",
+            shown(average(some, "base_error")),
+            ", ".join(shown(row["error"]) for row in some),
+            shown(gain_of_all(some), ".2f"),
+            shown(some[0]["base_old_error"]),
+            shown(some[-1]["old_error"]),
+            shown(some[-1]["all_error"]),
+            ", ".join(seeds),
         ]
+        front = f"{data} | " if several else ""
         lines.append(f"| {front}" + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def gain_of_all(rows: list[dict[str, Any]]) -> float | None:
+    """The share of the gain of several generations of one method.
+
+    A generation in which there was little to gain says little, so sums are
+    divided.
+
+    Example
+    -------
+    >>> rows = [{"gained": 10, "to_gain": 10}, {"gained": 1, "to_gain": 2}]
+    >>> round(gain_of_all(rows), 3)
+    0.917
+    """
+    possible = sum(row["to_gain"] for row in rows)
+    return sum(row["gained"] for row in rows) / possible if possible else None
 
 
 def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:

@@ -7,6 +7,7 @@ import pytest
 from speechbrain_amnet.cli import main
 from speechbrain_amnet.report.updates import (
     KEYS,
+    all_error,
     markdown_table,
     plot_updates,
     read_updates,
@@ -67,10 +68,36 @@ def test_table_has_a_row_for_each_budget(records):
     records.append(record("sparse", budget=0.01, old_wer=None))
     text = markdown_table(summarise_updates(records))
     assert (
-        "| full | 1 | 1,000,000 | 20.0 | 10.0 | 1.00 | 4.0 | 5.0 | 2 |" in text
+        "| full | 1,000,000 | 20.0 | 10.0, 10.0 | 1.00 | 4.0 | 5.0 | – | 2 |"
+        in text
     )
-    assert "| sparse 2 % | 2 | 20,000 | 20.0 | 12.0 | 0.80" in text
-    assert "| sparse 1 % | 1 | 10,000 |" in text
+    assert "| sparse 2 % | 20,000 | 20.0 | 12.0, 12.0 | 0.80" in text
+    assert "| sparse 1 % | 10,000 |" in text
+
+
+def test_table_weighs_generations_by_what_was_to_gain():
+    records = [
+        record("full"),
+        record("full", 2, base_wer=11.0),
+        record("sparse"),
+        record("sparse", 2, base_wer=11.0, wer=11.0, old_wer=9.0),
+    ]
+    for one in records:
+        one |= {"words": 100, "old_words": 200 * one["generation"]}
+    text = markdown_table(summarise_updates(records))
+    # 8 + 0 of 10 + 1 points; after the last 400 old words at 9, 100 at 11.
+    assert "| 15.5 | 12.0, 11.0 | 0.73 | 4.0 | 9.0 | 9.4 | 1 |" in text
+
+
+def test_everything_is_known_where_its_parts_are():
+    counted = record("sparse", words=100, old_words=300)
+    assert all_error(counted) == (12 * 100 + 5 * 300) / 400
+    assert all_error(record("sparse")) is None
+    assert all_error(counted | {"old_wer": None, "old_words": None}) is None
+    commands = counted | {"task": "slu", "command_error": 30.0}
+    commands |= {"old_command_error": 10.0, "commands": 10}
+    assert all_error(commands) is None
+    assert all_error(commands | {"old_commands": 30}) == 15.0
 
 
 def test_command_publishes_and_draws(records, tmp_path, capsys):
@@ -110,7 +137,7 @@ def test_commands_count_whole(records, tmp_path):
     assert rows[1]["gain"] == pytest.approx(45 / 50)
     text = markdown_table(rows)
     assert "New: command error % before" in text
-    assert "80.0 | 35.0 | 0.90 | 10.0 | 12.5 | 1 |" in text
+    assert "80.0 | 35.0 | 0.90 | 10.0 | 12.5 | – | 1 |" in text
     both = markdown_table(summarise_updates([*records, *commands]))
     assert "New: error % before" in both
     (tmp_path / "diff.json").write_text(json.dumps(commands[0] | {"wer": None}))
