@@ -63,11 +63,9 @@ class Teacher:
         ValueError
             If features or tokens differ.
         """
-        mine, theirs = (
-            features.state_dict(),
-            self.asr.mods.features.state_dict(),
-        )
-        if any(
+        taught = self.asr.mods.features
+        mine, theirs = features.state_dict(), taught.state_dict()
+        if features.mean_rate != taught.mean_rate or any(
             theirs[name].shape != value.shape
             or not torch.allclose(theirs[name].cpu(), value.cpu())
             for name, value in mine.items()

@@ -4,7 +4,9 @@ SpeechBrain's `Fbank` looks at the whole utterance twice: it clips 80 dB below
 the utterance's maximum, and it centres its windows. Here the floor is fixed,
 windows end where their frame ends, and the statistics that normalise are
 measured once on the training data and then frozen. So a frame depends on no
-sample that comes after it, and on no other utterance of its batch.
+sample that comes after it, and on no other utterance of its batch. A running
+mean may follow the microphone and the room, as Kaldi's online cepstral mean
+normalisation does.
 """
 
 import math
@@ -30,11 +32,14 @@ class FeaturesContext:
     samples : torch.Tensor
         Samples [batch, few] that a coming frame still needs; None before
         the first chunk.
+    mean : torch.Tensor
+        Running mean [batch, n_mels] so far; None before the first frame.
     ended : bool
         Whether the stream was flushed with `final=True`.
     """
 
     samples: torch.Tensor | None = None
+    mean: torch.Tensor | None = None
     ended: bool = False
 
 
@@ -63,6 +68,10 @@ class StreamingFeatures(torch.nn.Module):
         above the rounding noise of 16-bit audio (-77 dB) and below the
         silence of real recordings (about -60 dB), so that digital silence
         looks like a quiet room, and not like an outlier.
+    mean_seconds : float, optional
+        Memory of a running mean of each band, in s, which is subtracted, too;
+        none is if not given. It begins with that of the training data. A
+        stream of another microphone is then soon like all others.
 
     Example
     -------
@@ -86,6 +95,7 @@ class StreamingFeatures(torch.nn.Module):
         window_ms: float = 25,
         hop_ms: float = 10,
         floor: float = 1e-7,
+        mean_seconds: float | None = None,
     ):
         super().__init__()
         hop = sample_rate * hop_ms / 1000
@@ -95,8 +105,18 @@ class StreamingFeatures(torch.nn.Module):
                 f"window_ms: {hop_ms} ms is {hop:g} samples at {sample_rate} "
                 f"Hz, and window_ms is {window_ms}"
             )
+        if mean_seconds is not None and not 0 < mean_seconds < math.inf:
+            raise ValueError(
+                f"mean_seconds must be above 0, or null for no running mean, "
+                f"got {mean_seconds}"
+            )
         self.sample_rate = sample_rate
+        self.stack = stack
         self.frame_samples = int(hop) * stack
+        # What a frame counts in the running mean.
+        self.mean_rate = 0.0
+        if mean_seconds is not None:
+            self.mean_rate = 1 - math.exp(-self.frame_duration / mean_seconds)
         self.feature_size = n_mels * stack
         window = round(sample_rate * window_ms / 1000)
         # A power of two is fast, and narrow bins reach the lowest mel bands.
@@ -231,7 +251,7 @@ class StreamingFeatures(torch.nn.Module):
         context.ended = final
         if frames == 0:
             return samples.new_zeros(len(chunk), 0, self.feature_size)
-        return self._frames(samples[:, : self.overlap + used])
+        return self._frames(samples[:, : self.overlap + used], context)
 
     @torch.no_grad()
     def fit_statistics(self, wavs: Iterable[torch.Tensor]) -> None:
@@ -268,10 +288,25 @@ class StreamingFeatures(torch.nn.Module):
         self.std.copy_(variance.sqrt().clamp(min=1.0))
         self.fitted.fill_(True)
 
-    def _frames(self, samples):
+    def _frames(self, samples, context=None):
         """[batch, overlap + frames * frame_samples] to normalised frames."""
         mels = (self._log_mel(samples) - self.mean) / self.std
+        if self.mean_rate:
+            mels = self._centred(mels, context or FeaturesContext())
         return mels.reshape(len(mels), -1, self.feature_size)
+
+    def _centred(self, mels, context):
+        """Without the running mean, which a frame itself has part in."""
+        frames = mels.unflatten(1, (-1, self.stack))
+        mean = context.mean
+        if mean is None:
+            mean = torch.zeros_like(mels[:, 0])
+        means = []
+        for own in frames.mean(2).unbind(1):
+            mean = mean.lerp(own, self.mean_rate)
+            means.append(mean)
+        context.mean = mean
+        return frames - torch.stack(means, 1).unsqueeze(2)
 
     def _log_mel(self, samples):
         """[batch, overlap + vectors * hop] to dB [batch, vectors, n_mels]."""

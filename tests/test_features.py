@@ -1,5 +1,6 @@
 """Features: whole, in a batch, and in a stream are one; nothing looks ahead."""
 
+import math
 import os
 from pathlib import Path
 
@@ -19,9 +20,9 @@ def noise(*shape, seed=0):
     return torch.randn(shape, generator=generator) * ramp
 
 
-@pytest.fixture(scope="module")
-def features():
-    features = StreamingFeatures()
+@pytest.fixture(scope="module", params=[None, 0.5])
+def features(request):
+    features = StreamingFeatures(mean_seconds=request.param)
     features.fit_statistics([noise(16000), noise(5000, seed=1)])
     return features
 
@@ -103,7 +104,9 @@ def test_a_loud_sound_does_not_move_the_floor_of_a_quiet_one(features):
     )
 
 
-def test_digital_silence_is_at_the_floor(features):
+def test_digital_silence_is_at_the_floor():
+    features = StreamingFeatures()
+    features.fit_statistics([noise(16000)])
     frames = features(torch.zeros(1, 1280))[0].reshape(-1, 80)
     decibel = frames * features.std + features.mean
     torch.testing.assert_close(decibel, torch.full_like(decibel, -70.0))
@@ -118,14 +121,33 @@ def test_statistics_normalise_what_they_were_fitted_on(features):
     assert (bands.std(0) - 1).abs().max() < 0.05
 
 
+def test_running_mean_forgets_the_microphone():
+    plain, running = (StreamingFeatures(mean_seconds=s) for s in (None, 0.5))
+    for features in (plain, running):
+        features.fit_statistics([noise(16000)])
+    wav = noise(1, 64000)
+    apart = [
+        (f(0.1 * wav)[0] - f(wav)[0]).abs().amax(-1)[0]
+        for f in (plain, running)
+    ]
+    # Nothing is known at first, and 4 seconds later all of it.
+    assert (apart[1][:-1] > apart[1][1:]).all()
+    assert apart[1][0] > 0.9 * apart[0][0]
+    assert apart[1][-1] < 1e-3 < apart[0][-1]
+    # Means of a constant: 1 - exp(-t / 0.5) of it has been learnt.
+    left = apart[1] / apart[0]
+    assert left[24].item() == pytest.approx(math.exp(-1 / 0.5), rel=0.02)
+
+
 def test_a_band_that_never_moves_is_not_blown_up():
     features = StreamingFeatures()
     features.fit_statistics([torch.zeros(16000)])
     assert features(noise(1, 6400))[0].abs().max() < 100
 
 
-def test_statistics_are_saved(features):
-    other = StreamingFeatures()
+def test_statistics_are_saved():
+    features, other = StreamingFeatures(), StreamingFeatures()
+    features.fit_statistics([noise(16000)])
     other.load_state_dict(features.state_dict())
     wav = noise(1, 6400)
     assert torch.equal(other(wav)[0], features(wav)[0])
@@ -192,6 +214,9 @@ def test_bad_statistics_are_refused():
     assert not features.fitted
     with pytest.raises(ValueError, match="whole number of samples"):
         StreamingFeatures(sample_rate=11025)
+    for seconds in (0, -1, math.inf, math.nan):
+        with pytest.raises(ValueError, match="mean_seconds must be above 0"):
+            StreamingFeatures(mean_seconds=seconds)
 
 
 # ChunkFeatures
@@ -199,9 +224,9 @@ def test_bad_statistics_are_refused():
 
 @pytest.mark.parametrize("chunk", [1, 99, 638, 639, 640, 5000])
 @pytest.mark.parametrize("samples", [1, 640, 641, 1919])
-def test_final_chunks_of_zeros_complete_the_last_frame(
-    features, chunk, samples
-):
+def test_final_chunks_of_zeros_complete_the_last_frame(chunk, samples):
+    features = StreamingFeatures()
+    features.fit_statistics([noise(16000)])
     extractor, wav = ChunkFeatures(features), noise(2, samples)
     count = extractor.get_recommended_final_chunk_count(chunk)
     assert FRAME - 1 <= count * chunk < FRAME - 1 + chunk

@@ -134,6 +134,7 @@ def features_of(features: StreamingFeatures):
         "hop": stft.hop_length,
         "n_fft": stft.n_fft,
         "floor": filterbank.amin,
+        "mean_rate": features.mean_rate,
     }
     arrays = {
         "window": stft.window,

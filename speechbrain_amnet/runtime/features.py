@@ -28,16 +28,23 @@ class Features:
         # 10 log10(x), normalised: one factor and one shift.
         self.scale = 10 / np.log(10) / arrays["std"]
         self.shift = -arrays["mean"] / arrays["std"]
+        self.mean_rate = config.get("mean_rate", 0.0)
         self.frame_samples = self.hop * self.stack
         self.overlap = len(self.window) - self.hop
 
-    def frames(self, samples: np.ndarray) -> np.ndarray:
+    def start(self) -> np.ndarray:
+        """The running mean of a new stream, ``[mels]``."""
+        return np.zeros_like(self.shift)
+
+    def frames(self, samples: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Frames of samples.
 
         Arguments
         ---------
         samples : np.ndarray
             ``[overlap + frames * frame_samples]``, float32.
+        mean : np.ndarray
+            The stream's running mean, from `start`; changed in place.
 
         Returns
         -------
@@ -59,6 +66,10 @@ class Features:
         np.log(mels, out=mels)
         mels *= self.scale
         mels += self.shift
+        if self.mean_rate:
+            for frame in mels.reshape(-1, self.stack, mels.shape[1]):
+                mean += self.mean_rate * (frame.mean(0) - mean)
+                frame -= mean
         return mels.reshape(-1, self.stack * mels.shape[1])
 
 

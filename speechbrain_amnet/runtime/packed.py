@@ -13,8 +13,8 @@ from safetensors.numpy import save
 from speechbrain_amnet import files
 from speechbrain_amnet.runtime.int8 import from_int8, to_int8
 
-FORMAT = 3  # of the file; 2 had no masks
-READS = (2, FORMAT)
+FORMAT = 4  # of the file; 2 had no masks, 3 no running mean
+READS = (2, 3, FORMAT)
 MASKS = "mask."  # before the name of an array of which few entries are sent
 SHAPES = "shape."  # and its shape
 SCALES = "scales."  # before the name of an array whose steps the file holds

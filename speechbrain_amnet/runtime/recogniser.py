@@ -166,6 +166,7 @@ class Stream:
         self.tokens: list[int] = []
         self.rest = ""  # text of which only the stream's end made sure
         self.samples = np.zeros(recogniser.features.overlap, "float32")
+        self.mean = recogniser.features.start()
         self.device = recogniser.device
         self.backlog = 0.0
         self.index = 0
@@ -242,7 +243,8 @@ class Stream:
         if count:
             # exp overflows where a gate is closed for good.
             with np.errstate(over="ignore"):
-                frames = features.frames(samples[: features.overlap + used])
+                samples = samples[: features.overlap + used]
+                frames = features.frames(samples, self.mean)
                 found = [self._frame(frame) for frame in frames]
         if final:
             tokens = self.search.finish()

@@ -49,6 +49,14 @@ def same(asr, samples, chunks, **options):
     return frames
 
 
+def test_running_mean(tiny, tmp_path):
+    made = tiny(tmp_path, ["GO", "STOP"], mean_seconds=0.5)
+    export_model(*made, tmp_path / "model")
+    asr = load(tmp_path, run_opts={"device": "cpu"})
+    frames = same(asr, 0.1 * speech(1.7), [1, 700, 701, 9000])
+    assert len({frame.branch for frame in frames}) == 2
+
+
 @pytest.mark.parametrize(
     "chunks", [[], [1, 700, 701, 9000], range(0, 20000, 99)]
 )
