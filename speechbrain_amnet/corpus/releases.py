@@ -10,9 +10,11 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -34,6 +36,8 @@ from speechbrain_amnet.corpus.spoken import (
     write_texts,
 )
 from speechbrain_amnet.corpus.voices import Speaker, make_speakers
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def make_releases(
 
     `OUT/base` is `make_spoken_corpus`'s, `OUT/1` to `OUT/5` have splits
     `train`, `dev` and `test` of new material and `replay`: as many minutes as
-    `train` has of what was there before, copied.
+    `train` has of what was there before, as much of each release, copied.
 
     Arguments
     ---------
@@ -278,10 +282,34 @@ def alternating(people: Sequence[Speaker], newcomer: Speaker) -> list[Speaker]:
     return mixed if newcomer in mixed else [*mixed, newcomer]
 
 
+def in_turn(parts: Iterable[Sequence[T]]) -> list[T]:
+    """One of each part after the other, so that no part is drowned by a long.
+
+    What one release brought is a tenth of what the base was: drawn evenly from
+    all, it would hardly come again and be forgotten.
+
+    Arguments
+    ---------
+    parts : iterable of sequences
+        What there was before, release by release.
+
+    Returns
+    -------
+    list
+
+    Example
+    -------
+    >>> in_turn([["a", "b", "c"], ["d"], ["e", "f"]])
+    ['a', 'd', 'e', 'b', 'f', 'c']
+    """
+    turns = zip_longest(*[[(one,) for one in part] for part in parts])
+    return [one[0] for turn in turns for one in turn if one]
+
+
 def add_replay(
     folder: Path, sources: Sequence[Path], seconds: float, seeds: Sequence[int]
 ) -> None:
-    """Copies utterances of earlier train splits, drawn evenly from all.
+    """Copies utterances of earlier train splits, as many of each of them.
 
     Arguments
     ---------
@@ -295,14 +323,14 @@ def add_replay(
         Say which ones.
     """
     rng = np.random.default_rng([*seeds, 99])
-    candidates, taken, commands = [], 0.0, []
+    parts, taken, commands = [], 0.0, []
     for source in sources:
         lines = (source / "commands.jsonl").read_text().splitlines()
-        candidates += [(source, json.loads(line)) for line in lines]
-    for place in rng.permutation(len(candidates)):
+        part = [(source, json.loads(line)) for line in lines]
+        parts.append([part[place] for place in rng.permutation(len(part))])
+    for source, command in in_turn(parts):
         if taken >= seconds:
             break
-        source, command = candidates[place]
         target = audio_path(folder / "replay", command["id"])
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(audio_path(source, command["id"]), target)

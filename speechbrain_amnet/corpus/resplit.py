@@ -6,8 +6,8 @@ its values, nor any command with them, and each release brings one; who is
 tested has spoken in no training, and who that is turns with the fold.
 
 OUT/base has `train`, `dev` and `test`; OUT/1 to OUT/5 have these of new
-material and `replay`, as many utterances as `train` of what was there before:
-what `train_releases.py` reads.
+material and `replay`, as many utterances as `train` of what was there before,
+as much of each release: what `train_releases.py` reads.
 """
 
 import json
@@ -24,6 +24,7 @@ from speechbrain_amnet.corpus.prepare import (
     PreparationError,
     prepare_librispeech,
 )
+from speechbrain_amnet.corpus.releases import in_turn
 
 RELEASES = 5
 HELD = 4  # of a new speaker's utterances every fourth is for testing
@@ -185,13 +186,13 @@ def by_value(
 
 
 def with_replay(base, releases, rng) -> dict[str, list[Row]]:
-    """All splits by their path; replay drawn evenly from what came before."""
+    """All splits by their path; replay is as much of each release before."""
     splits = {f"base/{name}": rows for name, rows in base.items()}
-    earlier = list(base["train"])
+    earlier = [base["train"]]
     for number, release in enumerate(releases, 1):
-        count = min(len(release["train"]), len(earlier))
-        splits[f"{number}/replay"] = rng.sample(earlier, count)
-        earlier += release["train"]
+        shuffled = [rng.sample(part, len(part)) for part in earlier]
+        splits[f"{number}/replay"] = in_turn(shuffled)[: len(release["train"])]
+        earlier.append(release["train"])
         splits.update({f"{number}/{n}": rows for n, rows in release.items()})
     return splits
 

@@ -97,6 +97,14 @@ def test_replay_is_of_before(made):
             for f in (folder / "replay").rglob("*.flac")
         )
         assert 0 <= seconds - 60 * MINUTES["train"] < 15
+        # As much of each release as of the base.
+        names = ["base", *map(str, range(1, number))]
+        counts = [
+            len({c["id"] for c in again}
+                & {c["id"] for c in commands(made / n / "train")})
+            for n in names
+        ]  # fmt: skip
+        assert max(counts) - min(counts) <= 1
 
 
 def test_releases_are_prepared_and_made_once(made, tmp_path, monkeypatch):
