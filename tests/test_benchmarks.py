@@ -206,3 +206,31 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
     errors = [float(c[4]) for c in cells]
     # Lossless ones give the same model, and plain ones that of the file.
     assert errors[0] == errors[1] and errors[3] == errors[4]
+
+
+def test_commands_in_noise_beside_published_figures(root, run):
+    """Once clean and once in noise; nothing is to be heard, and nothing is."""
+    test = run / "test" / "a" / "b"
+    (test / "a-b-0.wav").rename(test / "wav")
+    noise, _ = soundfile.read(test / "wav")
+    soundfile.write(test / "a-b-0.flac", noise, 16000)
+    (test / "wav").unlink()
+    record = {"id": "a-b-0", "slots": {}}
+    (run / "test" / "commands.jsonl").write_text(json.dumps(record))
+    soundfile.write(run / "noise.flac", noise, 16000)
+    grammar = run / "go.gram"
+    grammar.write_text("#JSGF V1.0;\ngrammar go;\npublic <go> = GO ON;\n")
+    page = run / "page.md"
+    page.write_text("<!-- table: commands_in_noise from x -->\n<!-- end -->\n")
+    argv = [f"ours={run}", f"--data_folder={run}", f"--grammar={grammar}"]
+    argv += [f"--noise={run / 'noise.flac'}", "--decibels", "12"]
+    argv += [f"--out={run / 'n.json'}", f"--markdown={page}"]
+    program(root, "commands_in_noise").main(argv)
+    found = read_figures(run / "n.json")
+    ours, rhino, *_ = found["rows"]
+    assert ours == {"Engine": "`ours`", "clean": 100.0, "12 dB": 100.0}
+    assert rhino["12 dB"] == 98.0 and rhino["clean"] is None
+    assert "| Amazon Lex, published | – | 85.0 |" in page.read_text()
+    assert "of the 1 of `test`" in found["sentence"]
+    (noisy,) = run.rglob("noise-12/grammar-go/results.json")
+    assert json.loads(noisy.read_text())["noise_db"] == 12
