@@ -207,7 +207,6 @@ class DistillationLoss(torch.nn.Module):
         tokens: torch.Tensor,
         frame_lengths: torch.Tensor,
         token_lengths: torch.Tensor,
-        shares: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Computes the loss.
 
@@ -219,8 +218,6 @@ class DistillationLoss(torch.nn.Module):
             Transcripts [batch, tokens], without blanks.
         frame_lengths, token_lengths : torch.Tensor
             Relative lengths, [batch].
-        shares : torch.Tensor, optional
-            How much each utterance counts, [batch]; 1 if not given.
 
         Returns
         -------
@@ -250,8 +247,6 @@ class DistillationLoss(torch.nn.Module):
         tokens = tokens.masked_fill(places >= counts[:, None], 0)
         weight = occupancy(teacher, tokens, frames, counts, self.blank)
         passed = weight > self.least
-        if shares is not None:
-            weight = weight * shares[:, None, None]
         teacher, weight = teacher[passed], weight[passed]
         student = student[passed].float().log_softmax(-1)
         apart = (teacher.exp() * (teacher - student)).sum(-1)

@@ -22,13 +22,11 @@ from speechbrain_amnet.diff.file import values_at
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
-from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.inference import MODULES, load
-from speechbrain_amnet.transducer import TransducerLoss
 
 
 class Updater(Recogniser):
-    """Trains a diff alone: the new words, and not to forget the old ones."""
+    """Trains a diff alone, with the transducer's loss alone."""
 
     def compute_forward(self, batch, stage):
         """Encode, and predict every token at every frame."""
@@ -37,26 +35,18 @@ class Updater(Recogniser):
         encoded, routing = self.modules.encoder(features, lengths)
         predicted = self.modules.predictor(batch.tokens.data)
         logits = self.modules.joint(encoded, predicted)
-        said = None
-        if self.deployed and stage == sb.Stage.TRAIN:
-            said = self.deployed(features, lengths, batch.tokens.data)
-        return encoded, lengths, routing, logits, said
+        return encoded, lengths, routing, logits
 
     def compute_objectives(self, outputs, batch, stage):
-        """The transducer's loss and the distance to the base; words on dev."""
-        encoded, lengths, routing, logits, said = outputs
-        places = batch.tokens.data, lengths, batch.tokens.lengths
-        loss = self.hparams.transducer_loss(logits, *places)
-        parts = {"transducer": loss}
-        if said is not None:
-            parts["apart"] = self.hparams.distillation_loss(
-                logits, said, *places, shares=knows(said, *places)
-            )
-            loss = loss + self.hparams.keep_weight * parts["apart"]
+        """The transducer's loss; words on dev."""
+        encoded, lengths, routing, logits = outputs
+        loss = self.hparams.transducer_loss(
+            logits, batch.tokens.data, lengths, batch.tokens.lengths
+        )
         if stage != sb.Stage.TRAIN:
             self.keep_words(encoded, lengths, batch)
         self.check_finite(loss, batch)
-        self.note(parts, routing, lengths)
+        self.note({"transducer": loss}, routing, lengths)
         return loss
 
     def fit_batch(self, batch):
@@ -112,16 +102,6 @@ class Updater(Recogniser):
             valid_stats={"loss": stage_loss, **stats},
         )
         self.checkpointer.save_and_keep_only(meta={"epoch": epoch})
-
-
-def knows(logits, tokens, lengths, token_lengths):
-    """How well a model reads each transcript: its probability a token.
-
-    What it says of words that it never heard is nothing to keep to.
-    """
-    loss = TransducerLoss(reduction="none")
-    nats = loss(logits, tokens, lengths, token_lengths)
-    return (-nats / (token_lengths * tokens.shape[1]).round()).exp()
 
 
 def fit(
@@ -183,10 +163,6 @@ def fit(
     brain.part, brain.epochs, brain.rate = part, epochs, rate
     brain.rate_key = f"{part}_rate"
     brain.round_bits = bits
-    brain.deployed = None
-    if hparams["keep_weight"]:
-        folder = hparams.get("deployed") or hparams["base_model"]
-        brain.deployed = Teacher(folder, brain.device)
     brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
         sets, hparams
     )
@@ -324,12 +300,7 @@ def compressed(method, hparams, run_opts, sets, budget, about):
     write_model(
         base, nothing, {n: np.zeros(s, np.float32) for n, s in shapes.items()}
     )
-    hparams = {
-        **hparams,
-        "deployed": hparams["base_model"],
-        "base_model": nothing,
-        "full_model": whole,
-    }
+    hparams = {**hparams, "base_model": nothing, "full_model": whole}
     return method(hparams, run_opts, sets, budget, about)
 
 
