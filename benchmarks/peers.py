@@ -269,7 +269,7 @@ def measure(kind, model, folder, split, prompt):
     """What one recogniser does, measured in this process."""
     import numpy as np
 
-    from speechbrain_amnet.runtime.audio import read_audio
+    from speechbrain_amnet.audio import read_audio
     from speechbrain_amnet.runtime.measure import peak_memory_mb
 
     if kind == "whisper":

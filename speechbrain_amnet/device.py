@@ -60,6 +60,7 @@ class Device:
             ("flops_per_second", flops_per_second),
         ):
             number = isinstance(value, int | float)
+            number = number and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < math.inf):
                 raise ValueError(
                     f"Device: {name} must be above 0, got {value}."

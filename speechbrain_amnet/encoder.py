@@ -119,6 +119,11 @@ class AmortizedEncoder(nn.Module):
                 f"form, got {branches if branches else 'none'}; write them as "
                 "`- !name:speechbrain_amnet.Dense`."
             )
+        if not 0 < frame_duration < math.inf:
+            raise ValueError(
+                "AmortizedEncoder: frame_duration must be above 0, got "
+                f"{frame_duration}."
+            )
         if router is None:
             if len(branches) > 1:
                 raise ValueError(

@@ -1,10 +1,41 @@
 """Frames of padded batches: which are real, and how long they waited."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 
 from . import device
+
+
+def check_frames(features: Any, encoder: Any) -> None:
+    """Refuse an encoder for other frames than its features make.
+
+    Every backlog and latency would be wrong, and nothing else would say so.
+
+    Arguments
+    ---------
+    features : StreamingFeatures
+        With `frame_duration`, in seconds, and `feature_size`.
+    encoder : AmortizedEncoder
+        With `frame_duration` and `input_size`.
+
+    Raises
+    ------
+    ValueError
+        If one of them differs.
+    """
+    makes, expects = features.frame_duration, encoder.frame_duration
+    if not math.isclose(makes, expects, rel_tol=1e-6):
+        raise ValueError(
+            f"frame_duration: expected {makes:g} s, which the features' stack "
+            f"makes, got {expects:g}"
+        )
+    if features.feature_size != encoder.input_size:
+        raise ValueError(
+            f"encoder: input_size: expected {features.feature_size}, the "
+            f"features' stack times n_mels, got {encoder.input_size}"
+        )
 
 
 def frame_counts(lengths: torch.Tensor, frames: int) -> torch.Tensor:

@@ -24,6 +24,7 @@ import io
 import pydoc
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -95,8 +96,31 @@ def load_hparams(
     _check_values(root, path)
     stream = io.StringIO(text)
     stream.name = str(path)  # hyperpyyaml finds !include: files beside it
-    try:
+    with building(root, path):
         return load_hyperpyyaml(stream)
+
+
+@contextmanager
+def building(root: str | Node, path: str | Path) -> Iterator[None]:
+    """Objects are built of an hparams text: errors name file and key.
+
+    Arguments
+    ---------
+    root : str or Node
+        The text, or what was parsed of it.
+    path : str or Path
+        Its file.
+
+    Raises
+    ------
+    ValueError
+        For what a class said of its arguments, or hyperpyyaml of the text.
+        Errors of a type of their own, as `WeightsError`, pass as they are.
+    """
+    if isinstance(root, str):
+        root = _compose(root, path)
+    try:
+        yield
     except TypeError as error:
         raise ValueError(_bad_argument(error, root, path)) from error
     except MarkedYAMLError as error:

@@ -16,13 +16,15 @@ from sentencepiece import SentencePieceProcessor
 from speechbrain.inference.interfaces import Pretrained
 
 from .arbitrator import Routing
+from .audio import read_audio
 from .checkpoints import first_sentence
 from .device import Device
 from .encoder import AmortizedEncoder, EncoderContext
 from .features import FeaturesContext
+from .frames import check_frames
 from .grammar import Grammar
 from .grammar_search import GrammarContext, GrammarSearch
-from .hparams import resolve_hparams
+from .hparams import building, resolve_hparams
 from .layer import branch_forms
 from .search import SearchContext
 from .slots import Command, is_tag
@@ -107,10 +109,12 @@ class AmortizedASR(Pretrained):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no audio, empty, or has NaN or infinity.
+            If it is no audio, empty, or has what cannot be in -1 to 1.
         """
-        if "://" not in str(path) and not Path(path).is_file():
-            raise FileNotFoundError(f"no such audio file: {path}")
+        if "://" not in str(path):
+            # As the runtime does: another filter gives other words.
+            samples = read_audio(path, self.mods.features.sample_rate)
+            return torch.from_numpy(samples).to(self.device)
         try:
             wav = super().load_audio(str(path), savedir)
         except RuntimeError as error:
@@ -416,13 +420,16 @@ def load(
     model = find_model(folder)
     file = model / "hyperparams.yaml"
     # Says what is wrong with a file; hyperpyyaml may only stumble over it.
-    if "\npretrainer:" not in resolve_hparams(file):
+    text = resolve_hparams(file)
+    if "\npretrainer:" not in text:
         raise ValueError(
             f"{file}: not the hparams of a model, or not all of them: there "
             "is no pretrainer"
         )
     try:
-        asr = AmortizedASR.from_hparams(str(model), **options)
+        with building(text, file):
+            asr = AmortizedASR.from_hparams(str(model), **options)
+            check_frames(asr.mods.features, asr.mods.encoder)
     except YAMLError as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{file}: {said}") from error
@@ -445,6 +452,10 @@ def find_model(folder: str | Path) -> Path:
     )
 
 
+class WeightsError(ValueError):
+    """A file does not hold the weights that the hparams ask for."""
+
+
 def load_weights(
     target: torch.nn.Module | SentencePieceProcessor, path: str | Path
 ) -> None:
@@ -463,7 +474,7 @@ def load_weights(
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    WeightsError
         If it does not hold what the target needs.
     """
     if not Path(path).is_file():
@@ -477,7 +488,7 @@ def load_weights(
                 check_branches(target, state)
             target.load_state_dict(state)
     except Exception as error:  # what a broken file makes of its reader
-        raise ValueError(
+        raise WeightsError(
             f"{path}: not the weights of {type(target).__name__} "
             f"({first_sentence(error)})"
         ) from error

@@ -142,5 +142,6 @@ def _form(state, branch):
         kept = sum(float(budget) for budget in parts["budget"])
         return f"Sparse, density {kept / size:.3g}"
     if "left" in parts:
-        return f"LowRank, rank {parts['left'][0].shape[1]}"
+        by = " by energy, at most" if "kept" in parts else ","
+        return f"LowRank{by} rank {parts['left'][0].shape[1]}"
     return "Dense" if "weight" in parts else "Skip"

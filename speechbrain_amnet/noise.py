@@ -8,8 +8,10 @@ one half. A ratio of means would depend on how much silence is around a
 command.
 """
 
+import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -65,11 +67,11 @@ class BackgroundNoise:
         decibels: tuple[float, float] = (6.0, 24.0),
         chance: float = 0.8,
     ):
-        start, end = part
-        low, high = decibels
+        start, end = pair("part", part)
+        low, high = pair("decibels", decibels)
         if not 0 <= start < end <= 1:
             raise ValueError(f"part: expected 0 <= start < end <= 1: {part}")
-        if low > high:
+        if not -math.inf < low <= high < math.inf:
             raise ValueError(f"decibels: expected low <= high: {decibels}")
         if not 0 <= chance <= 1:
             raise ValueError(f"chance: expected 0 to 1, got {chance}")
@@ -139,13 +141,21 @@ class BackgroundNoise:
         return wav * (PEAK / peak) if peak > 0 else wav
 
 
+def pair(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers of an argument."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"{name}: expected two numbers, got {value}")
+    return tuple(value)
+
+
 def read_noise(file: str | Path, sample_rate: int) -> torch.Tensor:
     """The samples of a recording of noise, ``[samples]``, checked."""
     if not Path(file).is_file():
         raise FileNotFoundError(f"noise: no such audio file: {file}")
     try:
         wav, rate = soundfile.read(file, dtype="float32")
-    except soundfile.LibsndfileError as error:
+    # A TypeError for files of samples alone, as *.raw.
+    except (soundfile.LibsndfileError, TypeError) as error:
         raise ValueError(f"{file}: unreadable noise ({error})") from None
     if rate != sample_rate:
         raise ValueError(f"{file}: expected {sample_rate} Hz, got {rate} Hz")

@@ -5,6 +5,8 @@ from typing import Any
 
 from .slots import Command, is_tag, understood
 
+UNKNOWN = "▁⁇▁"  # as sentencepiece writes an unknown token
+
 
 def pieces_of(tokenizer: Any) -> list[str]:
     """What each token of a sentencepiece model adds to a text.
@@ -25,7 +27,7 @@ def pieces_of(tokenizer: Any) -> list[str]:
         if tokenizer.is_control(token):
             piece = ""
         elif tokenizer.is_unknown(token):
-            piece = "▁⁇▁"  # as sentencepiece writes it
+            piece = UNKNOWN
         pieces.append(piece)
     return pieces
 

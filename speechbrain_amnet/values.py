@@ -44,6 +44,9 @@ EXPECTED = (
             "predictor_size",
             "joint_size",
             "tokens",
+            "sample_rate",
+            "n_mels",
+            "stack",
         ),
     ),
     (
@@ -54,7 +57,7 @@ EXPECTED = (
     (
         "a number above 0",
         lambda value: is_number(value) and value > 0,
-        ("batch_seconds", "max_seconds"),
+        ("batch_seconds", "max_seconds", "frame_duration"),
     ),
     (
         "a finite number, 0 or more",

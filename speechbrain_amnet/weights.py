@@ -161,7 +161,8 @@ class LowRank(WeightForm):
             if energy is None:
                 raise ValueError("LowRank: give rank, energy, or both.")
             rank = max(1, rows * columns // (rows + columns))
-        if not isinstance(rank, int) or not 1 <= rank <= min(rows, columns):
+        whole = isinstance(rank, int) and not isinstance(rank, bool)
+        if not whole or not 1 <= rank <= min(rows, columns):
             raise ValueError(
                 f"LowRank: rank: expected 1 to {min(rows, columns)} for a "
                 f"{rows} x {columns} matrix, got {rank}."

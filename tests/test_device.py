@@ -40,6 +40,7 @@ def test_seconds_of_a_frame(device, seconds):
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ({"load": True}, "load must be above 0, got True"),
         ({}, "exactly one .* load=None"),
         ({"load": 2, "flops_per_second": 3}, "exactly one .* load=2"),
         ({"load": 0}, "load must be above 0, got 0"),

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from speechbrain_amnet import AmortizedEncoder, Dense, Device
+from speechbrain_amnet.features import StreamingFeatures
 from speechbrain_amnet.frames import (
+    check_frames,
     frame_counts,
     frame_mask,
     frame_mean,
@@ -83,3 +85,16 @@ def test_means_and_last_frames_are_of_real_frames():
     lengths = torch.tensor([2 / 3, 1.0])
     assert frame_mean(values, lengths).tolist() == [2.0, 3.0]
     assert last_frame(values, lengths).tolist() == [3.0, 5.0]
+
+
+def test_encoders_for_other_frames_are_refused():
+    features = StreamingFeatures()
+    sizes = {"hidden_size": 8, "layers": 1, "branches": [Dense]}
+    check_frames(features, AmortizedEncoder(320, **sizes))
+    with pytest.raises(ValueError, match="input_size: expected 320, .* 160"):
+        check_frames(features, AmortizedEncoder(160, **sizes))
+    other = AmortizedEncoder(320, **sizes, frame_duration=0.03)
+    with pytest.raises(ValueError, match="expected 0.04 s, .* got 0.03"):
+        check_frames(features, other)
+    with pytest.raises(ValueError, match="frame_duration must be above 0"):
+        AmortizedEncoder(320, **sizes, frame_duration=0)

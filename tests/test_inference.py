@@ -12,6 +12,7 @@ from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_amnet import AmortizedASR, cli
+from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import (
     find_model,
@@ -116,6 +117,15 @@ def test_other_rates_and_channels_are_converted(asr, tmp_path):
     expected = 0.05 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     assert wav.shape == (RATE,)
     assert np.abs(wav.numpy() - expected)[99:-99].max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+def test_other_rates_are_what_the_runtime_hears(asr, tmp_path, rate):
+    path = tmp_path / "noise.wav"
+    noise = np.random.default_rng(0).normal(0, 0.1, rate)
+    soundfile.write(path, noise, rate)
+    wav = asr.load_audio(path)
+    assert np.array_equal(wav.numpy(), read_audio(path, RATE))
 
 
 def test_a_moved_folder_loads_without_network(run, asr, tmp_path, monkeypatch):
@@ -274,6 +284,23 @@ def test_references_are_followed(trained, tmp_path):
         (lambda text: "", "expected `key: value` lines"),
         (lambda text: text[: len(text) // 2], "there is no pretrainer"),
         (lambda text: text + "b: !re 1\n", "'!re'"),
+        (
+            lambda text: text.replace("load: 2.0", "load: 0"),
+            "target_device: Device: load must be above 0, got 0",
+        ),
+        (
+            lambda text: text.replace("load: 2.0", "lod: 2.0"),
+            "target_device: Invalid argument to class .*Device",
+        ),
+        (
+            lambda text: text.replace("{rank: 32}", "{rank: 99}"),
+            r"encoder: AmortizedEncoder: branches\[1\]: LowRank: rank: exp",
+        ),
+        (
+            lambda text: text.replace("\nstack: 4", "\nstack: 8"),
+            "frame_duration: expected 0.08 s, which the features' stack makes, "
+            "got 0.04",
+        ),
     ],
 )
 def test_broken_hparams_of_a_model_are_named(run, tmp_path, change, message):

@@ -89,6 +89,8 @@ def test_places_are_spread_and_stay():
     [
         ({"part": (0.5, 0.5)}, "part: expected 0 <= start < end"),
         ({"decibels": (9, 6)}, "decibels: expected low <= high"),
+        ({"part": [0.5]}, r"part: expected two numbers, got \[0.5\]"),
+        ({"decibels": (float("nan"),) * 2}, "decibels: expected low <= high"),
         ({"chance": 1.5}, "chance: expected 0 to 1, got 1.5"),
         ({"sample_rate": 8000}, "expected 8000 Hz, got 16000 Hz"),
     ],

@@ -12,6 +12,9 @@ CPU = {"device": "cpu"}
     [
         ("epochs: 0", "epochs: expected a whole number, 1 or more, got 0"),
         ("layers: 1.5", "layers: expected a whole number, 1 or more, got 1.5"),
+        ("stack: 0", "stack: expected a whole number, 1 or more, got 0"),
+        ("sample_rate: 0", "sample_rate: expected a whole number, 1 or more"),
+        ("frame_duration: 0", "frame_duration: expected a number above 0"),
         ("seed: -1", "seed: expected a whole number, 0 or more"),
         ("batch_seconds: 0", "batch_seconds: expected a number above 0"),
         ("learning_rate: .nan", "learning_rate: expected a finite number"),

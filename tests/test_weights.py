@@ -74,7 +74,7 @@ def test_a_product_starts_with_a_dense_matrix_s_variance(rank):
     assert 0.85 < ratio.item() < 1.15
 
 
-@pytest.mark.parametrize("rank", [-1, 0, 5])
+@pytest.mark.parametrize("rank", [-1, 0, 5, True])
 def test_a_rank_that_the_matrix_cannot_have_is_named(rank):
     with pytest.raises(ValueError, match=rf"1 to 4 .* 6 x 4 .* got {rank}\."):
         LowRank(6, 4, rank=rank)

@@ -26,7 +26,7 @@ from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.export import export_model
-from speechbrain_amnet.frames import frame_mask, last_frame
+from speechbrain_amnet.frames import check_frames, frame_mask, last_frame
 from speechbrain_amnet.hparams import (
     check_recorded,
     load_hparams,
@@ -317,6 +317,7 @@ def make_brain(argv):
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
+    check_frames(hparams["features"], hparams["encoder"])
     points = hparams["pruning_schedule"].values
     if not all(0 <= value <= 1 for value in points):
         raise ValueError(f"pruning_schedule: expected 0 to 1, got {points}")

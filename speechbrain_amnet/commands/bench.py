@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
     from tqdm import tqdm
 
+    from speechbrain_amnet.audio import read_audio
     from speechbrain_amnet.report.text import branch_names
     from speechbrain_amnet.runtime import live
-    from speechbrain_amnet.runtime.audio import read_audio
     from speechbrain_amnet.runtime.measure import peak_memory_mb
 
     idle = peak_memory_mb()

@@ -1,7 +1,6 @@
 """`amnet transcribe`: words as they come, and what they cost."""
 
 import argparse
-import math
 import os
 import signal
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet.commands import arguments
+
+LONGEST = 60_000  # ms of a chunk
 
 
 def add(subparsers: Any) -> None:
@@ -71,9 +72,10 @@ def run(args: argparse.Namespace) -> None:
     if args.grammar:
         model.hold_to(args.grammar)
     rate, names = model.features.sample_rate, branch_names(model.branches)
-    if not 1000 / rate <= args.chunk_ms < math.inf:
+    if not 1000 / rate <= args.chunk_ms <= LONGEST:
         raise ValueError(
-            f"a chunk must have at least one sample, got {args.chunk_ms} ms"
+            f"--chunk-ms: expected {1000 / rate:g} (a sample) to {LONGEST} ms, "
+            f"got {args.chunk_ms:g}"
         )
     size = round(rate * args.chunk_ms / 1000)
     seconds = spent = 0.0
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace) -> None:
 
 def chunks(wav: Path, rate: int, size: int) -> Iterator[Any]:
     """A recording in chunks, or standard input as it comes."""
-    from speechbrain_amnet.runtime.audio import read_audio, read_pcm
+    from speechbrain_amnet.audio import read_audio, read_pcm
 
     if str(wav) != "-":
         samples = read_audio(wav, rate)

@@ -104,7 +104,9 @@ def write_page(
         " and ".join(run["name"] for run in data["runs"]), quote=False
     )
     # A "</script>" in the data would end the element that holds them.
-    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace(
+        "<", "\\u003c"
+    )
     template = resources.files("speechbrain_amnet.report") / "page.html"
     parts = {"TITLE": title, "DATA": text}
     page = template.read_text(encoding="utf-8")

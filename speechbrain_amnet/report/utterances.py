@@ -23,6 +23,8 @@ from speechbrain_amnet.report.style import (
     save,
 )
 from speechbrain_amnet.report.text import branch_names
+from speechbrain_amnet.slots import is_tag
+from speechbrain_amnet.text import UNKNOWN
 
 # Inches.
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.2, 0.1, 0.5
@@ -99,8 +101,9 @@ def read_frames(folder: Path, split: str) -> list[dict[str, Any]]:
             )
     rows = {row["id"]: row for row in read_rows(table)}
     utterances = []
-    lines = frames.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
+    # Not splitlines(), which takes U+2028 in a name for the end of a line.
+    lines = frames.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(filter(None, lines), 1):
         try:
             utterance = json.loads(line)
             row = rows[utterance["id"]]
@@ -182,7 +185,13 @@ def read_audio(path: Path, id: str, folder: Path) -> tuple[np.ndarray, int]:
         raise FileNotFoundError(
             f"the audio of {id} is no longer at {path}; evaluate the run again"
         )
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    try:
+        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    # A TypeError for files of samples alone, as *.raw.
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise ValueError(f"{path}: unreadable audio ({error})") from None
+    if not len(wave) or not np.isfinite(wave).all():
+        raise ValueError(f"{path}: the audio is empty, or has NaN or infinity")
     return wave.mean(1), rate
 
 
@@ -196,17 +205,24 @@ def words_of(
     >>> tokens = [("▁", 0), ("G", 0), ("O", 2), ("▁ON", 3)]
     >>> words_of(tokens, frame=0.5, waits=[0.0, 0.0, 0.25, 1.0])
     [('GO', [0.5, 1.75]), ('ON', [3.0])]
+    >>> tokens = [("▁TEA", 0), ("<drink>", 0), ("<unk>", 1), ("S", 2)]
+    >>> [word for word, _ in words_of(tokens, frame=0.5, waits=[0, 0, 0])]
+    ['TEA', '⁇', 'S']
     """
     words: list[tuple[str, list[float]]] = []
     for piece, at in tokens:
-        if piece.startswith("▁") or not words:
-            words.append(("", []))
-        text, times = words[-1]
-        letters = piece.replace("▁", "")
-        if letters:
-            # A frame's tokens are there when it has come and is encoded.
-            ready = (at + 1) * frame + waits[at]
-            words[-1] = (text + letters, [*times, ready])
+        if piece == "<unk>":
+            piece = UNKNOWN
+        elif is_tag(piece):
+            continue
+        for n, part in enumerate(piece.split("▁")):
+            if n or not words:
+                words.append(("", []))
+            if part:
+                # A frame's tokens are there when it has come and is encoded.
+                text, times = words[-1]
+                ready = (at + 1) * frame + waits[at]
+                words[-1] = (text + part, [*times, ready])
     return [word for word in words if word[0]]
 
 

@@ -10,6 +10,8 @@ from functools import cache
 
 import numpy as np
 
+from speechbrain_amnet.runtime.compiled import compiled
+
 SIZES = (32, 16, 8, 4)
 """Rows of a block that are looked for, the quickest first."""
 
@@ -17,12 +19,7 @@ SIZES = (32, 16, 8, 4)
 @cache
 def kernel() -> Callable | None:
     """The product in machine code; None if numba is not installed."""
-    try:
-        import numba
-    except ImportError:
-        return None
 
-    @numba.njit(fastmath=True, cache=True, nogil=True)
     def multiply(ends, columns, values, z, out):
         rows, first = values.shape[1], 0
         for group in range(len(ends)):
@@ -35,7 +32,7 @@ def kernel() -> Callable | None:
                     out[start + i] += values[entry, i] * factor
             first = ends[group]
 
-    return multiply
+    return compiled(multiply)
 
 
 def rows_of(matrix: np.ndarray) -> int:

@@ -5,9 +5,6 @@ import scipy.fft
 
 from speechbrain_amnet.runtime.packed import Packed
 
-LOUDEST = 100
-"""40 dB above full scale: whatever is louder is no audio in -1 to 1."""
-
 
 class Features:
     """What makes frames of samples.
@@ -71,34 +68,3 @@ class Features:
                 mean += self.mean_rate * (frame.mean(0) - mean)
                 frame -= mean
         return mels.reshape(-1, self.stack * mels.shape[1])
-
-
-def as_samples(samples: np.ndarray) -> np.ndarray:
-    """Samples in float32.
-
-    Arguments
-    ---------
-    samples : np.ndarray
-        ``[samples]`` in -1 to 1; some that were clipped, or not, are fine.
-
-    Raises
-    ------
-    ValueError
-        If there is NaN, infinity, or what cannot be in -1 to 1.
-
-    Example
-    -------
-    >>> as_samples([0.5, -1, 1.25])
-    array([ 0.5 , -1.  ,  1.25], dtype=float32)
-    """
-    with np.errstate(over="ignore"):  # infinity says it
-        samples = np.asarray(samples, "float32").reshape(-1)
-    largest = np.abs(samples).max(initial=0)
-    if not np.isfinite(largest):
-        raise ValueError("the audio has NaN or infinity")
-    if largest > LOUDEST:
-        raise ValueError(
-            f"the audio has a sample of {largest:g}: expected -1 to 1; divide "
-            "16-bit samples by 32768"
-        )
-    return samples

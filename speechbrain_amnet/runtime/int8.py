@@ -10,6 +10,8 @@ from functools import cache
 
 import numpy as np
 
+from speechbrain_amnet.runtime.compiled import compiled
+
 
 def scales_of(matrix: np.ndarray) -> np.ndarray:
     """What one step of 8 bits is worth in each row.
@@ -60,12 +62,7 @@ def from_int8(steps: np.ndarray, scales: np.ndarray) -> np.ndarray:
 @cache
 def kernel() -> Callable | None:
     """The product in machine code; None if numba is not installed."""
-    try:
-        import numba
-    except ImportError:
-        return None
 
-    @numba.njit(fastmath=True, cache=True, nogil=True)
     def multiply(steps, scales, z, out):
         for row in range(steps.shape[0]):
             total = np.float32(0)
@@ -73,7 +70,7 @@ def kernel() -> Callable | None:
                 total += np.float32(steps[row, column]) * z[column]
             out[row] = total * scales[row]
 
-    return multiply
+    return compiled(multiply)
 
 
 class Int8:

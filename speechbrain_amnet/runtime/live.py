@@ -114,7 +114,9 @@ class LiveStream:
         frames = self.stream.feed(samples, final)
         if frames:
             self.latency = self.clock() - self.arrived
-        if self.first_word is None and any(frame.text for frame in frames):
+        # Words of which only the end made sure are in no frame.
+        said = self.stream.rest or any(frame.text for frame in frames)
+        if self.first_word is None and said:
             self.first_word = self.clock() - self.start
         return frames
 

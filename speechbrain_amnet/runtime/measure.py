@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from speechbrain_amnet.runtime.audio import read_audio
+from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.runtime.packed import read_packed
 from speechbrain_amnet.runtime.recogniser import Recogniser
 

@@ -1,5 +1,6 @@
 """A model as arrays and a few numbers: what a device needs, in one file."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from safetensors.numpy import save
 from speechbrain_amnet import files
 from speechbrain_amnet.runtime.int8 import from_int8, to_int8
 
-FORMAT = 4  # of the file; 2 had no masks, 3 no running mean
+FORMAT = 4  # of the file; 2 had no masks, 3 no running mean and no digest
 READS = (2, 3, FORMAT)
 MASKS = "mask."  # before the name of an array of which few entries are sent
 SHAPES = "shape."  # and its shape
@@ -66,7 +67,6 @@ def to_bytes(packed: Packed) -> bytes:
     Of a matrix with many zeros the others are sent, and a bit an entry that
     says where they are, if that is less.
     """
-    about = json.dumps({"format": FORMAT, **packed.config}, ensure_ascii=False)
     arrays = dict(packed.arrays)
     for name, scales in packed.scales.items():
         arrays[name] = to_int8(arrays[name], scales)
@@ -79,7 +79,19 @@ def to_bytes(packed: Packed) -> bytes:
             arrays[name] = array[kept]
             arrays[MASKS + name] = bits
             arrays[SHAPES + name] = np.array(array.shape)
-    return save(arrays, metadata={KEY: about})
+    about = {"format": FORMAT, **packed.config}
+    about["digest"] = digest(about, arrays)
+    return save(arrays, metadata={KEY: json.dumps(about, ensure_ascii=False)})
+
+
+def digest(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """What tells whether a file is as it was written."""
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        found.update(array.data)
+    return found.hexdigest()
 
 
 def read_packed(path: str | Path) -> Packed:
@@ -95,7 +107,7 @@ def read_packed(path: str | Path) -> Packed:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not such a model, or one of another version.
+        If it is not such a model, one of another version, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,11 +120,24 @@ def read_packed(path: str | Path) -> Packed:
         raise ValueError(f"{path}: not a packed model ({error})") from None
     if about is None:
         raise ValueError(f"{path}: not a packed model (no {KEY} in its header)")
-    config = json.loads(about)
-    if config.pop("format", None) not in READS:
+    try:
+        config = json.loads(about)
+        version, written = config.pop("format"), config.pop("digest", None)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        version = None
+    if version not in READS:
+        known = ", ".join(map(str, READS))
         raise ValueError(
-            f"{path}: this version reads packed models of the formats "
-            f"{' and '.join(map(str, READS))}; pack the model again"
+            f"{path}: not a packed model of this version, which reads the "
+            f"formats {known}; pack the model again"
+        )
+    # The older formats have no digest.
+    if version >= 4 and written != digest(
+        {"format": version, **config}, arrays
+    ):
+        raise ValueError(
+            f"{path}: damaged packed model (its digest does not fit); copy it "
+            "or pack the model again"
         )
     for name in [n for n in arrays if n.startswith(MASKS)]:
         bits, name = arrays.pop(name), name.removeprefix(MASKS)

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_amnet.audio import as_samples
 from speechbrain_amnet.device import Device, next_backlog
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Encoder
-from speechbrain_amnet.runtime.features import Features, as_samples
+from speechbrain_amnet.runtime.features import Features
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.routers import router_of
 from speechbrain_amnet.runtime.search import GrammarState, Search, SearchState

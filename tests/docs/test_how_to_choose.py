@@ -4,9 +4,8 @@ import doctest
 import re
 from pathlib import Path
 
-from hyperpyyaml import load_hyperpyyaml
-
 from speechbrain_amnet.cli import build_parser
+from speechbrain_amnet.hparams import load_hparams
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to-choose-branches.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -30,10 +29,14 @@ def test_shares_are_those_of_the_formula():
             assert abs(float(share) - expected) < 0.0051
 
 
-def test_yaml_loads():
+def test_yaml_loads(tmp_path, root):
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.M | re.S)
-    found = load_hyperpyyaml(block)
-    assert len(found["forms"]) == found["branches"]
+    base = root / "hparams" / "amnet.yaml"
+    (tmp_path / "mine.yaml").write_text(block.replace("amnet.yaml", str(base)))
+    folders = {"data_folder": "none", "output_folder": str(tmp_path / "out")}
+    encoder = load_hparams(tmp_path / "mine.yaml", folders)["encoder"]
+    flops = encoder.branch_flops
+    assert len(flops) == 3 and flops == sorted(flops, reverse=True)
 
 
 def test_commands_are_understood():

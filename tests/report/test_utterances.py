@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 
 from speechbrain_amnet.report import style, utterances
 
@@ -65,6 +67,36 @@ def test_words_from_subword_pieces():
     words = utterances.words_of(pieces, 0.04, [0.0, 0.02, 0.1, 0.5, 0.5, 0.5])
     assert [word for word, _ in words] == ["KITCHEN", "ON"]
     assert words[0][1] == pytest.approx([0.1, 0.66])
+
+
+def test_words_are_those_of_the_hypothesis():
+    """Without tags, and what is unknown is a word of its own."""
+    pieces = [("▁GO", 0), ("<unk>", 1), ("<drink>", 2), ("S", 3), ("▁ON", 4)]
+    words = utterances.words_of(pieces, 0.04, [0.0] * 5)
+    assert [word for word, _ in words] == ["GO", "⁇", "S", "ON"]
+
+
+def test_odd_texts_are_drawn_as_they_are(runs, picture):
+    run = runs.make("amnet")
+    frames = run / "frames_test.jsonl"
+    # A dollar is not mathematics, U+2028 no end of a line.
+    text = frames.read_text(encoding="utf-8").replace("O", "$^\u2028$")
+    frames.write_text(text, encoding="utf-8")
+    picture(utterances.plot_utterances(run, "test"))
+
+
+def test_damaged_audio_is_named(runs):
+    run = runs.make("amnet")
+    wav = runs.audio / "u4.wav"
+    kept = wav.read_bytes()
+    for content in (kept[:20], kept[:44]):
+        wav.write_bytes(content)
+        with pytest.raises(ValueError, match="u4.wav: .*audio"):
+            utterances.plot_utterances(run, "test")
+    soundfile.write(wav, np.array([0.0, np.nan]), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="u4.wav: .* NaN"):
+        utterances.plot_utterances(run, "test")
+    wav.write_bytes(kept)
 
 
 def test_rows_of_words_follow_the_length_of_the_axis(runs):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime import live
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.recogniser import Recogniser
@@ -47,6 +48,21 @@ def test_live_is_as_reckoned(model, clocks, slowdown):
         text = "".join(frame.text for frame in run.frames)
         assert (run.first_word is None) == (not text)
     assert waited == (slowdown > 2)
+
+
+def test_words_of_the_end_are_words(asr, clocks):
+    """Held to a grammar, a stream may be sure of its words at the end only."""
+    model = Recogniser(pack(asr))
+    grammar = "#JSGF V1.0; grammar g; public <a> = STOP | GO | LEFT;"
+    model.hold_to(Grammar(grammar, False, "here"))
+    late = 0
+    for seed in range(8):
+        samples = speech(0.4, seed)
+        run = live.run_live(model, samples, **clocks)
+        if model.transcribe(samples):
+            assert run.first_word is not None
+            late += not any(frame.text for frame in run.frames)
+    assert late
 
 
 def test_a_slower_device_computes_more_often(model):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from speechbrain_amnet.runtime import packed
@@ -42,14 +43,44 @@ def test_other_files_are_refused(asr, tmp_path):
     save_file({"a": np.zeros(1)}, path)
     with pytest.raises(ValueError, match="no speechbrain_amnet in its header"):
         packed.read_packed(path)
-    about = json.dumps({"format": 99})
-    save_file({"a": np.zeros(1)}, path, metadata={packed.KEY: about})
-    with pytest.raises(ValueError, match="formats 2 and 3"):
-        packed.read_packed(path)
+    for about in ('{"format": 99}', "[]", "null", "{", "{}", '{"format": []}'):
+        save_file({"a": np.zeros(1)}, path, metadata={packed.KEY: about})
+        with pytest.raises(ValueError, match="formats 2, 3, 4; pack") as error:
+            packed.read_packed(path)
+        assert str(path) in str(error.value)
     packed.write_packed(pack(asr), path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="not a packed model"):
         packed.read_packed(path)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.999])
+def test_damage_is_found(asr, tmp_path, place):
+    path = tmp_path / "model.safetensors"
+    packed.write_packed(pack(asr), path)
+    written = bytearray(path.read_bytes())
+    written[int(place * len(written))] ^= 16
+    path.write_bytes(written)
+    with pytest.raises(ValueError, match="damaged packed model") as error:
+        packed.read_packed(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_changed_number_is_found(asr, tmp_path):
+    path = tmp_path / "model.safetensors"
+    packed.write_packed(pack(asr), path)
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        about = json.loads(file.metadata()[packed.KEY])
+    about["encoder"]["frame_duration"] *= 2
+    save_file(arrays, path, metadata={packed.KEY: json.dumps(about)})
+    with pytest.raises(ValueError, match="damaged packed model"):
+        packed.read_packed(path)
+    # What was written before there was a digest is still read.
+    del about["digest"]
+    about["format"] = 3
+    save_file(arrays, path, metadata={packed.KEY: json.dumps(about)})
+    assert packed.read_packed(path).config["encoder"] == about["encoder"]
 
 
 def test_zeros_are_not_sent(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_amnet.runtime.audio import read_audio, read_pcm
+from speechbrain_amnet.audio import as_samples, read_audio, read_pcm
 
 
 def test_any_rate_and_channels(tmp_path):
@@ -87,3 +87,23 @@ def test_a_wav_file_is_no_raw_samples(tmp_path):
     with open(path, "rb") as file:
         with pytest.raises(ValueError, match="`arecord -t raw`"):
             list(read_pcm(file, 640))
+
+
+@pytest.mark.parametrize(
+    "samples, says",
+    [
+        (np.zeros((50, 2)), r"one channel, .* shape \[50, 2\]"),
+        (np.zeros(50, "int16"), "whole numbers .int16.; divide 16-bit"),
+        (np.full(50, 1e9), "sample of 1e.09: expected -1 to 1; divide"),
+        (np.full(50, 1e300), "NaN or infinity"),
+        ([0.0, np.nan], "NaN or infinity"),
+    ],
+)
+def test_what_is_no_audio_is_refused(samples, says):
+    with pytest.raises(ValueError, match=says):
+        as_samples(samples)
+
+
+def test_audio_is_taken_as_it_comes():
+    assert as_samples(np.ones((3, 1)) / 2).tolist() == [0.5, 0.5, 0.5]
+    assert as_samples(()).shape == as_samples(np.zeros(0, "int16")).shape

@@ -1,4 +1,4 @@
-"""Recordings for the runtime, as mono samples of one rate, and live ones."""
+"""Recordings as mono samples of one rate, and live ones."""
 
 from collections.abc import Iterator
 from math import gcd
@@ -8,7 +8,9 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from speechbrain_amnet.runtime.features import as_samples
+LOUDEST = 100
+"""40 dB above full scale: whatever is louder is no audio in -1 to 1."""
+DIVIDE = "divide 16-bit samples by 32768"
 
 
 def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
@@ -43,7 +45,7 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     if not len(samples):
         raise ValueError(f"{path}: empty audio (0 samples)")
     try:
-        as_samples(samples)
+        as_samples(samples.reshape(-1))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     samples = samples.mean(1)
@@ -98,3 +100,46 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
         if whole:
             samples = np.frombuffer(read[:whole], "<i2")
             yield samples.astype("float32") / 32768
+
+
+def as_samples(samples: np.ndarray) -> np.ndarray:
+    """Samples in float32.
+
+    Arguments
+    ---------
+    samples : np.ndarray
+        ``[samples]``, or ``[samples, 1]``, in -1 to 1; some that were clipped,
+        or not, are fine.
+
+    Raises
+    ------
+    ValueError
+        If there is NaN, infinity, or what cannot be in -1 to 1, if they are
+        whole numbers, or of several channels.
+
+    Example
+    -------
+    >>> as_samples([0.5, -1, 1.25])
+    array([ 0.5 , -1.  ,  1.25], dtype=float32)
+    """
+    samples = np.asarray(samples)
+    if samples.ndim > 1 and samples.shape[1:] != (1,):
+        raise ValueError(
+            f"expected the samples of one channel, [samples], got an array of "
+            f"shape {list(samples.shape)}; take one channel, or their mean"
+        )
+    if samples.dtype.kind in "iub" and samples.size:
+        raise ValueError(
+            f"expected samples in -1 to 1, got whole numbers ({samples.dtype})"
+            f"; {DIVIDE}"
+        )
+    with np.errstate(over="ignore"):  # infinity says it
+        samples = samples.astype("float32", copy=False).reshape(-1)
+    largest = np.abs(samples).max(initial=0)
+    if not np.isfinite(largest):
+        raise ValueError("the audio has NaN or infinity")
+    if largest > LOUDEST:
+        raise ValueError(
+            f"the audio has a sample of {largest:g}: expected -1 to 1; {DIVIDE}"
+        )
+    return samples
