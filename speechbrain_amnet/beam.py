@@ -1,21 +1,31 @@
-"""A beam search of one stream that is held to a grammar.
+"""Beam searches of one stream that are held to a grammar.
 
 The likeliest sentence of those that a grammar has, not the likeliest letters:
 time-synchronous, hypotheses of the same tokens are added up, and those that the
-grammar does not have are never made. PyTorch's side and the device's runtime
-have it from here; they bring what scores tokens.
+grammar does not have are never made. `CtcBeam` asks what the encoder alone
+says, `Beam` the transducer, whose predictor knows the sentences of its training
+by heart and, where these were few, prefers them to what was said
+(docs/decisions.md). PyTorch's side and the device's runtime have both from
+here; they bring what scores tokens.
 
-Source: Graves, Sequence transduction with recurrent neural networks, 2012,
-https://arxiv.org/abs/1211.3711 (the search); Saon et al., Alignment-length
-synchronous decoding for RNN transducer, 2020 (a bound of symbols a frame).
+Source: Graves et al., Connectionist temporal classification, 2006, and Hannun
+et al., First-pass large vocabulary continuous speech recognition using
+bi-directional recurrent DNNs, 2014, https://arxiv.org/abs/1408.2873 (prefixes
+of CTC); Graves, Sequence transduction with recurrent neural networks, 2012,
+https://arxiv.org/abs/1211.3711; Saon et al., Alignment-length synchronous
+decoding for RNN transducer, 2020 (a bound of symbols a frame).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .grammar import Grammar, States
+
+WIDTH, CTC_WIDTH = 8, 64
+"""Hypotheses of a search by the transducer, and by the encoder alone."""
 
 
 class Scorer(Protocol):
@@ -47,8 +57,173 @@ class Hypothesis(NamedTuple):
     state: Any
 
 
-class Beam:
-    """Where the search of a stream stands.
+class CtcHypothesis(NamedTuple):
+    """What may have been said, by the encoder alone.
+
+    tokens, frames : so far, and the frame that each came up in first.
+    blank, token : log probabilities of the alignments that end with a blank,
+        and with the last token.
+    where : states of the grammar.
+    """
+
+    tokens: tuple[int, ...]
+    frames: tuple[int, ...]
+    blank: float
+    token: float
+    where: States
+
+    @property
+    def score(self) -> float:
+        """Log probability."""
+        return _either(self.blank, self.token)
+
+
+class HeldBeam:
+    """What is common: where hypotheses may go, and what is sure of them."""
+
+    hypotheses: list[Any]
+
+    def __init__(self, grammar: Grammar, pieces: Sequence[str], blank: int):
+        self.grammar, self.pieces, self.blank = grammar, pieces, blank
+        self.ways: dict[States, dict[int, States]] = {}
+        self.count = self.given = 0
+        self.token_frames: list[int] = []  # of the tokens that were given last
+
+    def step(self, frame: Any) -> list[int]:
+        """Read a frame; gives the tokens that it makes sure."""
+        raise NotImplementedError
+
+    def finish(self) -> list[int]:
+        """The rest of the tokens, when the stream has ended.
+
+        Returns
+        -------
+        list of int
+            Those of the likeliest whole sentence; none more if no hypothesis
+            is one.
+        """
+        whole = [h for h in self.hypotheses if self.grammar.complete(h.where)]
+        self.hypotheses = whole[:1] or self.hypotheses
+        return self._give(self.hypotheses)
+
+    def _ways(self, where: States) -> dict[int, States]:
+        """The tokens that the grammar has next, and where they lead."""
+        if where not in self.ways:
+            ways = {
+                token: self.grammar.advance(where, piece)
+                for token, piece in enumerate(self.pieces)
+                if piece and token != self.blank
+            }
+            self.ways[where] = {t: w for t, w in ways.items() if w}
+        return self.ways[where]
+
+    def _give(self, hypotheses: Sequence[Any]) -> list[int]:
+        """What all of them begin with and has not been given."""
+        # In order, what the first and the last share all between them do.
+        first, last = (f(one.tokens for one in hypotheses) for f in (min, max))
+        sure = next(
+            (n for n, (a, b) in enumerate(zip(first, last)) if a != b),
+            min(len(first), len(last)),
+        )
+        new = hypotheses[0].tokens[self.given : sure]
+        self.token_frames = list(hypotheses[0].frames[self.given : sure])
+        self.given = max(sure, self.given)
+        return list(new)
+
+
+class CtcBeam(HeldBeam):
+    """Where the search of a stream stands, by the encoder's CTC head.
+
+    Arguments
+    ---------
+    grammar : Grammar
+        What can be said.
+    pieces : sequence of str
+        Of each token; see `text.pieces_of`.
+    blank : int
+        Index of blank.
+    width : int
+        Hypotheses that are kept.
+    margin : float
+        Hypotheses that are so much less likely than the best one (in nats) are
+        not kept: a head that learnt from few sentences is sure of much.
+
+    Example
+    -------
+    >>> grammar = Grammar("#JSGF V1.0; grammar g; public <g> = go | gone;")
+    >>> beam = CtcBeam(grammar, ["", "▁GO", "N", "E"])
+    >>> heard = np.log([[0.1, 0.7, 0.1, 0.1], [0.4, 0.2, 0.3, 0.1]])
+    >>> [beam.step(row) for row in heard], beam.finish()
+    ([[], []], [1])
+    """
+
+    def __init__(
+        self,
+        grammar: Grammar,
+        pieces: Sequence[str],
+        blank: int = 0,
+        width: int = CTC_WIDTH,
+        margin: float = 40.0,
+    ):
+        super().__init__(grammar, pieces, blank)
+        _check_width(width)
+        self.width, self.margin = width, margin
+        first = CtcHypothesis((), (), 0.0, -math.inf, grammar.start)
+        self.hypotheses = [first]
+
+    def step(self, scores: np.ndarray) -> list[int]:
+        """Read a frame.
+
+        Arguments
+        ---------
+        scores : np.ndarray
+            Log probability of each token, ``[tokens]``.
+
+        Returns
+        -------
+        list of int
+            The tokens on which all hypotheses agree by now, without those
+            that were given before.
+        """
+        _check_finite(scores)
+        row: list[float] = scores.tolist()
+        least = max(row) - self.margin
+        found: dict[tuple[int, ...], CtcHypothesis] = {}
+        for one in self.hypotheses:
+            last = one.tokens[-1] if one.tokens else None
+            total = one.score
+            stays = one._replace(
+                blank=total + row[self.blank],
+                token=-math.inf if last is None else one.token + row[last],
+            )
+            _add(found, stays)
+            for token, where in self._ways(one.where).items():
+                if row[token] < least:
+                    continue
+                # The same token again needs a blank between.
+                before = one.blank if token == last else total
+                longer = CtcHypothesis(
+                    (*one.tokens, token),
+                    (*one.frames, self.count),
+                    -math.inf,
+                    before + row[token],
+                    where,
+                )
+                _add(found, longer)
+        best = sorted(found.values(), key=lambda h: -h.score)[: self.width]
+        top = best[0].score
+        # Relative to the best: those of a long stream would lose digits.
+        self.hypotheses = [
+            h._replace(blank=h.blank - top, token=h.token - top)
+            for h in best
+            if h.score >= top - self.margin
+        ]
+        self.count += 1
+        return self._give(self.hypotheses)
+
+
+class Beam(HeldBeam):
+    """Where the search of a stream stands, by the transducer.
 
     Arguments
     ---------
@@ -75,20 +250,16 @@ class Beam:
         grammar: Grammar,
         pieces: Sequence[str],
         blank: int = 0,
-        width: int = 8,
+        width: int = WIDTH,
         max_symbols: int = 10,
         margin: float = 8.0,
     ):
-        if width < 1:
-            raise ValueError(f"width must be 1 or more, got {width}")
-        self.scorer, self.grammar, self.pieces = scorer, grammar, pieces
-        self.blank, self.width, self.margin = blank, width, margin
+        super().__init__(grammar, pieces, blank)
+        _check_width(width)
+        self.scorer, self.width, self.margin = scorer, width, margin
         self.max_symbols = max_symbols
-        self.ways: dict[States, dict[int, States]] = {}
         first = Hypothesis((), (), 0.0, grammar.start, scorer.start())
         self.hypotheses = [first]
-        self.count = self.given = 0
-        self.token_frames: list[int] = []  # of the tokens that were given last
 
     def step(self, frame: Any) -> list[int]:
         """Read a frame.
@@ -108,11 +279,7 @@ class Beam:
         open_ = self.hypotheses
         for symbols in range(self.max_symbols + 1):
             scores = self.scorer.scores(frame, [h.state for h in open_])
-            if not np.isfinite(scores).all():
-                raise ValueError(
-                    "encoded frames have NaN or infinity: the encoder's "
-                    "weights or its input are broken"
-                )
+            _check_finite(scores)
             for one, row in zip(open_, scores, strict=True):
                 stays = one._replace(score=one.score + float(row[self.blank]))
                 _merge(done, stays)
@@ -123,19 +290,6 @@ class Beam:
                 break
         self.hypotheses = self._best(done.values())
         self.count += 1
-        return self._give(self.hypotheses)
-
-    def finish(self) -> list[int]:
-        """The rest of the tokens, when the stream has ended.
-
-        Returns
-        -------
-        list of int
-            Those of the likeliest whole sentence; none more if no hypothesis
-            is one.
-        """
-        whole = [h for h in self.hypotheses if self.grammar.complete(h.where)]
-        self.hypotheses = whole[:1] or self.hypotheses
         return self._give(self.hypotheses)
 
     def _longer(self, hypotheses, scores, done) -> list[Hypothesis]:
@@ -166,17 +320,6 @@ class Beam:
             for (score, token, where, one), state in zip(found, states)
         ]
 
-    def _ways(self, where: States) -> dict[int, States]:
-        """The tokens that the grammar has next, and where they lead."""
-        if where not in self.ways:
-            ways = {
-                token: self.grammar.advance(where, piece)
-                for token, piece in enumerate(self.pieces)
-                if piece and token != self.blank
-            }
-            self.ways[where] = {t: w for t, w in ways.items() if w}
-        return self.ways[where]
-
     def _best(self, hypotheses) -> list[Hypothesis]:
         """The likeliest, best first."""
         best = sorted(hypotheses, key=lambda one: -one.score)[: self.width]
@@ -188,19 +331,6 @@ class Beam:
             if one.score >= least
         ]
 
-    def _give(self, hypotheses) -> list[int]:
-        """What all of them begin with and has not been given."""
-        # In order, what the first and the last share all between them do.
-        first, last = (f(one.tokens for one in hypotheses) for f in (min, max))
-        sure = next(
-            (n for n, (a, b) in enumerate(zip(first, last)) if a != b),
-            min(len(first), len(last)),
-        )
-        new = hypotheses[0].tokens[self.given : sure]
-        self.token_frames = list(hypotheses[0].frames[self.given : sure])
-        self.given = max(sure, self.given)
-        return list(new)
-
 
 def _merge(done: dict, one: Hypothesis) -> None:
     """Add a hypothesis to what is known of the same tokens."""
@@ -209,3 +339,34 @@ def _merge(done: dict, one: Hypothesis) -> None:
         best = max(one, other, key=lambda h: h.score)
         one = best._replace(score=float(np.logaddexp(one.score, other.score)))
     done[one.tokens] = one
+
+
+def _add(done: dict, one: CtcHypothesis) -> None:
+    """Add alignments to what is known of the same tokens."""
+    other = done.get(one.tokens)
+    if other is not None:
+        one = one._replace(
+            frames=min(one.frames, other.frames),
+            blank=_either(one.blank, other.blank),
+            token=_either(one.token, other.token),
+        )
+    done[one.tokens] = one
+
+
+def _either(one: float, other: float) -> float:
+    """Log of the sum of two probabilities."""
+    low, high = sorted((one, other))
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+
+
+def _check_width(width: int) -> None:
+    if width < 1:
+        raise ValueError(f"width must be 1 or more, got {width}")
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            "encoded frames have NaN or infinity: the encoder's weights or "
+            "its input are broken"
+        )

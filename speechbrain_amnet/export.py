@@ -4,14 +4,14 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from . import __version__
 from .hparams import _compose, _serialize, _walk
-from .inference import MODULES, load
+from .inference import CTC_HEAD, MODULES, load
 
 # What of a training's hparams the model's own file says about it.
 ABOUT = ("experiment", "dataset", "seed", "epochs", "augment")
@@ -46,8 +46,8 @@ def export_model(
         The training's whole hparams text, with keys features, encoder,
         predictor, joint and search; see `resolve_hparams`.
     modules : mapping
-        The trained features, encoder, predictor and joint; others are left
-        out.
+        The trained features, encoder, predictor and joint, and ctc_head where
+        there is one; others are left out.
     tokenizer : str or Path
         The sentencepiece model.
     folder : str or Path
@@ -72,10 +72,12 @@ def export_model(
     for path in (aside, old):
         shutil.rmtree(path, ignore_errors=True)
     aside.mkdir(parents=True)
-    text = inference_hparams(hparams, modules["features"].sample_rate)
+    names = [*MODULES, *({CTC_HEAD} & set(modules))]
+    sample_rate = modules["features"].sample_rate
+    text = inference_hparams(hparams, sample_rate, names)
     (aside / "hyperparams.yaml").write_text(text, encoding="utf-8")
     (aside / "tokenizer.ckpt").write_bytes(Path(tokenizer).read_bytes())
-    for name in MODULES:
+    for name in names:
         weights = {k: v.cpu() for k, v in modules[name].state_dict().items()}
         file = io.BytesIO()  # written by Python, a full disk is an OSError
         torch.save(weights, file)
@@ -88,7 +90,9 @@ def export_model(
     return folder
 
 
-def inference_hparams(text: str, sample_rate: int) -> str:
+def inference_hparams(
+    text: str, sample_rate: int, modules: Sequence[str] = MODULES
+) -> str:
     """What inference needs of a training's hparams, as a file of its own.
 
     Arguments
@@ -97,6 +101,8 @@ def inference_hparams(text: str, sample_rate: int) -> str:
         The training's hparams.
     sample_rate : int
         Of the audio, in Hz.
+    modules : sequence of str
+        Whose weights there are.
 
     Returns
     -------
@@ -107,7 +113,7 @@ def inference_hparams(text: str, sample_rate: int) -> str:
     root = _compose(text, "the training's hparams")
     nodes = {str(key.value): value for key, value in root.value}
     kept: set[str] = set()
-    needed = [*MODULES, "search", *(key for key in ABOUT if key in nodes)]
+    needed = [*modules, "search", *(key for key in ABOUT if key in nodes)]
     while needed:
         name = needed.pop()
         if name in kept:
@@ -128,7 +134,7 @@ def inference_hparams(text: str, sample_rate: int) -> str:
                 inside = re.findall(r"<([^<>]+)>", node.value)
                 needed += [re.split(r"[.\[]", ref)[0] for ref in inside]
     root.value = [pair for pair in root.value if str(pair[0].value) in kept]
-    loadables = (*MODULES, "tokenizer")
+    loadables = (*modules, "tokenizer")
     lines = [
         f"# Inference, exported by speechbrain_amnet {__version__}:",
         "# speechbrain_amnet.AmortizedASR.from_hparams(THIS_FOLDER)",
@@ -137,7 +143,7 @@ def inference_hparams(text: str, sample_rate: int) -> str:
         "audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer",
         f"  sample_rate: {sample_rate}",
         "modules:",
-        *(f"  {name}: !ref <{name}>" for name in MODULES),
+        *(f"  {name}: !ref <{name}>" for name in modules),
         "  enc: !ref <encoder>",
         "  proj_enc: !new:torch.nn.Identity",
         *STREAMING_ASR,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .beam import Beam
+from .beam import CTC_WIDTH, WIDTH, Beam, CtcBeam, HeldBeam
 from .grammar import Grammar
 from .search import GreedySearch
 from .transducer import absolute_lengths
@@ -19,13 +19,13 @@ class GrammarContext:
 
     Arguments
     ---------
-    beams : list of Beam
+    beams : list of HeldBeam
         One a stream.
     token_frames : list
         For each row, the frame of each token that the last call returned.
     """
 
-    beams: list[Beam]
+    beams: list[HeldBeam]
     token_frames: list[list[int]] = field(default_factory=list)
 
 
@@ -43,8 +43,11 @@ class GrammarSearch:
         What can be said; with `tags=True` if the model writes tags.
     pieces : sequence of str
         Of each token; see `text.pieces_of`.
-    width : int
-        Hypotheses that are kept.
+    width : int, optional
+        Hypotheses that are kept; 64 with a head, else 8.
+    head : torch.nn.Module, optional
+        What makes CTC logits of encoded frames. With it the sentence is the
+        likeliest by the encoder alone, else by the transducer.
 
     Example
     -------
@@ -64,9 +67,13 @@ class GrammarSearch:
         search: GreedySearch,
         grammar: Grammar,
         pieces: Sequence[str],
-        width: int = 8,
+        width: int | None = None,
+        head: torch.nn.Module | None = None,
     ):
         self.greedy, self.grammar, self.pieces = search, grammar, pieces
+        self.head = head
+        if width is None:
+            width = WIDTH if head is None else CTC_WIDTH
         self.width = width
 
     def __call__(
@@ -130,7 +137,7 @@ class GrammarSearch:
         for beam, row, count in zip(beams, encoded, counts, strict=True):
             mine, places = [], []
             with self.greedy.inference(encoded.device):
-                row = self.greedy.joint.project_encoder(row[:count])
+                row = self._prepared(row[:count])
             for frame in row:
                 mine += beam.step(frame)
                 places += beam.token_frames
@@ -144,7 +151,17 @@ class GrammarSearch:
         context.token_frames = [beam.token_frames for beam in context.beams]
         return tokens
 
-    def _beam(self):
+    def _prepared(self, frames: torch.Tensor) -> Any:
+        """What the beams read of encoded frames."""
+        if self.head is None:
+            return self.greedy.joint.project_encoder(frames)
+        return self.head(frames).log_softmax(-1).cpu().numpy()
+
+    def _beam(self) -> HeldBeam:
+        if self.head is not None:
+            return CtcBeam(
+                self.grammar, self.pieces, self.greedy.blank, self.width
+            )
         return Beam(
             self,
             self.grammar,

@@ -31,6 +31,7 @@ from .slots import Command, is_tag
 from .text import TextStream, command_of, pieces_of
 
 MODULES = ("features", "encoder", "predictor", "joint")
+CTC_HEAD = "ctc_head"  # a model may have one; grammars are searched by it
 
 
 @dataclass
@@ -64,7 +65,7 @@ class AmortizedASR(Pretrained):
     Arguments
     ---------
     modules : dict
-        features, encoder, predictor and joint.
+        features, encoder, predictor and joint; ctc_head where there is one.
     hparams : dict
         tokenizer (sentencepiece) and search; `audio_normalizer` where audio
         is not 16 kHz.
@@ -194,15 +195,20 @@ class AmortizedASR(Pretrained):
             return command_of(self.pieces, tokens)
         return self.grammar.command(self.text(tokens))
 
-    def hold_to(self, grammar: str | Path | None, width: int = 8) -> None:
+    def hold_to(
+        self, grammar: str | Path | None, width: int | None = None
+    ) -> None:
         """Search only the sentences of a grammar, from now on.
+
+        By what the encoder alone says, where the model has a CTC head, else by
+        the transducer; see `beam`.
 
         Arguments
         ---------
         grammar : str, Path or None
             A file in JSGF, see `Grammar`; None lets go of it.
-        width : int
-            Hypotheses that the search keeps.
+        width : int, optional
+            Hypotheses that the search keeps; see `GrammarSearch`.
 
         Raises
         ------
@@ -216,7 +222,8 @@ class AmortizedASR(Pretrained):
         if grammar is not None:
             held = Grammar.read(grammar, self.tagged)
             held.check(self.pieces)
-            search = GrammarSearch(search, held, self.pieces, width)
+            head = getattr(self.mods, CTC_HEAD, None)
+            search = GrammarSearch(search, held, self.pieces, width, head)
         self.grammar, self.hparams.search = held, search
 
     def understand_file(self, path: str | Path, **options) -> Command:

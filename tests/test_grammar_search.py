@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechbrain_amnet import GreedySearch, Joint, Predictor, TransducerLoss
-from speechbrain_amnet.beam import Beam
+from speechbrain_amnet.beam import Beam, CtcBeam
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.grammar_search import GrammarSearch
 
@@ -29,9 +29,19 @@ def parts():
     return predictor, joint, 3 * torch.randn(4, 9, 10)
 
 
-def search_of(parts, width=8):
+def search_of(parts, width=None, head=None):
     greedy = GreedySearch(*parts[:2], max_symbols=10)
-    return GrammarSearch(greedy, Grammar(TEXT), PIECES, width)
+    return GrammarSearch(greedy, Grammar(TEXT), PIECES, width, head)
+
+
+@pytest.fixture
+def head():
+    """A CTC head that is fairly sure of things."""
+    torch.manual_seed(4)
+    head = torch.nn.Linear(10, len(PIECES))
+    with torch.no_grad():
+        head.weight.mul_(2)
+    return head
 
 
 def likelihoods(parts, frames, sentences):
@@ -68,8 +78,52 @@ def test_it_finds_the_likeliest_sentence_with_its_likelihood(parts):
         assert search(frames[None], torch.ones(1)) == [best]
 
 
-def test_words_do_not_depend_on_batch_padding_or_chunks(parts):
-    search, frames = search_of(parts), parts[2]
+def test_by_the_encoder_alone_scores_are_those_of_ctc(parts, head):
+    """All alignments are added up, also of a letter that comes twice."""
+    doubled = {**SENTENCES, "A C C": [1, 3, 4, 3, 4], "B B": [2, 2]}
+    text = TEXT.rstrip(";") + " | A C C | B B;"
+    for frames in parts[2]:
+        search = search_of(parts, width=1000, head=head)
+        search.grammar = Grammar(text)
+        scores = head(frames).log_softmax(-1).detach()
+        wanted = [
+            -torch.nn.functional.ctc_loss(
+                scores[:, None],
+                torch.tensor([tokens]),
+                [len(scores)],
+                [len(tokens)],
+                reduction="sum",
+            ).item()
+            for tokens in doubled.values()
+        ]
+        context = search.make_streaming_context()
+        context.beams[0].margin = math.inf
+        search.forward_streaming(frames[None], context)
+        found = {h.tokens: h.score for h in context.beams[0].hypotheses}
+        found = np.array([found[tuple(one)] for one in doubled.values()])
+        np.testing.assert_allclose(
+            found - found.max(), np.array(wanted) - max(wanted), atol=1e-4
+        )
+        best = list(doubled.values())[int(np.argmax(wanted))]
+        assert search(frames[None], torch.ones(1)) == [best]
+
+
+def test_a_ctc_stream_gives_tokens_as_soon_as_nothing_else_is_left():
+    # B, then perhaps C A: the grammar has B and B C A.
+    sure = [[2], [0], [0, 3], [0, 4], [0, 1]]
+    rows = np.full((5, len(PIECES)), 1e-9)
+    for row, tokens in zip(rows, sure):
+        row[tokens] = 1 / len(tokens)
+    beam = CtcBeam(Grammar(TEXT), PIECES, margin=10.0)
+    assert [beam.step(np.log(row)) for row in rows] == [[2], [], [], [], []]
+    # Nothing but blanks is an eighth, and so is C A.
+    assert beam.finish() in ([], [3, 4, 1])
+    assert len(beam.hypotheses) == 1
+
+
+@pytest.mark.parametrize("ctc", [True, False])
+def test_words_do_not_depend_on_batch_padding_or_chunks(parts, head, ctc):
+    search, frames = search_of(parts, head=head if ctc else None), parts[2]
     lengths = torch.tensor([1.0, 5 / 9, 1.0, 7 / 9])
     together, places = search(frames, lengths, with_frames=True)
     for row, (one, share) in enumerate(zip(frames, lengths)):
@@ -128,12 +182,16 @@ def test_without_a_whole_sentence_there_is_what_was_heard(parts):
     assert beam.step(parts[2][0, 0]) == [] and beam.finish() == []
 
 
-def test_mistakes(parts):
+def test_mistakes(parts, head):
     with pytest.raises(ValueError, match="width must be 1 or more, got 0"):
         search_of(parts, width=0).make_streaming_context()
     search = search_of(parts)
     with pytest.raises(ValueError, match="NaN or infinity"):
         search(parts[2] * math.nan, torch.ones(4))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        search_of(parts, head=head)(parts[2] * math.nan, torch.ones(4))
+    with pytest.raises(ValueError, match="width must be 1 or more, got 0"):
+        search_of(parts, 0, head).make_streaming_context()
     context = search.make_streaming_context(3)
     with pytest.raises(ValueError, match="batch size of its context, 3"):
         search.forward_streaming(parts[2], context)

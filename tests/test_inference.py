@@ -144,7 +144,13 @@ def test_a_moved_folder_loads_without_network(run, asr, tmp_path, monkeypatch):
         assert moved(wavs, lengths) == asr(wavs, lengths)
     text = (run / "model" / "hyperparams.yaml").read_text()
     assert "experiment: amnet" in text
-    for other in ("nowhere", str(run), "optimizer", "ctc_head", "seed_every"):
+    for other in (
+        "nowhere",
+        str(run),
+        "optimizer",
+        "routing_loss",
+        "seed_every",
+    ):
         assert other not in text, other
     assert sorted(p.name for p in run.iterdir()) == ["model"]
 

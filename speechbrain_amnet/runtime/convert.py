@@ -13,10 +13,12 @@ from speechbrain_amnet.arbitrator import (
     Router,
 )
 from speechbrain_amnet.features import StreamingFeatures
-from speechbrain_amnet.inference import AmortizedASR
+from speechbrain_amnet.inference import CTC_HEAD, AmortizedASR
 from speechbrain_amnet.runtime.int8 import from_int8, scales_of, to_int8
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.transducer import Joint, Predictor
+
+EXACT = ("features.", "router.", "ctc.")  # small, and never rounded
 
 
 class UnknownRouter(ValueError):
@@ -79,6 +81,9 @@ def pack(asr: AmortizedASR) -> Packed:
         **encoder_arrays(encoder),
         **search_arrays(modules.predictor, modules.joint),
     }
+    head = getattr(modules, CTC_HEAD, None)
+    if head is not None:
+        arrays |= {"ctc.weight": head.weight, "ctc.bias": head.bias}
     return Packed(config, {k: as_array(v) for k, v in arrays.items()})
 
 
@@ -93,11 +98,12 @@ def as_int8(packed: Packed) -> Packed:
     Returns
     -------
     Packed
-        A quarter of the size on disk. Biases, features and router stay.
+        A quarter of the size on disk. Biases, features, router and CTC head
+        stay.
     """
     arrays, scales = dict(packed.arrays), {}
     for name, array in packed.arrays.items():
-        if array.ndim == 2 and not name.startswith(("features.", "router.")):
+        if array.ndim == 2 and not name.startswith(EXACT):
             scales[name] = scales_of(rows_of(name, packed.arrays))
             steps = to_int8(array, scales[name])
             arrays[name] = from_int8(steps, scales[name])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from speechbrain_amnet.audio import as_samples
+from speechbrain_amnet.beam import CTC_WIDTH, WIDTH
 from speechbrain_amnet.device import Device, next_backlog
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Encoder
@@ -52,7 +53,8 @@ class Recogniser:
         self.features, self.encoder = Features(packed), Encoder(packed)
         self.router, self.search = router_of(packed), Search(packed)
         self.pieces = packed.config["search"]["pieces"]
-        self.width = packed.config["search"].get("width", 8)
+        width = CTC_WIDTH if self.search.ctc else WIDTH
+        self.width = packed.config["search"].get("width", width)
         self.grammar: Grammar | None = None
         held = packed.config["search"].get("grammar")
         if held is not None:

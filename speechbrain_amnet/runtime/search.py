@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_amnet.beam import Beam
+from speechbrain_amnet.beam import WIDTH, Beam, CtcBeam, HeldBeam
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Cell
 from speechbrain_amnet.runtime.packed import Packed
@@ -41,6 +41,7 @@ class Search:
         self.output_bias = joint["output_bias"].copy()
         self.penalty = config["blank_penalty"]
         self.output_bias[self.blank] -= self.penalty
+        self.ctc = packed.part("ctc")  # may be empty
 
     def logits(
         self, projected: np.ndarray, predicted: np.ndarray
@@ -137,15 +138,23 @@ class GrammarState:
         search: Search,
         grammar: Grammar,
         pieces: Sequence[str],
-        width: int = 8,
+        width: int = WIDTH,
     ):
         self.search, self.greedy = search, SearchState(search)
-        self.beam = Beam(
-            self, grammar, pieces, search.blank, width, search.max_symbols
-        )
+        self.beam: HeldBeam
+        if search.ctc:
+            self.beam = CtcBeam(grammar, pieces, search.blank, width)
+        else:
+            self.beam = Beam(
+                self, grammar, pieces, search.blank, width, search.max_symbols
+            )
 
     def step(self, encoded: np.ndarray) -> list[int]:
-        """The tokens that a frame makes sure; see `Beam.step`."""
+        """The tokens that a frame makes sure; see `beam`."""
+        ctc = self.search.ctc
+        if ctc:
+            logits = ctc["weight"] @ encoded + ctc["bias"]
+            return self.beam.step(log_softmax(logits))
         projected = self.search.from_encoder(encoded) + self.search.encoder_bias
         return self.beam.step(projected)
 
@@ -182,5 +191,10 @@ class GrammarState:
             row[:] = self.search.logits(frame, predicted)  # overwritten
         # The penalty is the greedy search's alone, as in `GrammarSearch`.
         logits[:, self.search.blank] += self.search.penalty
-        logits -= logits.max(-1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return log_softmax(logits)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log probabilities of the last axis."""
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

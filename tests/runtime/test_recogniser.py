@@ -107,10 +107,18 @@ public <order> = (<thing>) {thing} (the (<thing>) {more})*;
 """
 
 
+@pytest.mark.parametrize("head", [True, False])
 @pytest.mark.parametrize("tags", [[], ["<thing>", "<more>", "<=order>"]])
-def test_a_grammar_holds_both_alike(tags, tiny, tmp_path):
-    parts = tiny(tmp_path, ["A GOAT THE LION"], tags, tokens=30 + len(tags))
-    export_model(*parts, tmp_path / "model")
+def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path):
+    text, modules, tokenizer = tiny(
+        tmp_path, ["A GOAT THE LION"], tags, tokens=30 + len(tags)
+    )
+    if head:
+        with torch.no_grad():
+            modules["ctc_head"].weight.mul_(9)
+    else:
+        modules = {n: m for n, m in modules.items() if n != "ctc_head"}
+    export_model(text, modules, tokenizer, tmp_path / "model")
     asr = load(tmp_path, run_opts={"device": "cpu"})
     (tmp_path / "animals.gram").write_text(GRAMMAR)
     asr.hold_to(tmp_path / "animals.gram")
