@@ -17,6 +17,7 @@ RECIPE = ROOT / "recipes" / "LibriSpeech"
 QUICK = {
     "find_epochs": 1,
     "tune_epochs": 2,
+    "halvings": 0,
     "batch_seconds": 3,
     "buckets": 2,
     "old_splits": "[dev]",
