@@ -22,11 +22,11 @@ from speechbrain_amnet.diff.file import values_at
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
-from speechbrain_amnet.inference import MODULES, load
+from speechbrain_amnet.inference import CTC_HEAD, MODULES, load
 
 
 class Updater(Recogniser):
-    """Trains a diff alone, with the transducer's loss alone."""
+    """Trains a diff alone, with the losses of what the model has."""
 
     def compute_forward(self, batch, stage):
         """Encode, and predict every token at every frame."""
@@ -35,18 +35,25 @@ class Updater(Recogniser):
         encoded, routing = self.modules.encoder(features, lengths)
         predicted = self.modules.predictor(batch.tokens.data)
         logits = self.modules.joint(encoded, predicted)
-        return encoded, lengths, routing, logits
+        ctc = None
+        if stage == sb.Stage.TRAIN and CTC_HEAD in self.modules:
+            ctc = self.modules[CTC_HEAD](encoded)
+        return encoded, lengths, routing, logits, ctc
 
     def compute_objectives(self, outputs, batch, stage):
-        """The transducer's loss; words on dev."""
-        encoded, lengths, routing, logits = outputs
+        """The transducer's loss and that of a CTC head; words on dev."""
+        encoded, lengths, routing, logits, ctc = outputs
         loss = self.hparams.transducer_loss(
             logits, batch.tokens.data, lengths, batch.tokens.lengths
         )
+        parts = {"transducer": loss}
+        if ctc is not None:
+            parts["ctc"] = self.ctc_loss(ctc, batch, lengths)
+            loss = loss + self.hparams.ctc_weight * parts["ctc"]
         if stage != sb.Stage.TRAIN:
             self.keep_words(encoded, lengths, batch)
         self.check_finite(loss, batch)
-        self.note({"transducer": loss}, routing, lengths)
+        self.note(parts, routing, lengths)
         return loss
 
     def fit_batch(self, batch):
@@ -147,7 +154,7 @@ def fit(
             "generator": SaveableGenerator(),
         },
     )
-    modules = {name: getattr(asr.mods, name) for name in MODULES}
+    modules = parts_of(asr)
     brain = Updater(
         modules={**modules, "updated": updated},
         opt_class=hparams["optimizer"],
@@ -175,6 +182,12 @@ def fit(
     )
 
 
+def parts_of(asr):
+    """The modules of a model that learn."""
+    names = [*MODULES, *({CTC_HEAD} & set(asr.mods))]
+    return {name: getattr(asr.mods, name) for name in names}
+
+
 def load_base(hparams, run_opts):
     """The deployed model."""
     return load(hparams["base_model"], run_opts=run_opts)
@@ -182,7 +195,7 @@ def load_base(hparams, run_opts):
 
 def wrap(asr, hparams, diff=SparseDiff):
     """A diff beside each weight of a model, but for the arbitrator's."""
-    modules = {name: getattr(asr.mods, name) for name in MODULES}
+    modules = parts_of(asr)
     router = []
     if any(True for _ in asr.mods.encoder.router.parameters()):
         router = ["encoder.router.*"]

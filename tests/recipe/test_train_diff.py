@@ -103,6 +103,10 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
         if "router" in name or (method in JOINT and "joint" not in name):
             assert array.tobytes() == old[name].tobytes()
     assert any(new[n].tobytes() != old[n].tobytes() for n in new)
+    if method in ("full", "sparse"):
+        # What grammars are searched by learns with the rest.
+        head = "ctc_head.weight"
+        assert new[head].tobytes() != old[head].tobytes()
     if method == "compressed_sparse":
         # The file is the whole model, and the rest of it is zero.
         rest = [a for n, a in new.items() if "features" not in n]

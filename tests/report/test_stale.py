@@ -44,7 +44,7 @@ def test_table_is_up_to_date(file, place):
         text = peers.markdown_text(peers.read_peers(folders[0]))
     elif folders[0].parent.name == "figures":
         text = figures.markdown_text(figures.read_figures(folders[0]))
-    elif folders[0].parent.name == "updates":
+    elif folders[0].name.startswith("diff_"):
         rows = updates.summarise_updates(updates.read_updates(folders))
         text = updates.markdown_table(rows)
     elif folders[0].parent.name == "learnt":
