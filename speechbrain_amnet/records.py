@@ -6,6 +6,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,27 @@ def command(argv: Sequence[str]) -> str:
     -------
     >>> command(["/opt/bin/amnet", "evaluate", "--data_folder=/data/an4/"])
     'amnet evaluate --data_folder=an4'
+    >>> command(["train.py", "--train_splits=[train, /data/mine/train]"])
+    'train.py --train_splits=[train, train]'
     """
     words = [Path(argv[0]).name]
     for word in argv[1:]:
         name, equals, value = word.rpartition("=")
-        path = Path(value)
-        if path.is_absolute():
-            run = (path / "hyperparams.yaml").is_file()
-            value = "/".join(path.parts[-3:] if run else path.parts[-1:])
+        if Path(value).is_absolute():
+            value = _shown(value)
+        else:  # paths in a list or a mapping
+            value = INNER.sub(lambda found: _shown(found[0]), value)
         words.append(name + equals + value)
     return " ".join(words)
+
+
+INNER = re.compile(r"(?<=[\s\[{:,'\"])/[^\s,\]}'\"]+")
+
+
+def _shown(path: str) -> str:
+    parts = Path(path).parts
+    run = (Path(path) / "hyperparams.yaml").is_file()
+    return "/".join(parts[-3:] if run else parts[-1:])
 
 
 def rounded(value: Any) -> Any:

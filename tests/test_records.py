@@ -17,6 +17,15 @@ def test_a_command_names_runs_by_data_experiment_and_seed(tmp_path):
     assert command(words) == "train.py a.yaml --teacher=an4/full/2 --data=an4"
 
 
+def test_paths_within_lists_and_mappings_are_shortened():
+    words = ["train.py", "--noise=!new:a.Noise {file: /x/y/kitchen.flac}"]
+    words += ["--train_splits=[train, /x/spoken/train]", "--lr=1/2"]
+    assert command(words) == (
+        "train.py --noise=!new:a.Noise {file: kitchen.flac} "
+        "--train_splits=[train, train] --lr=1/2"
+    )
+
+
 def test_a_frame_s_branch_is_one_digit(tmp_path):
     """Of base 36, so that more than ten branches can be read again."""
     branch = np.array([0, 35, 11, 1])
