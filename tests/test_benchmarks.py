@@ -209,13 +209,13 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
 
 
 def test_commands_in_noise_beside_published_figures(root, run):
-    """Once clean and once in noise; nothing is to be heard, and nothing is."""
+    """Once clean and once in noise; the grammar has one sentence alone."""
     test = run / "test" / "a" / "b"
     (test / "a-b-0.wav").rename(test / "wav")
     noise, _ = soundfile.read(test / "wav")
     soundfile.write(test / "a-b-0.flac", noise, 16000)
     (test / "wav").unlink()
-    record = {"id": "a-b-0", "slots": {}}
+    record = {"id": "a-b-0", "intent": "go", "slots": {}}
     (run / "test" / "commands.jsonl").write_text(json.dumps(record))
     soundfile.write(run / "noise.flac", noise, 16000)
     grammar = run / "go.gram"
