@@ -21,7 +21,6 @@ STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar in a name is one
     "axes.edgecolor": "#9CA3AF",
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,

@@ -31,6 +31,7 @@ LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.2, 0.1, 0.5
 TITLE, WORD_ROW, WAVE, STRIP, BACKLOG, GAP = 0.28, 0.19, 0.75, 0.2, 0.9, 0.08
 BETWEEN = 0.5
 CHARACTER = 0.085
+PLAIN = {"parse_math": False}  # a dollar in a text is one
 
 
 def plot_utterances(
@@ -299,7 +300,8 @@ def draw_title(
     height = figure.get_figheight()
     x = LEFT / WIDTH
     title = f"{utterance['id']}, {utterance['end']:.1f} s"
-    figure.text(x, (y - 0.04) / height, title, va="top", size=10, weight="bold")
+    look = {"va": "top", "size": 10, "weight": "bold", **PLAIN}
+    figure.text(x, (y - 0.04) / height, title, **look)
     if utterance["hypothesis"] != utterance["reference"]:
         said = textwrap.shorten(utterance["reference"], 110)
         figure.text(
@@ -309,6 +311,7 @@ def draw_title(
             va="top",
             size=8,
             color=GREY,
+            **PLAIN,
         )
     shares = utterance["shares"]
     figure.legend(
@@ -337,7 +340,8 @@ def draw_words(axes: Any, utterance: dict[str, Any]) -> None:
     axes.axis("off")
     for word, times, row in utterance["words"]:
         middle = (times[0] + times[-1]) / 2
-        axes.text(middle, row + 0.2, word, ha="center", va="bottom", size=8.5)
+        look = {"ha": "center", "va": "bottom", "size": 8.5, **PLAIN}
+        axes.text(middle, row + 0.2, word, **look)
         axes.plot(
             [times[0], times[-1]], [row + 0.12] * 2, color=GREY, linewidth=0.8
         )
