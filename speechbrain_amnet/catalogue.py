@@ -237,6 +237,7 @@ features: !new:speechbrain_amnet.StreamingFeatures
     window_ms: 25
     hop_ms: 10
     floor: 1.0e-7
+    mean_seconds: 3.0  # null: the mean of the training data alone
 """,
     "TransducerLoss": """
 transducer_loss: !new:speechbrain_amnet.TransducerLoss

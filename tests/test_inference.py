@@ -295,7 +295,7 @@ def test_references_are_followed(trained, tmp_path):
             "target_device: Device: load must be above 0, got 0",
         ),
         (
-            lambda text: text.replace("load: 2.0", "lod: 2.0"),
+            lambda text: text.replace("load: 2.0", "speed: 2.0"),
             "target_device: Invalid argument to class .*Device",
         ),
         (
