@@ -18,6 +18,11 @@ def write(
     durable : bool
         Whether it is on disk, and not in the system's memory, at the end.
 
+    Raises
+    ------
+    OSError
+        If that cannot be done; nothing is left behind.
+
     Example
     -------
     >>> import tempfile
@@ -31,10 +36,16 @@ def write(
         content = content.encode()
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(file.name + ".part")
-    aside.write_bytes(content)
-    if durable:
-        to_disk(aside)
-    os.replace(aside, file)
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; expected a file's name")
+    try:
+        aside.write_bytes(content)
+        if durable:
+            to_disk(aside)
+        os.replace(aside, file)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     if durable:
         to_disk(file.parent)
 

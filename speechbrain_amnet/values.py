@@ -47,6 +47,7 @@ EXPECTED = (
             "sample_rate",
             "n_mels",
             "stack",
+            "generation",
         ),
     ),
     (
@@ -68,6 +69,29 @@ EXPECTED = (
         "a share of the training, from 0 to below 1",
         lambda value: is_number(value) and 0 <= value < 1,
         ("starts_at",),
+    ),
+    (
+        "a share of the training, from 0 to 1",
+        lambda value: is_number(value) and 0 <= value <= 1,
+        ("round_at",),
+    ),
+    (
+        "2 to 8, 16 or 32",
+        lambda value: is_whole(value) and value in (*range(2, 9), 16, 32),
+        ("bits",),
+    ),
+    (
+        "relative or absolute",
+        lambda value: value in ("relative", "absolute"),
+        ("score",),
+    ),
+    (
+        'a list of patterns, as ["encoder.*"]',
+        lambda value: (
+            isinstance(value, list)
+            and all(isinstance(one, str) for one in value)
+        ),
+        ("include", "exclude"),
     ),
     (
         "char, bpe or unigram",

@@ -16,6 +16,10 @@ def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             write(file, b"after")
     assert file.read_text() == "π\n"
+    assert list(file.parent.iterdir()) == [file]
+    with pytest.raises(IsADirectoryError, match="expected a file's name"):
+        write(file.parent, b"")
+    assert list(tmp_path.iterdir()) == [file.parent]
     write(file, b"after")
     assert file.read_bytes() == b"after"
     assert list(file.parent.iterdir()) == [file]

@@ -22,6 +22,13 @@ CPU = {"device": "cpu"}
         ("starts_at: 1.0", "starts_at: expected a share of the training"),
         ("token_type: word", "token_type: expected char, bpe or unigram"),
         ("pruning_scope: global", "pruning_scope: expected matrix or all"),
+        ("bits: 9", "bits: expected 2 to 8, 16 or 32, got 9"),
+        ("bits: '4'", "bits: expected 2 to 8, 16 or 32, got '4'"),
+        ("score: fisher", "score: expected relative or absolute"),
+        ("round_at: 1.5", "round_at: expected a share of the training"),
+        ("generation: 0", "generation: expected a whole number, 1 or more"),
+        ("include: encoder.*", "include: expected a list of patterns"),
+        ("exclude: [1]", "exclude: expected a list of patterns"),
         ("data_folder: ''", "data_folder: expected the path of a folder"),
     ],
 )

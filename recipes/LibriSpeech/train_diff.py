@@ -17,13 +17,13 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 from data import read_data, with_items
-from updating import METHODS, base_of, load_base, wrap
+from updating import METHODS, base_of, check_room, load_base, wrap
 
 from speechbrain_amnet import files
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
-from speechbrain_amnet.diff.budget import fitted, parse_budget
+from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
 from speechbrain_amnet.diff.file import fingerprint, make_diff, write_diff
 from speechbrain_amnet.diff.folder import ModelFiles, apply_update
 from speechbrain_amnet.evaluation import evaluate
@@ -49,11 +49,13 @@ def make_update(hparams, run_opts):
             f"method: expected {', '.join(METHODS)}, got {method!r}"
         )
     asr = load_base(hparams, run_opts)
-    weights = wrap(asr, hparams).size
+    updated = wrap(asr, hparams)
+    weights = updated.size
     budget = parse_budget(hparams["budget"], weights)
     about = {"method": method, "seed": hparams["seed"]}
     if method != "full":
         about["budget"] = str(hparams["budget"])
+        check_room(updated, hparams, budget, about)
     if hparams["augment"] is None:
         # What a model never heard in its training undoes more than it teaches.
         hparams["augment"] = getattr(asr.hparams, "augment", True)
@@ -61,11 +63,13 @@ def make_update(hparams, run_opts):
     check_tags(sets, asr)
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
     changes = METHODS[method](hparams, run_opts, sets, budget, about)
-    if method != "full":
-        changes = fitted(changes, budget, about)
     path = Path(hparams["output_folder"]) / "update.diff"
     old = ModelFiles(base_of(hparams)).tensors()
-    size = write_diff(make_diff(changes, old, about), path)
+    if method == "full":
+        diff = make_diff(changes, old, about)
+    else:
+        diff = fitted_diff(changes, old, budget, about)
+    size = write_diff(diff, path)
     logger.info("%s: %d bytes of %d", path, size, budget)
     return {
         "task": "slu" if asr.understands else "asr",

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from speechbrain_amnet.cli import run_script
+from speechbrain_amnet.diff.budget import parse_budget
 from speechbrain_amnet.report.updates import (
     markdown_table,
     plot_updates,
@@ -26,6 +27,7 @@ from speechbrain_amnet.report.updates import (
 from speechbrain_amnet.study import Training, check_settings, train
 
 HERE = Path(__file__).resolve().parent
+WEIGHTS = 1_000_000  # of some model, to see that budgets are some
 METHODS = (
     "full",
     "sparse",
@@ -123,6 +125,8 @@ def main(argv=None):
                 f"--methods: expected some of {', '.join(METHODS)}, got "
                 f"{method}"
             )
+    for budget in args.budgets:
+        parse_budget(budget, WEIGHTS)
     wanted = updates(args)
     for one in wanted:
         check_settings(one)

@@ -17,7 +17,11 @@ from speechbrain.utils.repro import SaveableGenerator
 from train import Recogniser
 
 from speechbrain_amnet.checkpoints import SafeCheckpointer
-from speechbrain_amnet.diff.budget import rank_that_fits, share_that_fits
+from speechbrain_amnet.diff.budget import (
+    check_budget,
+    rank_that_fits,
+    share_that_fits,
+)
 from speechbrain_amnet.diff.file import values_at
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
@@ -259,6 +263,17 @@ def sparse(hparams, run_opts, sets, budget, about):
         updated.round(bits)
         deltas = {n: as_array(d.delta()) for n, d in updated.diffs.items()}
     return updated.changes(bits)
+
+
+def check_room(updated, hparams, budget, about):
+    """Refuse a budget for no diff before a training, not after it."""
+    shapes = {name: diff.shape for name, diff in updated.diffs.items()}
+    fits = {
+        "hash": share_that_fits,
+        "lowrank": rank_that_fits,
+        "lora": rank_that_fits,
+    }.get(hparams["method"].removeprefix("compressed_"), check_budget)
+    fits(shapes, budget, hparams["bits"], about)
 
 
 def hashed(hparams, run_opts, sets, budget, about):

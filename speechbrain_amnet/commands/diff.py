@@ -132,8 +132,13 @@ def run_squash(args: argparse.Namespace) -> None:
     from speechbrain_amnet.diff.folder import ModelFiles
     from speechbrain_amnet.diff.squash import squash
 
-    diffs = [read_diff(file) for file in args.files]
-    one = squash(diffs, ModelFiles(args.folder).tensors())
+    if args.out.resolve() in [file.resolve() for file in args.files]:
+        raise ValueError(
+            f"--out {args.out} is one of the diffs; give another file"
+        )
+    model = ModelFiles(args.folder)
+    diffs = [read_diff(file, model.weights) for file in args.files]
+    one = squash(diffs, model.tensors())
     size = write_diff(one, args.out)
     each = sum(file.stat().st_size for file in args.files)
     whole = [

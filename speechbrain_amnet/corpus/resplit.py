@@ -153,9 +153,10 @@ def by_value(
         )
 
     def value(row):
-        return ((row["command"] or {}).get("slots") or {}).get(slot)
+        found = ((row["command"] or {}).get("slots") or {}).get(slot)
+        return None if found in (None, "") else str(found)
 
-    values = sorted({str(value(row)) for row in rows if value(row)})
+    values = sorted({value(row) for row in rows} - {None})
     if len(values) <= RELEASES:
         raise PreparationError(
             f"by {slot}: expected more than {RELEASES} values of this slot in "

@@ -14,7 +14,7 @@ from speechbrain_amnet.diff.changes import (
     SparseChange,
     Values,
 )
-from speechbrain_amnet.diff.file import Diff, to_bytes
+from speechbrain_amnet.diff.file import Diff, make_diff, to_bytes
 
 UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1_000_000}
 # Of the size of real ones, which no compressor makes smaller.
@@ -63,7 +63,7 @@ def parse_budget(text: str | int | float, weights: int) -> int:
 
 
 def size_of(changes: Mapping[str, Change], about: dict | None = None) -> int:
-    """Bytes of a diff's file at most, whatever its fingerprints are."""
+    """About the bytes of a diff's file, whatever its fingerprints are."""
     diff = Diff(dict(changes), *FINGERPRINTS, about or {})
     return len(to_bytes(diff)) + SPARE
 
@@ -111,6 +111,37 @@ def largest_that_fits(
         else:
             high = middle
     return low
+
+
+def check_budget(
+    shapes: Mapping[str, tuple[int, ...]],
+    budget: int,
+    bits: int,
+    about: dict | None = None,
+) -> None:
+    """Refuse, before a long training, a budget for no sparse diff at all.
+
+    Arguments
+    ---------
+    shapes : mapping
+        Name to shape of the tensors that may change.
+    budget : int
+        Bytes of the file.
+    bits : int
+        Of a value.
+    about : dict, optional
+        What else the file says.
+
+    Raises
+    ------
+    ValueError
+        If a single number does not fit.
+    """
+    name = min(shapes, key=len)
+    one = SparseChange(
+        shapes[name], np.zeros(1, int), Values.rounded([1], bits)
+    )
+    largest_that_fits(lambda count: {name: one}, 1, budget, about)
 
 
 def best_positions(
@@ -352,3 +383,41 @@ def fitted(
         return {name: one for name, one in kept.items() if one is not None}
 
     return largest(largest_that_fits(largest, len(order), budget, about))
+
+
+def fitted_diff(
+    changes: Mapping[str, Change],
+    old: Mapping[str, np.ndarray],
+    budget: int,
+    about: dict | None = None,
+) -> Diff:
+    """The diff of changes, not a byte above the budget; see `fitted`.
+
+    Arguments
+    ---------
+    changes : mapping
+        Name to change.
+    old : mapping
+        Name to the base's tensor.
+    budget : int
+        Bytes of the file.
+    about : dict, optional
+        What else the file says.
+
+    Returns
+    -------
+    Diff
+
+    Raises
+    ------
+    ValueError
+        If nothing is left that fits, or changes something.
+    """
+    room = budget
+    while True:
+        diff = make_diff(fitted(changes, room, about), old, about)
+        # The real fingerprints may compress worse than those of `size_of`.
+        above = len(to_bytes(diff)) - budget
+        if above <= 0:
+            return diff
+        room -= above

@@ -23,6 +23,12 @@ from speechbrain_amnet.diff.hashing import bucket_and_sign, key_of
 BLOCK = 1 << 20  # positions that are hashed at a time
 
 
+def check_bits(bits: int) -> None:
+    """Refuse what no value of a diff can have."""
+    if bits not in (*range(2, 9), 16, 32):
+        raise ValueError(f"bits must be 2 to 8, 16 or 32, got {bits}")
+
+
 @dataclass
 class Values:
     """Numbers as they travel.
@@ -47,6 +53,7 @@ class Values:
         >>> Values.rounded(np.array([127.0, 0.4]), 8).floats().tolist()
         [127.0, 0.0]
         """
+        check_bits(bits)
         values = np.asarray(values, dtype=np.float32).ravel()
         if not np.isfinite(values).all():
             raise ValueError(
@@ -56,8 +63,6 @@ class Values:
             return cls(values)
         if bits == 16:
             return cls(values.astype(np.float16))
-        if not 2 <= bits <= 8:
-            raise ValueError(f"bits must be 2 to 8, 16 or 32, got {bits}")
         scale = scale_of(values, bits)
         return cls(steps_of(values, scale, bits), scale)
 

@@ -33,9 +33,17 @@ KEY = "amnet_diff"
 LEVEL = 19  # of zstandard; a diff is small and written once
 TYPES = ("int8", "float16", "float32")
 SMALL = 1 << 20  # bytes that any file may unpack to,
-RATIO = 1000  # and larger ones as many times their own
+RATIO = 1000  # and larger ones as many times their own; where the model is
+WEIGHT = 12  # known, as many for each of its weights
 PIECE = 1024  # bytes that are unpacked at a time
 LARGEST = 1 << 32  # numbers in a tensor
+HEADER = {
+    "base": str,
+    "result": str,
+    "about": dict,
+    "signature": (str, type(None)),
+    "tensors": dict,
+}
 DAMAGED = (
     ArithmeticError,
     AttributeError,
@@ -153,7 +161,9 @@ def _joined(parts, kind):
     return np.concatenate([np.zeros(0, dtype=kind), *parts])
 
 
-def from_bytes(content: bytes, what: str = "the diff") -> Diff:
+def from_bytes(
+    content: bytes, what: str = "the diff", weights: int | None = None
+) -> Diff:
     """Read a diff's bytes.
 
     Arguments
@@ -162,6 +172,10 @@ def from_bytes(content: bytes, what: str = "the diff") -> Diff:
         Of a whole file.
     what : str
         What errors call it.
+    weights : int, optional
+        Of the model that it is for, where that is known. What undoes an update
+        may be zeros alone, which compress better than any stranger's file is
+        trusted to.
 
     Returns
     -------
@@ -172,7 +186,8 @@ def from_bytes(content: bytes, what: str = "the diff") -> Diff:
     DiffError
         If it is not a diff, damaged, or of another version of the format.
     """
-    whole = _decompressed(content, what)
+    most = RATIO * len(content) if weights is None else WEIGHT * weights
+    whole = _decompressed(content, what, max(SMALL, most))
     try:
         length = int.from_bytes(whole[:8], "little")
         text = json.loads(whole[8 : 8 + length])["__metadata__"][KEY]
@@ -192,11 +207,11 @@ def from_bytes(content: bytes, what: str = "the diff") -> Diff:
         raise DiffError(f"{what}: damaged ({why})") from None
 
 
-def _decompressed(content: bytes, what: str) -> bytes:
+def _decompressed(content: bytes, what: str, most: int) -> bytes:
     """The frame's content, of exactly the size that it says."""
     try:
         size = zstandard.frame_content_size(content)
-        if not 0 <= size <= max(SMALL, RATIO * len(content)):
+        if not 0 <= size <= most:
             raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
         frame = zstandard.ZstdDecompressor().decompressobj()
         parts, found = [], 0
@@ -229,6 +244,11 @@ def _read(header, arrays):
         taken[kind] += count
         return part
 
+    for key, kinds in HEADER.items():
+        if not isinstance(header[key], kinds):
+            raise ValueError(f"{key} is {header[key]!r}")
+    if header["base"] == header["result"]:
+        raise ValueError("it changes nothing")
     changes = {}
     for name, entry in header["tensors"].items():
         shape = entry["shape"]
@@ -245,8 +265,6 @@ def _read(header, arrays):
     for kind, array in arrays.items():
         if taken[kind] != len(array):
             raise ValueError(f"more {kind} than tensors need")
-    if not changes:
-        raise ValueError("it changes nothing")
     return Diff(
         changes,
         header["base"],
@@ -263,8 +281,8 @@ def write_diff(diff: Diff, path: str | Path) -> int:
     return len(content)
 
 
-def read_diff(path: str | Path) -> Diff:
-    """Read what `write_diff` wrote.
+def read_diff(path: str | Path, weights: int | None = None) -> Diff:
+    """Read what `write_diff` wrote; `weights` as for `from_bytes`.
 
     Raises
     ------
@@ -276,7 +294,7 @@ def read_diff(path: str | Path) -> Diff:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    return from_bytes(path.read_bytes(), str(path))
+    return from_bytes(path.read_bytes(), str(path), weights)
 
 
 def check_base(
@@ -309,7 +327,7 @@ def check_base(
                 f"{list(tensors[name].shape)} and not {list(change.shape)}"
             )
     found = fingerprint({name: tensors[name] for name in diff.changes})
-    if found == diff.result != diff.base:
+    if found == diff.result:
         raise DiffError(f"{what} has this diff already")
     if found != diff.base:
         raise DiffError(
@@ -373,8 +391,8 @@ def values_at(tensor: np.ndarray, positions: np.ndarray | None) -> NewValues:
     """A tensor's values at some positions, or at all, as a change to them."""
     if positions is None:
         positions = np.arange(tensor.size)
-    values = Values.rounded(tensor.ravel()[positions], 32)
-    return NewValues(tensor.shape, positions, values)
+    values = tensor.ravel()[positions].astype(np.float32)
+    return NewValues(tensor.shape, positions, Values(values))
 
 
 def new_tensors(
@@ -397,14 +415,15 @@ def make_diff(
     Raises
     ------
     ValueError
-        If nothing changes.
+        If nothing changes, or there would be numbers that are none.
     """
-    if not changes:
-        raise ValueError("the update changes nothing: there is no diff to make")
     old = {name: old[name] for name in changes}
-    return Diff(
-        dict(changes),
-        fingerprint(old),
-        fingerprint(new_tensors(changes, old)),
-        dict(about or {}),
-    )
+    new = new_tensors(changes, old)
+    for whose, tensors in (("base", old), ("update", new)):
+        for name, array in tensors.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}: the {whose} has NaN or infinity")
+    base, result = fingerprint(old), fingerprint(new)
+    if base == result:
+        raise ValueError("the update changes nothing: there is no diff to make")
+    return Diff(dict(changes), base, result, dict(about or {}))

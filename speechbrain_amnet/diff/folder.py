@@ -14,9 +14,11 @@ import fcntl
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,26 @@ from speechbrain_amnet.diff.file import (
     Diff,
     DiffError,
     apply_diff,
-    from_bytes,
     read_diff,
     to_bytes,
 )
 
 MODEL, VERSIONS, UPDATES = "model", "versions", "updates"
-HISTORY = "history.json"
+HISTORY, LINK = "history.json", "model.part"
+OWN_NAME = re.compile(r"\d+-([0-9a-f]{12}|first)")  # of a version
+# How the files of torch.save begin, now and before PyTorch 1.6.
+ZIP, BEFORE_ZIP = b"PK\x03\x04", bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 UNDO_LEVEL = 3  # of zstandard; may be as large as the model, and in a hurry
 SPARE = 1 << 20  # bytes that must stay free
 
@@ -54,28 +69,44 @@ class ModelFiles:
     ------
     FileNotFoundError
         If there is no model.
+    ValueError
+        If a file is damaged, or two weights have one name.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = find_model(folder)
-        self.states = {}
+        self.states, self.places = {}, {}
         for path in sorted(self.folder.glob("*.ckpt")):
             state = read_state(path)
             if state is not None:
                 self.states[path.stem] = state
+        for stem, state in self.states.items():
+            for key, tensor in state.items():
+                if not torch.is_tensor(tensor) or tensor.dtype not in _NUMPY:
+                    continue
+                name = f"{stem}.{key}"
+                if name in self.places:
+                    raise ValueError(
+                        f"{self.folder}: two weights would be called {name}; "
+                        f"rename {self.places[name][0]}.ckpt or {stem}.ckpt"
+                    )
+                self.places[name] = stem, key
 
     def tensors(self) -> dict[str, Any]:
         """Name to array; the memory is the model's own."""
         return {
-            f"{stem}.{name}": tensor.detach().numpy()
-            for stem, state in self.states.items()
-            for name, tensor in state.items()
-            if torch.is_tensor(tensor) and tensor.dtype in _NUMPY
+            name: self.states[stem][key].detach().numpy()
+            for name, (stem, key) in self.places.items()
         }
+
+    @property
+    def weights(self) -> int:
+        """Numbers in all tensors."""
+        return sum(self.states[s][k].numel() for s, k in self.places.values())
 
     def replace(self, name: str, array: Any) -> None:
         """Put in a new tensor."""
-        stem, _, key = name.partition(".")
+        stem, key = self.places[name]
         self.states[stem][key] = torch.from_numpy(array)
 
     def write(self, folder: Path) -> None:
@@ -109,11 +140,12 @@ def read_state(path: Path) -> dict[str, Any] | None:
     ValueError
         If it is damaged.
     """
-    if not zipfile.is_zipfile(path):
-        return None  # a tokenizer, for instance
+    with open(path, "rb") as file:
+        if not file.read(len(BEFORE_ZIP)).startswith((ZIP, BEFORE_ZIP)):
+            return None  # a tokenizer, for instance
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path}: unreadable weights ({type(error).__name__}); fetch the "
             "model anew"
@@ -155,7 +187,10 @@ def find_model(folder: str | Path) -> Path:
 def history(folder: str | Path) -> list[dict[str, Any]]:
     """The updates that a model has had: the last one is at the end."""
     path = find_model(folder) / UPDATES / HISTORY
-    return json.loads(path.read_text()) if path.exists() else []
+    try:
+        return json.loads(path.read_text()) if path.exists() else []
+    except ValueError:
+        raise DiffError(f"{path}: damaged; fetch the model anew") from None
 
 
 def apply_update(
@@ -182,16 +217,19 @@ def apply_update(
     ------
     FileExistsError
         If `out` exists.
+    ValueError
+        If there is no `out` and `folder` is not a deployed one, or `out` is in
+        the model.
     DiffError
         If the diff is damaged or not for this model; nothing has changed.
     OSError
         If the disk is too full; nothing has changed.
     """
-    folder, update = Path(folder).resolve(), read_diff(diff)
-    find_model(folder)
+    folder = deployed(folder)
     with locked(folder, None if out is None else Path(out).resolve().parent):
         target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
+        update = read_diff(diff, model.weights)
         undo = change(model, update, str(folder))
         entry = {
             "diff": Path(diff).name,
@@ -224,18 +262,20 @@ def undo_update(folder: str | Path) -> dict[str, Any]:
     DiffError
         If there is no update to undo, or the model is not what it left.
     """
-    folder = Path(folder).resolve()
-    find_model(folder)
+    folder = deployed(folder)
     with locked(folder):
         past = history(folder)
         if not past:
             raise DiffError(f"{folder}: there is no update to undo")
-        target, model = check_target(folder, None), ModelFiles(folder)
+        if not is_deployed(folder):
+            raise ValueError(
+                f"{folder} is a copy of an updated model's files; give the "
+                f"folder that has them in {VERSIONS}"
+            )
+        model = ModelFiles(folder)
         path = model.folder / UPDATES / past[-1]["undo"]
-        if not path.exists():
-            raise FileNotFoundError(f"no such file: {path}")
-        change(model, from_bytes(path.read_bytes(), str(path)), str(folder))
-        install(model, target, past[:-1], {})
+        change(model, read_diff(path, model.weights), str(folder))
+        install(model, folder, past[:-1], {})
     return past[-1]
 
 
@@ -248,10 +288,37 @@ def change(model: ModelFiles, diff: Diff, what: str) -> Diff:
     return undo
 
 
+def is_deployed(folder: Path) -> bool:
+    """Whether it is a folder that `apply_update` made."""
+    model, version = folder / MODEL, (folder / MODEL).resolve()
+    return (
+        model.is_symlink()
+        and version.parent == folder.resolve() / VERSIONS
+        and OWN_NAME.fullmatch(version.name) is not None
+        and (version / UPDATES / HISTORY).is_file()
+    )
+
+
+def deployed(folder: str | Path) -> Path:
+    """A model's folder; where it is a version in use, the one around it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no model.
+    """
+    folder = Path(folder).resolve()
+    find_model(folder)
+    around = folder.parent.parent
+    if is_deployed(around) and (around / MODEL).resolve() == folder:
+        return around
+    return folder
+
+
 def check_target(folder: Path, out: str | Path | None) -> Path:
     """Where the new version goes."""
     if out is None:
-        if not (folder / MODEL).is_symlink():
+        if not is_deployed(folder):
             raise ValueError(
                 f"{folder} is not the folder of an updated model; give the "
                 "new model's folder as --out"
@@ -259,19 +326,61 @@ def check_target(folder: Path, out: str | Path | None) -> Path:
         return folder
     if os.path.lexists(out):
         raise FileExistsError(f"{out} exists already; give another folder")
-    return Path(out).resolve()
+    out = Path(out).resolve()
+    for inside in (find_model(folder), folder / VERSIONS):
+        if out.is_relative_to(inside):
+            raise ValueError(f"{out} is in the model; give a folder outside")
+    part = part_of(out)
+    if os.path.lexists(part) and not is_interrupted(part):
+        raise FileExistsError(
+            f"{part} exists, where the new model is written first, and is not "
+            "what an interrupted update left; move it, or give another folder"
+        )
+    return out
+
+
+def part_of(target: Path) -> Path:
+    """Where a new folder is made before it gets its name."""
+    return target.with_name(f"{target.name}.part")
+
+
+def is_interrupted(part: Path) -> bool:
+    """Whether it is what `install` makes, and nothing else."""
+    if part.is_symlink() or not part.is_dir():
+        return False
+    links = [path for path in part.iterdir() if path.name != VERSIONS]
+    versions = part / VERSIONS
+    return all(
+        path.is_symlink() and path.name in (MODEL, LINK) for path in links
+    ) and all(
+        OWN_NAME.fullmatch(path.name)
+        for path in (versions.iterdir() if versions.is_dir() else ())
+    )
 
 
 @contextlib.contextmanager
 def locked(*folders: Path | None) -> Iterator[None]:
-    """One update of these folders at a time; a killed one leaves no lock."""
+    """One update of these folders at a time; a killed one leaves no lock.
+
+    Folders that are not there are made, and go again if all was for nothing.
+    """
     with contextlib.ExitStack() as held:
         for folder in sorted({f for f in folders if f is not None}):
-            folder.mkdir(parents=True, exist_ok=True)
+            for one in (*reversed(folder.parents), folder):
+                if not one.exists():
+                    one.mkdir(exist_ok=True)
+                    held.push(partial(remove_if_failed, one))
             handle = os.open(folder, os.O_RDONLY)
             held.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def remove_if_failed(folder: Path, kind: type | None, *_: Any) -> None:
+    """Take an empty folder away at the end of a `with` that an error left."""
+    if kind is not None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def install(
@@ -294,7 +403,7 @@ def install(
         Files that undo, by name, which the old version does not have.
     """
     fresh = not target.exists()
-    place = target.with_name(target.name + ".part") if fresh else target
+    place = part_of(target) if fresh else target
     # What an interrupted update left takes space.
     if fresh:
         shutil.rmtree(place, ignore_errors=True)
@@ -305,7 +414,7 @@ def install(
     version = place / VERSIONS / f"{len(entries)}-{name}"
     try:
         write_version(model, version, entries, new)
-        link = place / f"{MODEL}.part"
+        link = place / LINK
         link.unlink(missing_ok=True)
         link.symlink_to(Path(VERSIONS, version.name))
         os.replace(link, place / MODEL)
@@ -344,10 +453,11 @@ def write_version(
 
 
 def clear(place: Path) -> None:
-    """Remove every version but the one in use."""
+    """Remove every version of ours but the one in use."""
     used = (place / MODEL).resolve()
     for version in (place / VERSIONS).iterdir():
-        if version.resolve() != used:
+        ours = OWN_NAME.fullmatch(version.name) and not version.is_symlink()
+        if ours and version.is_dir() and version.resolve() != used:
             shutil.rmtree(version)
 
 

@@ -1,7 +1,7 @@
 """DiffModel: any module with a diff beside each of its weights."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from torch.nn.utils import parametrize
 
 from speechbrain_amnet.diff.budget import (
     best_positions,
-    fitted,
+    fitted_diff,
     parse_budget,
 )
 from speechbrain_amnet.diff.changes import Change
 from speechbrain_amnet.diff.file import (
     Diff,
+    apply_diff,
     make_diff,
     to_bytes,
     write_diff,
@@ -49,7 +50,8 @@ class DiffModel(nn.Module):
     Raises
     ------
     ValueError
-        If no weight fits, a pattern fits none, or weights are tied.
+        If no weight fits, a pattern fits none, weights are tied, or are
+        neither float32 nor float16.
 
     Example
     -------
@@ -85,6 +87,8 @@ class DiffModel(nn.Module):
                 "tied weights is not supported, untie them"
             )
         chosen = chosen_names(names, include, exclude)
+        for name in chosen:
+            check_type(name, model.get_parameter(name))
         self.places: dict[str, tuple[nn.Module, str]] = {}
         self.diffs: dict[str, WeightDiff] = {}
         self.bases: dict[str, torch.Tensor] = {}
@@ -135,6 +139,12 @@ class DiffModel(nn.Module):
         module, leaf = self.places[name]
         return module.parametrizations[leaf].original
 
+    def base_arrays(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Some frozen weights, as a file's fingerprints have them."""
+        for name in names:
+            check_type(name, self.base(name))
+        return {name: as_array(self.base(name)) for name in names}
+
     @property
     def size(self) -> int:
         """Numbers in all parameters of the base model."""
@@ -163,8 +173,7 @@ class DiffModel(nn.Module):
             See `file.write_diff`.
         """
         changes = self.changes(bits)
-        old = {name: as_array(self.base(name)) for name in changes}
-        return make_diff(changes, old, about)
+        return make_diff(changes, self.base_arrays(changes), about)
 
     def keep_best(
         self,
@@ -233,12 +242,12 @@ class DiffModel(nn.Module):
         int
             Its size in bytes.
         """
+        if budget is None:
+            return write_diff(self.to_diff(bits, about), path)
         changes = self.changes(bits)
-        if budget is not None:
-            size = parse_budget(budget, self.size)
-            changes = fitted(changes, size, about)
-        old = {name: as_array(self.base(name)) for name in changes}
-        return write_diff(make_diff(changes, old, about), path)
+        old = self.base_arrays(changes)
+        size = parse_budget(budget, self.size)
+        return write_diff(fitted_diff(changes, old, size, about), path)
 
     def budget_used(self, bits: int = 4) -> float:
         """Bytes of the diff's file over those of the model in 32 bits."""
@@ -255,18 +264,26 @@ class DiffModel(nn.Module):
         diff : Diff, optional
             What to apply instead of the diffs as they are: what has travelled,
             with rounded values.
+
+        Raises
+        ------
+        ValueError
+            If a diff is merged already.
+        DiffError
+            If the diff is not for this model; nothing has changed.
         """
         if self.merged:
             raise ValueError("the diff is merged already")
+        arrays = {}
+        if diff is not None:
+            arrays = self.base_arrays(self.places)
+            apply_diff(diff, arrays)
         for name, (module, leaf) in self.places.items():
             base = self.base(name)
             if diff is None:
                 new = getattr(module, leaf).detach().clone()
-            elif name in diff.changes:
-                array = diff.changes[name].apply(as_array(base))
-                new = torch.from_numpy(array).to(base)
             else:
-                new = base.clone()
+                new = torch.tensor(arrays[name]).to(base)
             parametrize.remove_parametrizations(module, leaf, False)
             self.bases[name] = base.detach()
             setattr(module, leaf, nn.Parameter(new, False))
@@ -316,6 +333,15 @@ def chosen_names(
     if not left:
         raise ValueError("include and exclude leave no weight for a diff")
     return left
+
+
+def check_type(name: str, weight: torch.Tensor) -> None:
+    """Refuse a weight of a type that no file of a diff has."""
+    if weight.dtype not in (torch.float32, torch.float16):
+        raise ValueError(
+            f"{name} is {weight.dtype}, and a diff is for float32 or float16; "
+            "convert the model with .float()"
+        )
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:

@@ -33,7 +33,7 @@ def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
     Raises
     ------
     ValueError
-        If there is no diff.
+        If there is no diff, or they take back what they change.
     DiffError
         If they do not follow each other, or the model is not their base.
 
@@ -66,9 +66,15 @@ def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
                 touched[name] = np.union1d(before, here)
             else:
                 touched[name] = here
+    before, after = (
+        fingerprint({name: model[name] for name in touched})
+        for model in (tensors, now)
+    )
+    if before == after:
+        raise ValueError("squash: in the end these diffs change nothing")
     return Diff(
         {name: values_at(now[name], where) for name, where in touched.items()},
-        fingerprint({name: tensors[name] for name in touched}),
-        fingerprint({name: now[name] for name in touched}),
+        before,
+        after,
         {"method": "squashed", "of": [diff.about for diff in diffs]},
     )

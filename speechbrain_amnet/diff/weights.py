@@ -20,6 +20,7 @@ from speechbrain_amnet.diff.changes import (
     LowRankChange,
     SparseChange,
     Values,
+    check_bits,
 )
 from speechbrain_amnet.diff.hashing import bucket_and_sign, key_of
 
@@ -75,6 +76,14 @@ class WeightDiff(nn.Module):
     def change(self, bits: int = 4) -> Change | None:
         """How it travels, its values in so many bits; None if it is zero."""
         raise NotImplementedError
+
+    def keep(
+        self, positions: torch.Tensor, start: torch.Tensor | None = None
+    ) -> None:
+        """Keep these positions alone; a `SparseDiff` can."""
+        raise ValueError(
+            f"{self.name}: a {type(self).__name__} has no positions to keep"
+        )
 
     def round(self, bits: int) -> None:
         """Train with values as the file has them; a `SparseDiff` can."""
@@ -228,6 +237,7 @@ class SparseDiff(WeightDiff):
             raise ValueError(
                 f"{self.name}: the diff is dense still; keep() comes first"
             )
+        check_bits(bits)
         self.bits = bits
         self.step = None
         if bits <= 8:

@@ -206,7 +206,7 @@ def kind_of(record: dict[str, Any]) -> tuple[str, float]:
     """Method and budget; a full update has none."""
     if record["method"] == BOUND:
         return BOUND, 1.0
-    return record["method"], round(record["budget"], 4)
+    return record["method"], float(f"{record['budget']:.3g}")
 
 
 def name_of(row: dict[str, Any]) -> str:
@@ -219,7 +219,7 @@ def name_of(row: dict[str, Any]) -> str:
     """
     if row["method"] == BOUND:
         return "full"
-    return f"{row['method']} {100 * row['budget']:g} %"
+    return f"{row['method']} {100 * row['budget']:.3g} %"
 
 
 def title_of(rows: list[dict[str, Any]]) -> str:

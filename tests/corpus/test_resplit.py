@@ -110,6 +110,20 @@ def test_releases_by_a_slot_in_folds(data, tmp_path):
     assert len(set.union(*tested)) == sum(map(len, tested)) == 30
 
 
+def test_a_slot_may_be_a_number(data, tmp_path):
+    for file in data.rglob("commands.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        drinks = sorted({line["slots"]["drink"] for line in lines})
+        for line in lines:
+            line["slots"]["number"] = drinks.index(line["slots"].pop("drink"))
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "numbers"
+    options = [f"--from={data}", "--by=number", "--fold=1/3"]
+    assert cli.main(["corpus", str(out), *options]) == 0
+    new = [{r["number"] for r in read(out)[f"{n}/train"]} for n in range(1, 6)]
+    assert all(len(one) == 1 for one in new) and len(set.union(*new)) == 5
+
+
 @pytest.mark.parametrize(
     "options, said",
     [

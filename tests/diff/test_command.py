@@ -46,6 +46,13 @@ def test_mistakes_are_one_line(run, model, chain, tmp_path):
     code, said = run("undo", model)
     assert code == 2 and "there is no update to undo" in said
     assert said.count("\n") == 1
+    before = chain[0].read_bytes()
+    code, said = run("squash", model, *chain, "--out", chain[0])
+    assert code == 2 and "1.diff is one of the diffs" in said
+    assert chain[0].read_bytes() == before
+    code, said = run("squash", model, *chain, "--out", tmp_path)
+    assert code == 2 and "is a folder; expected a file's name" in said
+    assert not list(tmp_path.parent.glob("*.part"))
 
 
 def test_map(run, chain, make, tmp_path):

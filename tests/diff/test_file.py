@@ -7,7 +7,11 @@ import pytest
 import zstandard
 from safetensors.numpy import save
 
-from speechbrain_amnet.diff.changes import Values
+from speechbrain_amnet.diff.changes import (
+    LowRankChange,
+    SparseChange,
+    Values,
+)
 from speechbrain_amnet.diff.coding import entropy_bits
 from speechbrain_amnet.diff.file import (
     KEY,
@@ -23,7 +27,7 @@ from speechbrain_amnet.diff.file import (
 )
 
 HEAD = (
-    '{"format":1,"base":"","result":"","about":{},"signature":null,"tensors":'
+    '{"format":1,"base":"a","result":"","about":{},"signature":null,"tensors":'
 )
 
 
@@ -109,17 +113,33 @@ def frame(header, arrays=None):
         (frame('{"format": 1}'), "damaged"),
         (
             frame(
-                '{"format":1,"base":"","result":"","about":{},"signature":null,'
-                '"tensors":{}}'
+                '{"format":1,"base":"a","result":"","about":{},"signature":null'
+                ',"tensors":{}}'
             ),
             "more scales than tensors need",
         ),
         (
             frame(
-                '{"format":1,"base":"","result":"","about":{},"signature":null,'
-                '"tensors":{"w":{"kind":"odd","shape":[1],"values":[]}}}'
+                '{"format":1,"base":"a","result":"","about":{},"signature":null'
+                ',"tensors":{"w":{"kind":"odd","shape":[1],"values":[]}}}'
             ),
             "unknown kind of change 'odd'",
+        ),
+        *(
+            (
+                frame(
+                    '{"format":1,"base":"a","result":"b","about":{},'
+                    '"signature":null,"tensors":{}}'.replace(good, bad)
+                ),
+                message,
+            )
+            for good, bad, message in (
+                ('"about":{}', '"about":null', "about is None"),
+                ('"base":"a"', '"base":7', "base is 7"),
+                ('"result":"b"', '"result":"a"', "it changes nothing"),
+                ('"tensors":{}', '"tensors":[]', "tensors is"),
+                ('"signature":null', '"signature":1', "signature is 1"),
+            )
         ),
     ],
 )
@@ -220,3 +240,41 @@ def test_a_diff_of_nothing_is_not_made():
 def test_numbers_that_are_none_are_not_sent():
     with pytest.raises(ValueError, match="NaN or infinity"):
         Values.rounded(np.array([1.0, np.nan]), 4)
+
+
+def test_zeros_come_back_where_the_model_is_known():
+    """What undoes an update of a matrix of zeros is zeros alone."""
+    tensors = {"w": np.zeros((2000, 2000), dtype=np.float32)}
+    change = LowRankChange(
+        (2000, 2000),
+        Values.rounded(np.ones(2000), 8),
+        Values.rounded(np.ones(2000), 8),
+        1,
+    )
+    content = to_bytes(apply_diff(make_diff({"w": change}, tensors), tensors))
+    with pytest.raises(DiffError, match="it says it has"):
+        from_bytes(content)
+    apply_diff(from_bytes(content, weights=tensors["w"].size), tensors)
+    assert not tensors["w"].any()
+    with pytest.raises(DiffError, match="it says it has"):
+        from_bytes(content, weights=tensors["w"].size // 4)
+
+
+def test_a_diff_that_changes_nothing_is_not_made(make, tensors):
+    nothing = {
+        "joint.w": SparseChange((5, 7), np.array([3]), Values.rounded([0], 4))
+    }
+    for changes in ({}, nothing):
+        with pytest.raises(ValueError, match="changes nothing"):
+            make_diff(changes, tensors)
+
+
+def test_numbers_that_are_none_are_named(tensors):
+    change = SparseChange((5, 7), np.array([3]), Values.rounded([1], 4))
+    tensors["joint.w"][0, 0] = np.nan
+    with pytest.raises(ValueError, match="joint.w: the base has NaN"):
+        make_diff({"joint.w": change}, tensors)
+    tensors["joint.w"][0, 0] = 0
+    change.deltas.scale = np.float32(np.inf)
+    with pytest.raises(ValueError, match="joint.w: the update has NaN"):
+        make_diff({"joint.w": change}, tensors)

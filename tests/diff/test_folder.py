@@ -236,7 +236,7 @@ def test_leftovers_do_not_take_the_space_of_the_next_update(
 ):
     new = tmp_path / "new"
     apply_update(model, chain[0], new)
-    left = new / "versions" / "2-half"
+    left = new / "versions" / "2-0123456789ab"
     left.mkdir()
     (left / "encoder.ckpt").write_bytes(bytes(1000))
     usage = namedtuple("usage", "free")
@@ -323,3 +323,102 @@ def test_saved_parameters_count_as_weights(model, chain, tmp_path):
     kept = torch.load(path)
     torch.save({"w": torch.nn.Parameter(kept["w"])}, path)
     apply_update(model, chain[0], tmp_path / "new")
+
+
+def test_only_what_an_update_made_is_taken_for_its_own(model, chain, tmp_path):
+    """A user's own link and folder `versions`, and folders beside."""
+    mine = tmp_path / "mine"
+    (mine / "versions").mkdir(parents=True)
+    shutil.copytree(model / "model", mine / "versions" / "1-first")
+    (mine / "versions" / "notes").mkdir()
+    (mine / "model").symlink_to("versions/1-first")
+    with pytest.raises(ValueError, match="not the folder of an updated model"):
+        apply_update(mine, chain[0])
+    assert len(list((mine / "versions").iterdir())) == 2
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    kept = new / "versions" / "notes"
+    kept.mkdir()
+    apply_update(new, chain[1])
+    assert kept.exists()
+    part = tmp_path / "other.part"
+    part.mkdir()
+    (part / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="other.part exists"):
+        apply_update(model, chain[0], tmp_path / "other")
+    assert (part / "thesis.txt").exists()
+
+
+def test_no_model_in_a_model(model, chain, tmp_path):
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    for folder, diff, out in (
+        (model, chain[0], model / "model" / "next"),
+        (model / "model", chain[0], model / "model" / "next"),
+        (new, chain[1], new / "versions" / "next"),
+    ):
+        with pytest.raises(ValueError, match="next is in the model"):
+            apply_update(folder, diff, out)
+        assert not out.exists()
+    apply_update(model, chain[0], model / "next")
+
+
+def test_refused_updates_leave_no_folders(model, chain, tmp_path):
+    with pytest.raises(DiffError, match="is not the base"):
+        apply_update(model, chain[1], tmp_path / "a" / "b" / "new")
+    assert not (tmp_path / "a").exists()
+    apply_update(model, chain[0], tmp_path / "a" / "b" / "new")
+    assert state(tmp_path / "a" / "b" / "new") != state(model)
+
+
+def test_the_version_in_use_stands_for_its_folder(model, chain, tmp_path):
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    first = state(new)
+    apply_update(new / "model", chain[1])
+    assert len(history(new)) == 2
+    undo_update((new / "model").resolve())
+    assert state(new) == first and not leftovers(new)
+    shutil.copytree(new / "model", tmp_path / "copy")
+    with pytest.raises(ValueError, match="a copy of an updated model's files"):
+        undo_update(tmp_path / "copy")
+
+
+def test_a_dot_in_a_files_name(model, tmp_path):
+    one = model / "model"
+    (one / "joint.ckpt").rename(one / "joint.v2.ckpt")
+    files = ModelFiles(model)
+    files.replace("joint.v2.w", np.ones((5, 7), dtype=np.float32))
+    (tmp_path / "out").mkdir()
+    files.write(tmp_path / "out")
+    assert ModelFiles(tmp_path / "out").tensors()["joint.v2.w"].all()
+    torch.save({"v2.w": torch.ones(1)}, one / "joint.ckpt")
+    with pytest.raises(ValueError, match="two weights would be called joint"):
+        ModelFiles(model)
+
+
+def test_weights_from_before_pytorch_1_6(model, chain, tmp_path):
+    path = model / "model" / "joint.ckpt"
+    kept = torch.load(path)
+    torch.save(kept, path, _use_new_zipfile_serialization=False)
+    apply_update(model, chain[0], tmp_path / "new")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_cut_short_are_unreadable(zipped, model):
+    path = model / "model" / "joint.ckpt"
+    kept = torch.load(path)
+    torch.save(kept, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for length in range(20, len(whole) - 1, 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="joint.ckpt: unreadable"):
+            ModelFiles(model)
+
+
+def test_a_damaged_history_is_named(model, chain, tmp_path):
+    apply_update(model, chain[0], tmp_path / "new")
+    file = tmp_path / "new" / "model" / "updates" / "history.json"
+    file.write_text("[{")
+    with pytest.raises(DiffError, match="history.json: damaged"):
+        undo_update(tmp_path / "new")

@@ -15,7 +15,12 @@ from speechbrain_amnet import (
     LowRank,
     Sparse,
 )
-from speechbrain_amnet.diff.file import apply_diff, from_bytes, to_bytes
+from speechbrain_amnet.diff.file import (
+    DiffError,
+    apply_diff,
+    from_bytes,
+    to_bytes,
+)
 from speechbrain_amnet.diff.model import DiffModel
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 
@@ -226,3 +231,54 @@ def test_best_positions_are_kept_within_the_budget():
     rest[kept] = False
     assert dense[kept].min() >= dense[rest].max()
     assert 0.9 * 0.03 < model.budget_used(4) <= 0.03
+
+
+def test_a_diff_of_another_base_is_not_merged():
+    torch.manual_seed(0)
+    models = [DiffModel(nn.Linear(3, 2), LowRankDiff) for _ in range(2)]
+    for model in models:
+        learn(model, torch.ones(1, 3))
+    other = models[1].to_diff(8)
+    with pytest.raises(DiffError, match="not the base of this diff"):
+        models[0].merge(other)
+    other.changes["third"] = other.changes.pop("bias")
+    with pytest.raises(DiffError, match="has no third"):
+        models[0].merge(other)
+    assert not models[0].merged
+    models[0].merge(models[0].to_diff(8))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_types_that_no_file_has_are_refused(kind, tmp_path):
+    message = f"weight is {kind}, and a diff is for float32 or float16"
+    with pytest.raises(ValueError, match=message):
+        DiffModel(nn.Linear(3, 2).to(kind))
+    model = DiffModel(nn.Linear(3, 2, bias=False), HashDiff)
+    learn(model, torch.ones(1, 3))
+    with pytest.raises(ValueError, match=message):
+        model.to(kind).save(tmp_path / "update.diff")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_sparse_diff_alone_can():
+    model = DiffModel(nn.Linear(3, 2), HashDiff)
+    deltas = {name: np.ones(diff.shape) for name, diff in model.diffs.items()}
+    with pytest.raises(ValueError, match="a HashDiff has no positions to keep"):
+        model.keep_best(1000, deltas=deltas)
+    model = DiffModel(nn.Linear(3, 2))
+    for diff in model.diffs.values():
+        diff.keep(torch.zeros(1, dtype=torch.long))
+    with pytest.raises(ValueError, match="bits must be 2 to 8, 16 or 32"):
+        model.round(12)
+
+
+@pytest.mark.parametrize("budget", range(520, 1000, 30))
+def test_a_saved_diff_is_within_its_budget_to_the_byte(budget, tmp_path):
+    torch.manual_seed(budget)
+    model = DiffModel(nn.Linear(40, 30))
+    for diff in model.diffs.values():
+        diff.dense.data.normal_()
+        diff.keep(torch.arange(diff.dense.numel()))
+    file = tmp_path / "update.diff"
+    size = model.save(file, budget)
+    assert size == file.stat().st_size and 0.9 * budget < size <= budget

@@ -179,19 +179,26 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
     [
         ({"budget": "much"}, "budget: expected a share"),
         ({"budget": "10"}, "too few for any diff"),
+        ({"kind": "sparse", "budget": "10"}, "too few for any diff"),
+        ({"kind": "compressed_lowrank", "budget": "99"}, "too few for any"),
+        ({"include": "joint.*"}, "include: expected a list of patterns"),
         ({"method": "magic"}, "method: expected sparse, hash"),
         ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
         ({"base": "nowhere"}, "nowhere: no model"),
     ],
 )
 def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
+    """Found before anything is trained."""
     values = {"base": base, "data_folder": tones, "tune_epochs": 0, **values}
+    kind = values.pop("kind", "hash")
     done = run(
         "train_diff.py",
-        "diff_hash.yaml",
+        f"diff_{kind}.yaml",
         output_folder=tmp_path / "out",
         **values,
     )
     assert done.returncode == 2
+    assert not (tmp_path / "out" / "save" / "find").exists()
+    assert not (tmp_path / "out" / "save" / "full").exists()
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -82,3 +82,6 @@ def test_two_generations(corpus, tmp_path):
     done = run("train_releases.py", *arguments[:3], "--methods", "magic")
     assert done.returncode == 2
     assert "expected some of full, sparse" in done.stderr
+    done = run("train_releases.py", *arguments[:3], "--budgets", "5%", "2 %%")
+    assert done.returncode == 2
+    assert "budget: expected a share of the model" in done.stderr

@@ -75,6 +75,14 @@ def test_table_has_a_row_for_each_budget(records):
     assert "| sparse 1 % | 10,000 |" in text
 
 
+def test_small_budgets_are_told_apart():
+    rows = summarise_updates(
+        [record("sparse", budget=budget) for budget in (0.00012, 0.000149)]
+    )
+    table = markdown_table(rows)
+    assert "| sparse 0.012 % |" in table and "| sparse 0.0149 % |" in table
+
+
 def test_table_weighs_generations_by_what_was_to_gain():
     records = [
         record("full"),
