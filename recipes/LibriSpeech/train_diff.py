@@ -19,7 +19,7 @@ import torch
 from data import read_data, with_items
 from updating import METHODS, base_of, check_room, load_base, wrap
 
-from speechbrain_amnet import files
+from speechbrain_amnet import __version__, files
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
@@ -52,13 +52,23 @@ def make_update(hparams, run_opts):
     updated = wrap(asr, hparams)
     weights = updated.size
     budget = parse_budget(hparams["budget"], weights)
-    about = {"method": method, "seed": hparams["seed"]}
+    about = {
+        "method": method,
+        "generation": hparams["generation"],
+        "data": hparams["dataset"],
+        "seed": hparams["seed"],
+        "epochs": [hparams["find_epochs"], hparams["tune_epochs"]],
+        "by": f"speechbrain_amnet {__version__}",
+    }
     if method != "full":
         about["budget"] = str(hparams["budget"])
         check_room(updated, hparams, budget, about)
     if hparams["augment"] is None:
         # What a model never heard in its training undoes more than it teaches.
         hparams["augment"] = getattr(asr.hparams, "augment", True)
+    if hparams["grammar"]:
+        asr.hold_to(hparams["grammar"])  # it can be read, and written
+        asr.hold_to(None)
     sets = read_data({**hparams, "slots": asr.understands})
     check_tags(sets, asr)
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
@@ -72,14 +82,15 @@ def make_update(hparams, run_opts):
     size = write_diff(diff, path)
     logger.info("%s: %d bytes of %d", path, size, budget)
     return {
-        "task": "slu" if asr.understands else "asr",
+        "task": "slu" if asr.understands or hparams["grammar"] else "asr",
         "data": hparams["dataset"],
         "generation": hparams["generation"],
         "method": method,
-        "budget": budget / (4 * weights),
+        "budget": 1.0 if method == "full" else budget / (4 * weights),
         "bytes": size,
         "model_bytes": 4 * weights,
         "seed": hparams["seed"],
+        "fold": hparams["fold"],
     }
 
 
@@ -115,19 +126,26 @@ def measure(hparams, run_opts):
         )
         manifests["old_wer"] = save / "old" / "old.csv"
     record = dict.fromkeys(("old_wer", "base_old_wer", "old_words"))
-    if load_base(hparams, run_opts).understands:
+    if hparams["grammar"] or load_base(hparams, run_opts).understands:
         kinds = "old_command_error", "base_old_command_error", "old_commands"
         record |= dict.fromkeys(kinds)
     for prefix, model in (("base_", hparams["base_model"]), ("", updated)):
         asr = load(model, run_opts=run_opts)
+        asr.hold_to(hparams["grammar"])
         for name, manifest in manifests.items():
             split = "test" if name == "wer" else "old"
             found = evaluate(
                 asr, manifest, prefix + split, folder, hparams["dataset"]
             )
             record[prefix + name] = found["wer"]
+            record[f"{prefix}{name}_interval"] = found["wer_interval"]
             record[name.replace("wer", "words")] = found["words"]
             if asr.understands:
+                if found["command_accuracy"] is None:
+                    raise ValueError(
+                        f"{manifest}: no commands.jsonl beside these "
+                        "recordings says what was meant; commands cannot count"
+                    )
                 error = name.replace("wer", "command_error")
                 record[prefix + error] = 100 - found["command_accuracy"]
                 count = name.replace("wer", "commands")

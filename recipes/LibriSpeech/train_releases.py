@@ -32,9 +32,9 @@ METHODS = (
     "full",
     "sparse",
     "hash",
-    "lowrank",
-    "last",
     "lora",
+    "lora_linear",
+    "last",
     "compressed_sparse",
     "compressed_hash",
     "compressed_lowrank",
@@ -77,10 +77,12 @@ def update(args, method, budget, seed, generation) -> Training:
         "dataset": args.dataset,
         "output_folder": folder,
         "generation": generation,
-        # A hash of its own for each update.
-        "seed": 100 * seed + generation,
+        "seed": seed,
         **{k: f"[{', '.join(v)}]" for k, v in splits.items()},
     }
+    for key in ("grammar", "fold"):
+        if getattr(args, key) is not None:
+            values[key] = getattr(args, key)
     if budget != "all":
         values["budget"] = budget
     command = [
@@ -109,6 +111,15 @@ def main(argv=None):
     parser.add_argument("--generations", type=int, default=5)
     parser.add_argument(
         "--out", type=Path, default=Path("results/releases"), metavar="FOLDER"
+    )
+    parser.add_argument(
+        "--grammar",
+        type=Path,
+        metavar="FILE",
+        help="a file in JSGF that tests are held to; commands count whole",
+    )
+    parser.add_argument(
+        "--fold", type=int, help="which part of the voices tests, in results"
     )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument(

@@ -22,7 +22,7 @@ from speechbrain_amnet.diff.budget import (
     rank_that_fits,
     share_that_fits,
 )
-from speechbrain_amnet.diff.file import values_at
+from speechbrain_amnet.diff.file import fingerprint, values_at
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
@@ -270,8 +270,9 @@ def check_room(updated, hparams, budget, about):
     shapes = {name: diff.shape for name, diff in updated.diffs.items()}
     fits = {
         "hash": share_that_fits,
-        "lowrank": rank_that_fits,
         "lora": rank_that_fits,
+        "lora_linear": rank_that_fits,
+        "lowrank": rank_that_fits,
     }.get(hparams["method"].removeprefix("compressed_"), check_budget)
     fits(shapes, budget, hparams["bits"], about)
 
@@ -280,7 +281,10 @@ def hashed(hparams, run_opts, sets, budget, about):
     """As many buckets as the budget allows, evenly for all weights."""
     shapes = shapes_of(hparams, run_opts)
     share = share_that_fits(shapes, budget, hparams["bits"], about)
-    diff = partial(HashDiff, share=share, seed=hparams["seed"])
+    # Another one for each update of a chain.
+    base = fingerprint(ModelFiles(hparams["base_model"]).tensors())
+    seed = int(base[:8], 16) + hparams["seed"]
+    diff = partial(HashDiff, share=share, seed=seed)
     return tuned(diff, hparams, run_opts, sets)
 
 
@@ -357,9 +361,9 @@ def base_of(hparams):
 METHODS = {
     "sparse": sparse,
     "hash": hashed,
-    "lowrank": lowrank,
-    "last": sparse,  # of few layers; the hparams say which
-    "lora": lowrank,  # of the linear ones
+    "lora": lowrank,
+    "lora_linear": lowrank,  # of few layers; the hparams say which
+    "last": sparse,  # the same
     "full": full,
     "compressed_sparse": partial(compressed, sparse),
     "compressed_hash": partial(compressed, hashed),

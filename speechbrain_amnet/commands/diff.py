@@ -77,7 +77,7 @@ def add_folder(parser, what):
 
 def run_inspect(args: argparse.Namespace) -> None:
     """Prints what a diff changes, and what its bytes are for."""
-    from speechbrain_amnet.diff.file import read_diff
+    from speechbrain_amnet.diff.file import parts_of, read_diff
 
     diff = read_diff(args.file)
     size = args.file.stat().st_size
@@ -88,18 +88,28 @@ def run_inspect(args: argparse.Namespace) -> None:
         weights += change.size
         count = change.size if change.touched is None else len(change.touched)
         shape = "x".join(map(str, change.shape))
-        bits = 8 * change.values[0].stored.itemsize
+        bits = bits_of(change.values[0].stored)
         print(
             f"{name:{width}}  {change.kind:8}  {shape:12}  "
             f"{100 * count / max(1, change.size):6.2f} %  {bits:4}"
         )
     for key, value in diff.about.items():
         print(f"{key}: {value}")
+    parts = {part: len(some) for part, some in parts_of(diff).items()}
+    told = ", ".join(f"{part} {count:,}" for part, count in parts.items())
+    print(f"bytes: {told}")
     print(f"base:   {diff.base}\nresult: {diff.result}")
     print(
         f"{size:,} bytes for {weights:,} weights in {len(diff.changes)} "
         f"tensors: {100 * size / max(1, 4 * weights):.2f} % of their 32 bits"
     )
+
+
+def bits_of(stored):
+    """Of a value; steps are in bytes, whatever their number."""
+    if stored.dtype.kind == "f":
+        return 8 * stored.itemsize
+    return 1 + int(abs(stored.astype(int)).max()).bit_length()
 
 
 def run_apply(args: argparse.Namespace) -> None:

@@ -112,6 +112,25 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
 
 def to_bytes(diff: Diff, level: int = LEVEL) -> bytes:
     """The bytes of a diff's file; `level` is zstandard's."""
+    return b"".join(parts_of(diff, level).values())
+
+
+def parts_of(diff: Diff, level: int = LEVEL) -> dict[str, bytes]:
+    """The bytes of a diff's file by what they are for.
+
+    Returns
+    -------
+    dict
+        Of `header`, `positions`, `scales` and the types of values, those that
+        there are; joined they are the file.
+
+    Example
+    -------
+    >>> change = NewValues((3,), np.array([1]), Values.rounded([0.5], 32))
+    >>> diff = make_diff({"w": change}, {"w": np.ones(3, dtype=np.float32)})
+    >>> sorted(parts_of(diff))
+    ['float32', 'header', 'positions', 'scales']
+    """
     entries, positions, scales = {}, [], []
     values: dict[str, list[np.ndarray]] = {name: [] for name in TYPES}
     for name, change in diff.changes.items():
@@ -137,24 +156,25 @@ def to_bytes(diff: Diff, level: int = LEVEL) -> bytes:
     return _compressed(whole, level)
 
 
-def _compressed(whole: bytes, level: int) -> bytes:
-    """One frame, with a new block (a new code for bytes) for each array.
+def _compressed(whole: bytes, level: int) -> dict[str, bytes]:
+    """One frame in parts, with a new block (a new code) for each array.
 
     Coded positions look like noise; in one block with the steps they would
     spoil the code for these.
     """
     frame = zstandard.ZstdCompressor(level=level, write_checksum=True)
     frame = frame.compressobj(size=len(whole))
-    start = 8 + int.from_bytes(whole[:8], "little")
+    begin, start = 0, 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:start])
     del header["__metadata__"]
-    ends = {start + entry["data_offsets"][1] for entry in header.values()}
-    parts, begin = [], 0
-    for end in sorted({start, *ends}):
-        parts.append(frame.compress(whole[begin:end]))
-        parts.append(frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    ends = {start + e["data_offsets"][1]: name for name, e in header.items()}
+    parts = {}
+    for end, name in sorted({start: "header", **ends}.items()):
+        parts[name] = frame.compress(whole[begin:end])
+        parts[name] += frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         begin = end
-    return b"".join([*parts, frame.flush()])
+    parts[name] += frame.flush()
+    return parts
 
 
 def _joined(parts, kind):

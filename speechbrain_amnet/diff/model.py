@@ -235,13 +235,18 @@ class DiffModel(nn.Module):
         bits : int
             Of a value.
         about : dict, optional
-            What else the file says.
+            What else the file says; method and budget by default.
 
         Returns
         -------
         int
             Its size in bytes.
         """
+        kind = type(next(iter(self.diffs.values())))
+        said = {"method": kind.kind, "bits": bits}
+        if budget is not None:
+            said["budget"] = str(budget)
+        about = said | (about or {})
         if budget is None:
             return write_diff(self.to_diff(bits, about), path)
         changes = self.changes(bits)

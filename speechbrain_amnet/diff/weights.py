@@ -9,6 +9,7 @@ and only what `D` is made of learns. `change` gives it as it will travel.
 """
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class WeightDiff(nn.Module):
     beta : float
         What the diff is multiplied by.
     """
+
+    kind: ClassVar[str]  # as files name it
 
     def __init__(
         self,
@@ -157,6 +160,8 @@ class SparseDiff(WeightDiff):
     >>> diff.change(bits=4).positions.tolist()
     [1]
     """
+
+    kind = "sparse"
 
     def __init__(
         self,
@@ -360,6 +365,8 @@ class HashDiff(WeightDiff):
     True
     """
 
+    kind = "hash"
+
     def __init__(
         self,
         weight: torch.Tensor,
@@ -432,6 +439,8 @@ class LowRankDiff(WeightDiff):
     >>> diff.left.shape, diff.right.shape
     (torch.Size([8, 2]), torch.Size([2, 6]))
     """
+
+    kind = "lowrank"
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ ERRORS = {"asr": "wer", "slu": "command_error"}
 COUNTS = {"asr": "words", "slu": "commands"}
 TITLES = {"asr": "WER", "slu": "command error"}
 BOUND = "full"
-COLOURS = {"full": INK, "sparse": RED, "hash": BLUE, "lowrank": GREEN}
+COLOURS = {"full": INK, "sparse": RED, "hash": BLUE, "lora": GREEN}
 OTHERS = (PURPLE, ORANGE, SKY, GREY)
 
 
@@ -112,7 +112,7 @@ def error_keys(record: dict[str, Any]) -> list[str]:
 
 
 def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds, and the share of the bound's gain.
+    """Means over seeds and folds, and the share of the bound's gain.
 
     Arguments
     ---------
@@ -122,10 +122,10 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        A row for each task, data, method, budget and generation, with its
-        errors in percent: `error`, `old_error`, `base_error` and
-        `base_old_error`. `gain` is (before - after) / (before - after the full
-        update), on what is new, mean over the seeds that have both, None
+        A row for each task, data, method, budget and generation, of so many
+        `runs`, with its errors in percent: `error`, `old_error`, `base_error`
+        and `base_old_error`. `gain` is (before - after) / (before - after the
+        full update), on what is new, mean over the seeds that have both, None
         without a full update; `gained` and `to_gain` are the sums of both.
         `all_error` is that on new and old together, each weighed by its words
         or commands; None where they are not known.
@@ -143,7 +143,7 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         key = (*place_of(record)[:2], *kind_of(record), record["generation"])
         groups.setdefault(key, []).append(record)
-    order = {BOUND: 0, "sparse": 1, "hash": 2, "lowrank": 3}
+    order = {BOUND: 0, "sparse": 1, "hash": 2, "lora": 3}
     rows = []
     for key, group in sorted(
         groups.items(),
@@ -155,7 +155,7 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ),
     ):
         row = dict(zip(("task", "data", "method", "budget", "generation"), key))
-        row["seeds"] = len(group)
+        row["runs"] = len(group)
         new, old, base, base_old = error_keys(group[0])
         for name, theirs in (
             ("bytes", "bytes"),
@@ -164,8 +164,7 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ("base_error", base),
             ("base_old_error", base_old),
         ):
-            values = [r[theirs] for r in group if r[theirs] is not None]
-            row[name] = mean(values) if values else None
+            row[name] = weighed_mean(group, theirs)
         pairs = [
             (r[base] - r[new], r[base] - bound[new])
             for r in group
@@ -178,6 +177,29 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["all_error"] = None if None in everything else mean(everything)
         rows.append(row)
     return rows
+
+
+def weighed_mean(group: list[dict[str, Any]], key: str) -> float | None:
+    """The mean of what is known; errors by the words or commands they are of.
+
+    Example
+    -------
+    >>> known = {"old_wer": 10, "old_words": 1}
+    >>> folds = [known, {"old_wer": 2, "old_words": 3}]
+    >>> weighed_mean(folds, "old_wer")
+    4.0
+    """
+    known = [r for r in group if r[key] is not None]
+    counts = []
+    for error, count in zip(ERRORS.values(), COUNTS.values()):
+        if key.endswith(error):
+            old = "old_" if "old_" in key else ""
+            counts = [r.get(old + count) for r in known]
+    if not known:
+        return None
+    if not counts or not all(counts):
+        return mean(r[key] for r in known)
+    return sum(r[key] * n for r, n in zip(known, counts)) / sum(counts)
 
 
 def all_error(record: dict[str, Any]) -> float | None:
@@ -199,7 +221,8 @@ def all_error(record: dict[str, Any]) -> float | None:
 
 def place_of(record: dict[str, Any]) -> tuple:
     """What a full update is the bound of."""
-    return tuple(record[k] for k in ("task", "data", "generation", "seed"))
+    keys = "task", "data", "generation", "seed", "fold"
+    return tuple(record.get(key) for key in keys)
 
 
 def kind_of(record: dict[str, Any]) -> tuple[str, float]:
@@ -253,7 +276,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         + ("Data | " if several else "")
         + f"Update | Bytes each | New: {title} % before | after, by generation "
         f"| share of the gain | Old: {title} % before | after the last | All "
-        "| Seeds |",
+        "| Runs |",
         "|" + (" --- |" if several else "") + " --- |" + " ---: |" * 8,
     ]
     kinds: dict[tuple, list[dict[str, Any]]] = {}
@@ -263,7 +286,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         )
     for (_, data, name), some in kinds.items():
         some = sorted(some, key=lambda row: row["generation"])
-        seeds = dict.fromkeys(str(row["seeds"]) for row in some)
+        runs = dict.fromkeys(str(row["runs"]) for row in some)
         cells = [
             name,
             f"{average(some, 'bytes'):,.0f}",
@@ -273,7 +296,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             shown(some[0]["base_old_error"]),
             shown(some[-1]["old_error"]),
             shown(some[-1]["all_error"]),
-            ", ".join(seeds),
+            ", ".join(runs),
         ]
         front = f"{data} | " if several else ""
         lines.append(f"| {front}" + " | ".join(cells) + " |")

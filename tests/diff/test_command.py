@@ -22,6 +22,10 @@ def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
     code, said = run("inspect", chain[0])
     assert code == 0 and "encoder.weight  sparse    24x16" in said
     assert "method: sparse" in said and "% of their 32 bits" in said
+    assert "encoder.weight  sparse    24x16           2.34 %     4" in said
+    (parts,) = [x for x in said.splitlines() if x.startswith("bytes: header")]
+    numbers = [int(word.strip(",")) for word in parts.split()[2::2]]
+    assert sum(numbers) == chain[0].stat().st_size
     new, one = tmp_path / "new", tmp_path / "one.diff"
     code, said = run("apply", model, chain[0], "--out", new)
     assert code == 0 and "has its update 1, 1.diff of" in said

@@ -19,6 +19,7 @@ from speechbrain_amnet.diff.file import (
     DiffError,
     apply_diff,
     from_bytes,
+    read_diff,
     to_bytes,
 )
 from speechbrain_amnet.diff.model import DiffModel
@@ -282,3 +283,5 @@ def test_a_saved_diff_is_within_its_budget_to_the_byte(budget, tmp_path):
     file = tmp_path / "update.diff"
     size = model.save(file, budget)
     assert size == file.stat().st_size and 0.9 * budget < size <= budget
+    said = {"method": "sparse", "bits": 4, "budget": str(budget)}
+    assert read_diff(file).about == said

@@ -63,8 +63,8 @@ def base(tones, tmp_path_factory):
     return out
 
 
-METHODS = ["sparse", "hash", "lowrank", "last", "lora", "full"]
-JOINT = ("last", "lora")  # the joint network alone
+METHODS = ["sparse", "hash", "lora", "last", "lora_linear", "full"]
+JOINT = ("last", "lora_linear")  # the joint network alone
 COMPRESSED = [f"compressed_{m}" for m in ("sparse", "hash", "lowrank")]
 
 

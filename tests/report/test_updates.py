@@ -52,10 +52,34 @@ def test_gain_is_paired_with_the_full_update_of_the_seed(records):
     assert [(r["method"], r["generation"]) for r in rows] == [
         (m, g) for m in ("full", "sparse", "hash") for g in (1, 2)
     ]
-    assert all(row["seeds"] == 2 for row in rows)
+    assert all(row["runs"] == 2 for row in rows)
     assert rows[0]["error"] == 7 and rows[0]["gain"] == 1
     # 8 of 10 points, and 8 of 16.
     assert rows[2]["gain"] == pytest.approx((0.8 + 0.5) / 2)
+
+
+def test_folds_are_pooled_and_paired():
+    """Each with the full update of its own voices, by commands."""
+    some = {"task": "slu", "old_command_error": 1, "base_command_error": 50}
+    some["base_old_command_error"] = 1
+    records = [
+        record(
+            method,
+            fold=fold,
+            command_error=error,
+            commands=commands,
+            **some,
+        )
+        for method, fold, error, commands in (
+            ("full", 1, 10, 10),
+            ("full", 2, 30, 30),
+            ("sparse", 1, 30, 10),
+            ("sparse", 2, 40, 30),
+        )
+    ]
+    full, sparse = summarise_updates(records)
+    assert full["runs"] == 2 and full["error"] == 25
+    assert sparse["error"] == 37.5 and sparse["gain"] == 0.5
 
 
 def test_without_a_bound_there_is_no_gain(records):
