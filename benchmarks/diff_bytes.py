@@ -171,7 +171,7 @@ def word_errors(folder: Path, tensors: Tensors, manifest: str) -> float:
     """Of a model with other weights."""
     model = ModelFiles(folder)
     for name, array in tensors.items():
-        model.replace(name, np.ascontiguousarray(array))
+        model[name] = np.ascontiguousarray(array)
     with tempfile.TemporaryDirectory() as place:
         model.write(Path(place))
         return evaluate(load(place), manifest, progress=False)["wer"]
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     args = parser.parse_args()
-    before, after = (ModelFiles(f).tensors() for f in (args.base, args.updated))
+    before, after = (ModelFiles(f) for f in (args.base, args.updated))
     old, new = (save(dict(sorted(t.items()))) for t in (before, after))
     rows = []
     for name in args.tools:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from .diff.budget import SCORES
 from .hparams import plain_values
 
 
@@ -81,8 +82,8 @@ EXPECTED = (
         ("bits",),
     ),
     (
-        "relative or absolute",
-        lambda value: value in ("relative", "absolute"),
+        "relative, absolute or matrix",
+        lambda value: value in SCORES,
         ("score",),
     ),
     (

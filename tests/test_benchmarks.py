@@ -31,6 +31,7 @@ RIVALS = ("nn.LSTM", "K=1", "K=2", "K=3")
         ("training_step", RIVALS),
         ("streaming_frame", RIVALS),
         ("diff_step", ("plain", "sparse, kept", "hash", "low rank")),
+        ("diff_apply", ("copy", "apply", "apply in place", "undo")),
         ("runtime_frame", ("dense", "rank 2", "sparse 0.02", "blocks 0.02")),
         ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
         ("runtime_frame --routed 0.4", ("dense", "0.4 dense, rank 2")),
@@ -180,7 +181,7 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
     name = "layers.0.input.0.weight"
     state[name] += 1e-3 * torch.randn_like(state[name])
     torch.save(state, path)
-    old, new = (ModelFiles(folder).tensors() for folder in (run, other))
+    old, new = (ModelFiles(folder) for folder in (run, other))
     delta = (new[f"encoder.{name}"] - old[f"encoder.{name}"]).ravel()
     where = np.sort(np.argsort(-np.abs(delta))[:1000])
     sparse = SparseChange(

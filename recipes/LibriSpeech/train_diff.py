@@ -74,7 +74,7 @@ def make_update(hparams, run_opts):
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
     changes = METHODS[method](hparams, run_opts, sets, budget, about)
     path = Path(hparams["output_folder"]) / "update.diff"
-    old = ModelFiles(base_of(hparams)).tensors()
+    old = ModelFiles(base_of(hparams))
     if method == "full":
         diff = make_diff(changes, old, about)
     else:
@@ -199,7 +199,7 @@ def check_folder(folder, hparams, text):
                 "overwritten; give another output_folder"
             )
     recorded, based = folder / "hyperparams.yaml", folder / "base.txt"
-    base = fingerprint(ModelFiles(hparams["base_model"]).tensors())
+    base = fingerprint(ModelFiles(hparams["base_model"]))
     if based.exists() and based.read_text() != f"{base}\n":
         raise ValueError(
             f"{folder} holds an update of another base (see {based.name}); "

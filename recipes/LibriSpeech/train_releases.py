@@ -35,6 +35,7 @@ METHODS = (
     "lora",
     "lora_linear",
     "last",
+    "shira",
     "compressed_sparse",
     "compressed_hash",
     "compressed_lowrank",

@@ -19,6 +19,7 @@ from train import Recogniser
 from speechbrain_amnet.checkpoints import SafeCheckpointer
 from speechbrain_amnet.diff.budget import (
     check_budget,
+    parse_budget,
     rank_that_fits,
     share_that_fits,
 )
@@ -27,6 +28,8 @@ from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 from speechbrain_amnet.inference import CTC_HEAD, MODULES, load
+
+BITS = 10  # of a position and its value, about
 
 
 class Updater(Recogniser):
@@ -90,6 +93,10 @@ class Updater(Recogniser):
         rate = self.rate * self.hparams.lr_schedule.update(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        gate = self.hparams.gate_schedule
+        if self.part == "find" and gate:
+            share = 1 - (1 - self.kept) * (1 - (1 - self.done) ** 3)
+            self.modules.updated.gate(share, gate.update(self.done))
 
     def on_stage_start(self, stage, epoch):
         """An arbitrator that learns from what it reads must not: it stays."""
@@ -174,6 +181,8 @@ def fit(
     brain.part, brain.epochs, brain.rate = part, epochs, rate
     brain.rate_key = f"{part}_rate"
     brain.round_bits = bits
+    share = parse_budget(hparams["budget"], updated.size) / updated.size
+    brain.kept = min(1.0, 8 * share / BITS)
     brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
         sets, hparams
     )
@@ -211,7 +220,7 @@ def wrap(asr, hparams, diff=SparseDiff):
 def full(hparams, run_opts, sets, budget, about):
     """New values for every weight: what an update could be at best."""
     deltas = all_deltas(hparams, run_opts, sets)
-    old = ModelFiles(hparams["base_model"]).tensors()
+    old = ModelFiles(hparams["base_model"])
     return {
         name: values_at(old[name] + delta, None)
         for name, delta in deltas.items()
@@ -230,7 +239,7 @@ def all_deltas(hparams, run_opts, sets):
 
 def known_deltas(updated, hparams):
     """What a finished full update changed, by name."""
-    new, deltas = ModelFiles(hparams["full_model"]).tensors(), {}
+    new, deltas = ModelFiles(hparams["full_model"]), {}
     for name in updated.diffs:
         old = as_array(updated.base(name))
         if name not in new or new[name].shape != old.shape:
@@ -255,14 +264,35 @@ def sparse(hparams, run_opts, sets, budget, about):
         updated.keep_best(
             budget * 2**halving, bits, hparams["score"], deltas, about
         )
-        kept = sum(p.numel() for p in updated.diff_parameters()) / updated.size
-        rate = hparams["tune_rate"] / kept**0.5
         place = f"tune-{halving}" if halving else "tune"
-        fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate, place)
-        # By the final values, also where it goes on from them.
-        updated.round(bits)
+        fit_kept(updated, asr, hparams, run_opts, sets, place)
         deltas = {n: as_array(d.delta()) for n, d in updated.diffs.items()}
     return updated.changes(bits)
+
+
+def shira(hparams, run_opts, sets, budget, about):
+    """Random positions, fixed from the beginning."""
+    asr, bits = load_base(hparams, run_opts), hparams["bits"]
+    updated = wrap(asr, hparams)
+    random = np.random.default_rng(hparams["seed"])
+    noise = {
+        name: random.random(diff.shape, dtype=np.float32)
+        for name, diff in updated.diffs.items()
+    }
+    updated.keep_best(budget, bits, "absolute", noise, about)
+    for diff in updated.diffs.values():
+        diff.start(torch.zeros(diff.shape))
+    fit_kept(updated, asr, hparams, run_opts, sets, "tune")
+    return updated.changes(bits)
+
+
+def fit_kept(updated, asr, hparams, run_opts, sets, place):
+    """Train what is kept, in steps as long as a full update's."""
+    kept = sum(p.numel() for p in updated.diff_parameters()) / updated.size
+    rate, bits = hparams["tune_rate"] / kept**0.5, hparams["bits"]
+    fit(updated, asr, "tune", hparams, run_opts, sets, bits, rate, place)
+    # By the final values, also where it goes on from them.
+    updated.round(bits)
 
 
 def check_room(updated, hparams, budget, about):
@@ -282,7 +312,7 @@ def hashed(hparams, run_opts, sets, budget, about):
     shapes = shapes_of(hparams, run_opts)
     share = share_that_fits(shapes, budget, hparams["bits"], about)
     # Another one for each update of a chain.
-    base = fingerprint(ModelFiles(hparams["base_model"]).tensors())
+    base = fingerprint(ModelFiles(hparams["base_model"]))
     seed = int(base[:8], 16) + hparams["seed"]
     diff = partial(HashDiff, share=share, seed=seed)
     return tuned(diff, hparams, run_opts, sets)
@@ -324,7 +354,7 @@ def compressed(method, hparams, run_opts, sets, budget, about):
         whole = hparams["full_model"]
     elif not whole.exists():
         changes = full(hparams, run_opts, sets, budget, about)
-        old = base.tensors()
+        old = base
         write_model(
             base, whole, {n: c.apply(old[n]) for n, c in changes.items()}
         )
@@ -346,7 +376,7 @@ def write_model(model, folder, tensors):
         shutil.rmtree(old, ignore_errors=True)
     aside.mkdir(parents=True)
     for name, array in tensors.items():
-        model.replace(name, array)
+        model[name] = array
     model.write(aside)
     aside.rename(folder)
 
@@ -364,6 +394,7 @@ METHODS = {
     "lora": lowrank,
     "lora_linear": lowrank,  # of few layers; the hparams say which
     "last": sparse,  # the same
+    "shira": shira,  # the same
     "full": full,
     "compressed_sparse": partial(compressed, sparse),
     "compressed_hash": partial(compressed, hashed),

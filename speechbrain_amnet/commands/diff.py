@@ -148,7 +148,7 @@ def run_squash(args: argparse.Namespace) -> None:
         )
     model = ModelFiles(args.folder)
     diffs = [read_diff(file, model.weights) for file in args.files]
-    one = squash(diffs, model.tensors())
+    one = squash(diffs, model)
     size = write_diff(one, args.out)
     each = sum(file.stat().st_size for file in args.files)
     whole = [

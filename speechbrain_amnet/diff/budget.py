@@ -19,6 +19,7 @@ from speechbrain_amnet.diff.file import Diff, make_diff, to_bytes
 UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1_000_000}
 # Of the size of real ones, which no compressor makes smaller.
 FINGERPRINTS = [hashlib.sha256(x).hexdigest() for x in (b"base", b"result")]
+SCORES = "relative", "absolute", "matrix"
 SPARE = 16  # bytes by which other digits may compress worse
 CLOSE = 1000  # a count is found to a thousandth
 
@@ -164,7 +165,7 @@ def best_positions(
     score : str
         "absolute" compares changes as they are, "relative" divides them by
         their own matrix's root mean square, so that none is left out because
-        its numbers are small.
+        its numbers are small; "matrix" gives each matrix the same share.
     about : dict, optional
         What else the file says.
 
@@ -184,15 +185,18 @@ def best_positions(
     >>> best_positions(deltas, 1000, 4)["w"].tolist()
     [1, 2]
     """
-    if score not in ("relative", "absolute"):
+    if score not in SCORES:
         raise ValueError(
-            f'score must be "relative" or "absolute", got "{score}"'
+            f"score must be {', '.join(SCORES[:-1])} or {SCORES[-1]}, got "
+            f'"{score}"'
         )
     names, scores = list(deltas), []
     for name in names:
         own = np.abs(deltas[name].astype(np.float32).ravel())
         if score == "relative" and own.any():
             own = own / np.sqrt(np.mean(np.square(own)))
+        if score == "matrix":
+            own = np.where(own > 0, (rank_of(own) + 1) / own.size, 0)
         scores.append(own)
     everything = np.concatenate(scores)
     starts = np.cumsum([0, *map(len, scores)])
@@ -221,6 +225,13 @@ def best_positions(
         }
 
     return chosen(largest_that_fits(changes, len(order), budget, about))
+
+
+def rank_of(values: np.ndarray) -> np.ndarray:
+    """How many others each one is above, among equals in their order."""
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks
 
 
 def share_that_fits(

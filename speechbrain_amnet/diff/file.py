@@ -9,7 +9,7 @@ frame has a checksum, and base and result have fingerprints.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         about = [name, array.dtype.name, list(tensors[name].shape)]
         total.update(json.dumps(about).encode())
-        total.update(array.tobytes())
+        total.update(array.reshape(-1).view(np.uint8))
     return total.hexdigest()
 
 
@@ -357,15 +357,19 @@ def check_base(
 
 
 def apply_diff(
-    diff: Diff, tensors: dict[str, np.ndarray], what: str = "the model"
+    diff: Diff,
+    tensors: MutableMapping[str, np.ndarray],
+    what: str = "the model",
 ) -> Diff:
     """Change a model's tensors, one after the other.
+
+    Beyond model and undo it takes the memory of one tensor or two.
 
     Arguments
     ---------
     diff : Diff
         From `read_diff`.
-    tensors : dict
+    tensors : mapping
         Name to array; those that the diff changes are replaced.
     what : str
         What errors call the model.
@@ -400,7 +404,7 @@ def apply_diff(
     for name, change in diff.changes.items():
         old = tensors[name]
         replaced[name] = values_at(old, change.touched)
-        tensors[name] = change.apply(old).astype(old.dtype)
+        tensors[name] = change.apply(old).astype(old.dtype, copy=False)
     found = fingerprint({name: tensors[name] for name in diff.changes})
     if found != diff.result:
         raise DiffError("the result is not the one that the diff promises")

@@ -17,16 +17,16 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from speechbrain_amnet import files
 from speechbrain_amnet.diff.file import (
-    Diff,
     DiffError,
     apply_diff,
     read_diff,
@@ -53,12 +53,13 @@ UNDO_LEVEL = 3  # of zstandard; may be as large as the model, and in a hurry
 SPARE = 1 << 20  # bytes that must stay free
 
 
-class ModelFiles:
-    """The weights of a model's folder, by file.
+class ModelFiles(MutableMapping):
+    """The weights of a model's folder: name to array, the model's own memory.
 
     Every file `*.ckpt` that holds a state dict of PyTorch's counts, whatever
     SpeechBrain model it is. A tensor's name begins with its file's:
-    `encoder.layers.0.bias.0`.
+    `encoder.layers.0.bias.0`. What is put in takes the old one's place, and
+    its memory is free.
 
     Arguments
     ---------
@@ -92,22 +93,27 @@ class ModelFiles:
                     )
                 self.places[name] = stem, key
 
-    def tensors(self) -> dict[str, Any]:
-        """Name to array; the memory is the model's own."""
-        return {
-            name: self.states[stem][key].detach().numpy()
-            for name, (stem, key) in self.places.items()
-        }
+    def __getitem__(self, name: str) -> np.ndarray:
+        stem, key = self.places[name]
+        return self.states[stem][key].detach().numpy()
+
+    def __setitem__(self, name: str, array: np.ndarray) -> None:
+        stem, key = self.places[name]
+        self.states[stem][key] = torch.from_numpy(array)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name} is a part of the model, and stays")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
 
     @property
     def weights(self) -> int:
         """Numbers in all tensors."""
         return sum(self.states[s][k].numel() for s, k in self.places.values())
-
-    def replace(self, name: str, array: Any) -> None:
-        """Put in a new tensor."""
-        stem, key = self.places[name]
-        self.states[stem][key] = torch.from_numpy(array)
 
     def write(self, folder: Path) -> None:
         """Write the model's files to another folder, flushed to disk.
@@ -230,7 +236,7 @@ def apply_update(
         target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
         update = read_diff(diff, model.weights)
-        undo = change(model, update, str(folder))
+        undo = apply_diff(update, model, str(folder))
         entry = {
             "diff": Path(diff).name,
             "bytes": Path(diff).stat().st_size,
@@ -274,18 +280,10 @@ def undo_update(folder: str | Path) -> dict[str, Any]:
             )
         model = ModelFiles(folder)
         path = model.folder / UPDATES / past[-1]["undo"]
-        change(model, read_diff(path, model.weights), str(folder))
+        undo = read_diff(path, model.weights)
+        apply_diff(undo, model, str(folder))
         install(model, folder, past[:-1], {})
     return past[-1]
-
-
-def change(model: ModelFiles, diff: Diff, what: str) -> Diff:
-    """Apply a diff to a model in memory; gives what undoes it."""
-    tensors = model.tensors()
-    undo = apply_diff(diff, tensors, what)
-    for name in diff.changes:
-        model.replace(name, tensors[name])
-    return undo
 
 
 def is_deployed(folder: Path) -> bool:

@@ -212,6 +212,43 @@ class DiffModel(nn.Module):
                 start = start[here.to(start.device)]
             diff.keep(here.to(start.device), start)
 
+    @torch.no_grad()
+    def gate(self, share: float, temperature: float) -> None:
+        """Let the largest changes through, each by its matrix's own measure.
+
+        For a training that prunes as it goes; `SparseDiff` only, while it is
+        dense. A matrix that has changed much everywhere gets no more of the
+        budget than one that has changed little.
+
+        Arguments
+        ---------
+        share : float
+            Of all weights, above 0; 1 lets everything through.
+        temperature : float
+            How sharp, see `SparseDiff.gate`.
+
+        Raises
+        ------
+        ValueError
+            If the share is none.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(
+                f"gate: share must be above 0 and at most 1, got {share}"
+            )
+        sizes = {
+            n: d.dense.square().mean().sqrt() for n, d in self.diffs.items()
+        }
+        scores = [
+            (diff.dense.abs() / sizes[name].clamp(min=1e-30)).flatten()
+            for name, diff in self.diffs.items()
+        ]
+        scores = torch.cat(scores)
+        least = scores.kthvalue(1 + int((1 - share) * (len(scores) - 1))).values
+        for name, diff in self.diffs.items():
+            threshold = 0.0 if share == 1 else float(least * sizes[name])
+            diff.gate(threshold, temperature)
+
     def round(self, bits: int) -> None:
         """From now on train with values as the file has them; `SparseDiff`."""
         for diff in self.diffs.values():

@@ -92,7 +92,7 @@ def model(tmp_path, tensors):
 @pytest.fixture
 def chain(model, tmp_path):
     """The files of two updates, the second on the first."""
-    now = {k: v.copy() for k, v in ModelFiles(model).tensors().items()}
+    now = {k: v.copy() for k, v in ModelFiles(model).items()}
     now = {name: now[name] for name in SHAPES}
     paths = []
     for number in (1, 2):

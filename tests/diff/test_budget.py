@@ -89,6 +89,16 @@ def test_the_largest_are_chosen(deltas):
     assert 0.8 < counts[0] / counts[1] < 1.25
 
 
+def test_each_matrix_has_the_same_share(deltas):
+    deltas["large"] = deltas["large"][:50]
+    found = best_positions(deltas, 1000, 4, score="matrix")
+    shares = [len(found[name]) / deltas[name].size for name in deltas]
+    assert max(shares) < 1.02 * min(shares)
+    for name, where in found.items():
+        sizes = np.abs(deltas[name].ravel())
+        assert sizes[where].min() >= np.delete(sizes, where).max()
+
+
 def test_zeros_are_never_sent(deltas):
     deltas["large"][:, 1:] = 0
     found = best_positions({"large": deltas["large"]}, 100_000, 8)

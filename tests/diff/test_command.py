@@ -36,8 +36,8 @@ def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
     code, said = run("apply", model, one, "--out", tmp_path / "other")
     assert code == 0
     here, there = ModelFiles(new), ModelFiles(tmp_path / "other")
-    for name, array in here.tensors().items():
-        assert array.tobytes() == there.tensors()[name].tobytes()
+    for name, array in here.items():
+        assert array.tobytes() == there[name].tobytes()
     code, said = run("undo", new)
     assert code == 0 and "as it was before 2.diff; it has 1 updates" in said
 

@@ -26,7 +26,7 @@ from speechbrain_amnet.diff.folder import (
 
 def state(folder):
     """The fingerprint of all weights."""
-    return fingerprint(ModelFiles(folder).tensors())
+    return fingerprint(ModelFiles(folder))
 
 
 def leftovers(folder):
@@ -194,9 +194,9 @@ def test_find_model_takes_both_folders(model):
 
 def test_arrays_are_the_models_memory(model):
     files = ModelFiles(model)
-    files.tensors()["joint.w"][0, 0] = 42
+    files["joint.w"][0, 0] = 42
     assert files.states["joint"]["w"][0, 0] == 42
-    files.replace("joint.w", np.zeros((5, 7), dtype=np.float32))
+    files["joint.w"] = np.zeros((5, 7), dtype=np.float32)
     assert not files.states["joint"]["w"].any()
 
 
@@ -388,10 +388,10 @@ def test_a_dot_in_a_files_name(model, tmp_path):
     one = model / "model"
     (one / "joint.ckpt").rename(one / "joint.v2.ckpt")
     files = ModelFiles(model)
-    files.replace("joint.v2.w", np.ones((5, 7), dtype=np.float32))
+    files["joint.v2.w"] = np.ones((5, 7), dtype=np.float32)
     (tmp_path / "out").mkdir()
     files.write(tmp_path / "out")
-    assert ModelFiles(tmp_path / "out").tensors()["joint.v2.w"].all()
+    assert ModelFiles(tmp_path / "out")["joint.v2.w"].all()
     torch.save({"v2.w": torch.ones(1)}, one / "joint.ckpt")
     with pytest.raises(ValueError, match="two weights would be called joint"):
         ModelFiles(model)

@@ -285,3 +285,26 @@ def test_a_saved_diff_is_within_its_budget_to_the_byte(budget, tmp_path):
     assert size == file.stat().st_size and 0.9 * budget < size <= budget
     said = {"method": "sparse", "bits": 4, "budget": str(budget)}
     assert read_diff(file).about == said
+
+
+def test_a_gate_lets_a_share_of_all_through_by_each_matrix_own_measure():
+    torch.manual_seed(0)
+    model = DiffModel(nn.Sequential(nn.Linear(40, 50), nn.Linear(50, 60)))
+    for name, diff in model.diffs.items():
+        diff.dense.data.normal_().mul_(100 if name == "0.weight" else 1)
+    before = {name: d.delta() for name, d in model.diffs.items()}
+    model.gate(0.1, 1000.0)
+    through = {
+        name: diff.delta().abs() > diff.dense.abs() / 2
+        for name, diff in model.diffs.items()
+    }
+    total = sum(t.sum().item() for t in through.values())
+    assert total == pytest.approx(0.1 * model.size, rel=0.02)
+    for name in ("0.weight", "1.weight"):
+        assert 0.08 < through[name].float().mean() < 0.12
+    model.gate(1.0, 1.0)
+    assert all(
+        torch.equal(d.delta(), before[n]) for n, d in model.diffs.items()
+    )
+    with pytest.raises(ValueError, match="share must be above 0"):
+        model.gate(0.0, 1.0)

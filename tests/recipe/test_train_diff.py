@@ -63,8 +63,8 @@ def base(tones, tmp_path_factory):
     return out
 
 
-METHODS = ["sparse", "hash", "lora", "last", "lora_linear", "full"]
-JOINT = ("last", "lora_linear")  # the joint network alone
+METHODS = ["sparse", "hash", "lora", "last", "lora_linear", "shira", "full"]
+JOINT = ("last", "lora_linear", "shira")  # the joint network alone
 COMPRESSED = [f"compressed_{m}" for m in ("sparse", "hash", "lowrank")]
 
 
@@ -87,7 +87,7 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     assert record["method"] == method and record["old_wer"] is not None
     file = out / "update.diff"
     assert record["bytes"] == file.stat().st_size
-    whole = 4 * sum(a.size for a in ModelFiles(base).tensors().values())
+    whole = 4 * sum(a.size for a in ModelFiles(base).values())
     if method != "full":
         assert record["bytes"] <= 0.05 * whole
         # The last layers may be smaller than the budget.
@@ -97,8 +97,8 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     again = tmp_path / "again"
     before = out / "save" / "zeros" if method in COMPRESSED else base
     apply_update(before, file, again)
-    new, old = ModelFiles(again).tensors(), ModelFiles(base).tensors()
-    for name, array in ModelFiles(out / "updated").tensors().items():
+    new, old = ModelFiles(again), ModelFiles(base)
+    for name, array in ModelFiles(out / "updated").items():
         assert array.tobytes() == new[name].tobytes()
         if "router" in name or (method in JOINT and "joint" not in name):
             assert array.tobytes() == old[name].tobytes()
