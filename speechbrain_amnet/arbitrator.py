@@ -67,6 +67,8 @@ class Router(nn.Module):
                 f"{branches}."
             )
         self.branches = branches
+        # Loads of the devices that a training met; the encoder says which.
+        self.loads: list[float] | None = None
 
     @property
     def flops(self) -> int:
@@ -157,6 +159,8 @@ class Router(nn.Module):
         """
         times = branch_time.reshape(-1, self.branches)  # [batch or 1, K]
         load = times[:, 0] / frame_duration
+        if self.loads:  # a still faster device is as the fastest known
+            load = load.clamp(*self.loads)
         prepared = self.prepare(features, first, load).float()
         if backlog is None:
             backlog = prepared.new_zeros(len(features))

@@ -147,6 +147,7 @@ class AmortizedEncoder(nn.Module):
             for n in range(layers)
         )
         self.router = router
+        router.loads = self.target_device.train_loads
         # Whether the branches are mixed yet; a float, as checkpoint averaging
         # divides whatever it finds.
         self.register_buffer("routed", torch.zeros(()))

@@ -86,6 +86,23 @@ def test_the_device_is_read_and_left_out_without():
                 router.prepare(features)
 
 
+def test_a_device_that_no_training_met_is_read_as_the_nearest():
+    """A phone at 0.01 must not be guessed at; its backlog is its own."""
+    features = torch.randn(1, 3, 5).expand(4, 3, 5)
+    loads = torch.tensor([0.01, 1.0, 4.0, 40.0])
+    times = loads[:, None] * FRAME * TIMES / TIMES[0]
+    router = Arbitrator(5, use_device=True, use_backlog=False)
+    free = router.route(features, times, FLOPS, FRAME, False)[0]
+    assert len(free.shares[:, 0, 0].unique()) == 4
+    router.loads = [1.0, 4.0]
+    known = router.route(features, times, FLOPS, FRAME, False)[0]
+    assert torch.equal(known.shares[0], known.shares[1])
+    assert torch.equal(known.shares[1], free.shares[1])
+    assert torch.equal(known.shares[2], known.shares[3])
+    assert torch.equal(known.shares[2], free.shares[2])
+    assert known.time[3, 0] == 10 * known.time[2, 0]
+
+
 def test_each_utterance_s_device_has_its_own_backlog():
     loads = torch.tensor([1.0, 2.0, 4.0])
     times = loads[:, None] * torch.tensor([FRAME, FRAME / 4])

@@ -405,6 +405,7 @@ def test_utterances_of_a_training_meet_devices_of_their_own():
     assert 0.45 < (loads < 2.0).float().mean() < 0.55
     _, routing = encoder.eval()(x)
     assert (routing.time / 0.04).allclose(torch.tensor(2.0))
+    assert encoder.router.loads == [1.0, 4.0]
 
 
 def test_a_sparse_branch_that_nobody_prunes_is_noticed(caplog):

@@ -165,7 +165,7 @@ def router_of(router: Router):
             arrays["backlog"] = router.backlog.weight[:, 0]
         if router.use_device:
             arrays["device"] = router.device.weight[:, 0]
-        return {"kind": "arbitrator"}, arrays
+        return {"kind": "arbitrator", "loads": router.loads}, arrays
     if kind is FixedRouting:
         return {"kind": "fixed", "branch": router.branch}, {}
     if kind is RandomRouting:

@@ -23,6 +23,7 @@ class Arbitrator:
         self.bias = arrays["bias"]
         self.backlog, self.device = arrays.get("backlog"), arrays.get("device")
         self.out, self.out_bias = arrays["out"], arrays["out_bias"]
+        self.loads = packed.config["router"].get("loads") or (0, math.inf)
 
     def choose(
         self, frame: np.ndarray, backlog: float, index: int, load: float
@@ -45,6 +46,7 @@ class Arbitrator:
         if self.backlog is not None:
             hidden += np.float32(math.log1p(backlog)) * self.backlog
         if self.device is not None:
+            load = min(max(load, self.loads[0]), self.loads[1])
             hidden += np.float32(math.log(load)) * self.device
         np.tanh(hidden, out=hidden)
         return int((self.out @ hidden + self.out_bias).argmax())

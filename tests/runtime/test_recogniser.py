@@ -183,6 +183,10 @@ def test_a_device_that_the_arbitrator_reads_and_that_throttles(asr):
         encoder.router.device.weight.mul_(3)
     encoder.router.eval()
     same(asr, speech(1.1), [800])
+    free = same(asr, speech(2.0), [800])
+    encoder.router.loads = [0.1, 0.5]  # of a training; this device is slower
+    assert same(asr, speech(2.0), [800]) != free
+    encoder.router.loads = None
 
     samples = speech(2.0)
     stream = Recogniser(pack(asr)).start()
