@@ -70,7 +70,10 @@ def run(args: argparse.Namespace) -> None:
     print()
     show(evaluated(trainings, args.data_folder), args)
     print("\nPictures:")
-    for picture in plot_runs([training.folder for training in trainings]):
+    folders = [one.folder for one in trainings]
+    for one in trainings:
+        folders += [one.folder / f"load-{load:g}" for load in one.loads]
+    for picture in plot_runs(folders):
         print(f"  {picture}")
 
 

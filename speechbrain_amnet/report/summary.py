@@ -2,7 +2,8 @@
 
 Intervals are 95 % and come from resampling the utterances, the same for every
 experiment. Differences to `full` and to `amnet` are paired: by utterance, and
-by seed, as a run begins with the dense network of its seed.
+by seed, as a run begins with the dense network of its seed. `amnet` is the one
+that was trained for the device of the row.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from speechbrain_amnet.report.results import (
 )
 
 REFERENCE, METHOD = "full", "amnet"
+PAPERS = "amnet_factorized_backlog"  # what the paper's table calls `amnet`
 FIRST = (  # the order of the rows; then by name
     REFERENCE,
     "sparse",
@@ -85,8 +87,8 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         other = reference_of(key, groups, REFERENCE)
         if other is not None and other != key:
             row.update(compare(*of_same_seeds(groups[key], groups[other])))
-        other = reference_of(key, groups, METHOD)
-        if other is not None and key[3] not in (REFERENCE, METHOD):
+        other = method_of(key, groups)
+        if other is not None:
             row.update(beside(*of_same_seeds(groups[key], groups[other])))
         rows.append({column: row.get(column) for column in COLUMNS})
         rows[-1]["speed"] = groups[key][0]["device"].get("flops_per_second")
@@ -107,6 +109,34 @@ def reference_of(
     found = [k for k in groups if k[:2] == key[:2] and k[3] == name]
     same_device = [k for k in found if k[2] == key[2]]
     return next(iter(same_device + found), None)
+
+
+def method_of(key: tuple, groups: dict[tuple, Any]) -> tuple | None:
+    """The group of the amortized network that was trained for this device.
+
+    With a seed that both have: a difference between seeds is none of methods.
+    """
+    if key[3] == REFERENCE or is_method(key[3]):
+        return None
+    seeds = {run["seed"] for run in groups[key]}
+    for other, runs in groups.items():
+        if other[:3] == key[:3] and is_method(other[3]):
+            if seeds & {run["seed"] for run in runs}:
+                return other
+    return None
+
+
+def is_method(experiment: str) -> bool:
+    """Whether it is `amnet`, by its name in the paper, or for one device.
+
+    Example
+    -------
+    >>> is_method("amnet_load_4"), is_method("amnet_cost")
+    (True, False)
+    """
+    return experiment in (METHOD, PAPERS) or experiment.startswith(
+        f"{METHOD}_load_"
+    )
 
 
 def average(

@@ -159,3 +159,20 @@ def test_controls_are_compared_with_amnet_of_the_same_seeds(runs):
     assert rows["random"]["flops_over_amnet"] == pytest.approx(0.05)
     for name in ("amnet", "full"):
         assert rows[name]["above_amnet"] is None
+
+
+def test_one_model_for_every_device_is_compared_with_those_for_one(runs):
+    device = {"load": 4.0, "flops_per_second": 2e7}
+    runs.make("amnet_any_device", 1, errors=(1, 1, 2, 1, 1))
+    runs.make("amnet_any_device", 2, device=device, errors=(1, 1, 2, 1, 1))
+    runs.make("amnet_load_4", 2, device=device, errors=(0, 1, 2, 1, 1))
+    runs.make("amnet_factorized_backlog", 1, errors=(0, 0, 2, 1, 1))
+    runs.make("amnet_no_backlog", 3)  # of a seed that no other has
+    above = {
+        (row["device"], row["experiment"]): row["above_amnet"]
+        for row in summarise(read_results([runs.folder / "runs"]))
+    }
+    point = 100 / (3 + 5 + 7 + 9 + 11)
+    assert above.pop(("r = 2", "amnet_any_device")) == pytest.approx(2 * point)
+    assert above.pop(("r = 4", "amnet_any_device")) == pytest.approx(point)
+    assert set(above.values()) == {None}
