@@ -245,7 +245,7 @@ def _compared(row, full):
         f"computation and answers {shown(row['latency_mean_ms'], ',.0f')} ms "
         f"after the last sample instead of "
         f"{shown(full['latency_mean_ms'], ',.0f')} ms, at a WER {within}, "
-        f"for a device {device_in_words(row['device'])}."
+        f"reckoned by FLOPs for a device {device_in_words(row['device'])}."
     )
 
 
