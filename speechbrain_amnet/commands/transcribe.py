@@ -27,7 +27,8 @@ def add(subparsers: Any) -> None:
         nargs="+",
         type=Path,
         help="recordings; - is standard input, raw samples as they come: 16 "
-        "bits, mono, at the model's rate (arecord -t raw -f S16_LE -r 16000)",
+        "bits, mono, at the model's rate (arecord -t raw -f S16_LE -r 16000); "
+        "without --load the backlog is then what really waits",
     )
     parser.add_argument(
         "--frames",
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
+    from speechbrain_amnet.runtime.live import LiveStream, arrivals
 
     model = find_model(args.model, args.load)
     if args.grammar:
@@ -83,11 +85,19 @@ def run(args: argparse.Namespace) -> None:
     for wav in args.wavs:
         if len(args.wavs) > 1:
             print(f"{wav}:")
-        stream = model.start()
-        for chunk in chain(chunks(wav, rate, size), [()]):
+        live = None
+        if str(wav) == "-" and args.load is None:
+            live = LiveStream(model)
+        stream = live.stream if live else model.start()
+        came = arrivals(chunks(wav, rate, size), rate)
+        for chunk, arrived in chain(came, [((), None)]):
             # The last chunk is empty and ends the stream.
+            final = not len(chunk)
             start = time.perf_counter()
-            frames = stream.feed(chunk, final=not len(chunk))
+            if live:
+                frames = live.feed(chunk, final, arrived)
+            else:
+                frames = stream.feed(chunk, final)
             spent += time.perf_counter() - start
             seconds += len(chunk) / rate
             for frame in frames:
@@ -95,6 +105,8 @@ def run(args: argparse.Namespace) -> None:
                 waited = wait(
                     frame.backlog, stream.branch_seconds[frame.branch]
                 )
+                if live:
+                    waited = live.latency
                 if args.frames:
                     print(
                         f"{frame.index * model.frame_duration:7.2f} s  "
@@ -111,12 +123,13 @@ def run(args: argparse.Namespace) -> None:
             print(in_words(stream.command))
         waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
+    device = "by the clock" if live else on_device(model.device.load, speed)
     saved = 1 - sum(flops) / len(flops) / model.dense_flops
     print(
         f"{seconds:.1f} s of audio in {spent / seconds:.3f} times its duration;"
         f" {100 * saved:.0f} % of the dense encoder's computation saved; "
         f"encoded {1000 * sum(waits) / len(waits):.0f} ms after the last "
-        f"sample {on_device(model.device.load, speed)}."
+        f"sample {device}."
     )
 
 

@@ -9,13 +9,15 @@ long, made a delay of 0.1 ms one of 50.)
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from speechbrain_amnet.device import wait
 from speechbrain_amnet.runtime.recogniser import Frame, Recogniser
+
+AT_ONCE = 0.001  # seconds in which what is there is read
 
 
 class Live(NamedTuple):
@@ -135,6 +137,53 @@ class LiveStream:
         """Wait for a moment; the last of it awake, as sleep is coarse."""
         while (left := until - self.clock()) > 0:
             self.sleep(max(0.0, left - 0.002))
+
+
+def arrivals(
+    chunks: Iterable[np.ndarray],
+    rate: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[tuple[np.ndarray, float]]:
+    """When the last sample of each chunk came, as far as its reader can tell.
+
+    One that had to be waited for came just now. One that lay there came, from
+    a microphone, as long after the chunk before it as its samples last, and at
+    the latest now.
+
+    Arguments
+    ---------
+    chunks : iterable of np.ndarray
+        Samples, which are waited for as each is asked for.
+    rate : int
+        Samples a second.
+    clock : callable
+        Tells the time in seconds.
+
+    Yields
+    ------
+    chunk : np.ndarray
+    arrived : float
+        On the clock.
+
+    Example
+    -------
+    >>> now = iter([0.0, 0.04, 0.07, 0.07, 0.13, 0.13, 0.13])
+    >>> chunks = [np.zeros(320), np.zeros(160), np.zeros(160)]
+    >>> came = arrivals(chunks, 8000, lambda: next(now))
+    >>> [round(when, 2) for _, when in came]  # busy till 0.07, then till 0.13
+    [0.04, 0.06, 0.08]
+    """
+    chunks, came = iter(chunks), None
+    while True:
+        asked = clock()
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        now = clock()
+        if came is None or now - asked > AT_ONCE:
+            came = now
+        came = min(now, came + len(chunk) / rate)
+        yield chunk, came
 
 
 def run_live(

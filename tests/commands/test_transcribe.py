@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,8 @@ import soundfile
 
 from speechbrain_amnet import cli
 from speechbrain_amnet.commands import transcribe
+from speechbrain_amnet.commands.transcribe import find_model
+from speechbrain_amnet.runtime import live
 
 COUNT = 20 * 640 + 100  # samples: the last frame is not whole
 
@@ -55,10 +59,31 @@ def test_words_are_those_of_a_file(
     model, samples, expected, chunk, more, monkeypatch, capsys
 ):
     pipe(samples.tobytes() + more, monkeypatch)
-    command = ["transcribe", str(model), "-", "--frames"]
+    command = ["transcribe", str(model), "-", "--frames", "--load=2"]
     assert cli.main([*command, f"--chunk-ms={chunk}"]) == 0
     *frames, result = capsys.readouterr().out.splitlines()
     assert frames == expected and result.startswith("0.8 s of audio in ")
+
+
+def test_without_a_load_the_backlog_is_the_clocks(
+    model, samples, clocks, monkeypatch, capsys
+):
+    """A device that is far too slow; all of a file is there at once."""
+    clocks["worked"] = count(0, 0.1).__next__  # a frame takes 0.1 s
+    stream = live.LiveStream(find_model(model), **clocks)
+    timed = partial(live.arrivals, clock=clocks["clock"])
+    monkeypatch.setattr(live, "arrivals", timed)
+    monkeypatch.setattr(live, "LiveStream", lambda model: stream)
+    pipe(samples.tobytes(), monkeypatch)
+    assert cli.main(["transcribe", str(model), "-", "--frames"]) == 0
+    *frames, result = capsys.readouterr().out.splitlines()
+    assert len(frames) == len(stream.took) == 21
+    told = [int(line.split("backlog")[1].split()[0]) for line in frames]
+    # What the frames before it took, but for the time that audio lasts.
+    due = np.cumsum([0, *stream.took[:19]]) - 0.04 * np.arange(20)
+    assert due[-1] > 1 and (np.diff(due) > 0).all()
+    assert told[:20] == pytest.approx(1000 * due, abs=60)
+    assert " ms after the last sample by the clock." in result
 
 
 @pytest.mark.parametrize(
@@ -84,7 +109,7 @@ def test_what_is_no_audio_ends_with_a_line(
 def started(model):
     """The command with a pipe of its own."""
     command = [sys.executable, "-m", "speechbrain_amnet.cli"]
-    command += ["transcribe", str(model), "-", "--frames"]
+    command += ["transcribe", str(model), "-", "--frames", "--load=2"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes) as process:
         # Words that never come end a test, and do not hang it.
