@@ -86,6 +86,43 @@ class Training:
         return min(lines, self.epochs)
 
 
+def as_named(
+    results: Iterable[dict[str, Any]], path: str | Path
+) -> list[dict[str, Any]]:
+    """Published results by the names and in the choice of a study.
+
+    Arguments
+    ---------
+    results : iterable of dict
+        As `read_results` gives them.
+    path : str or Path
+        The YAML file.
+
+    Returns
+    -------
+    list of dict
+        Those that the study has a run for, `experiment` as it calls them.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    study, found = _read_yaml(Path(path)), []
+    _check_keys(path, study, KEYS, KEYS)
+    for name, run in study["runs"].items():
+        run = run or {}
+        found += [
+            {**result, "experiment": name}
+            for result in results
+            if result["experiment"] == run.get("trained_as", name)
+            and result["seed"] in run.get("seeds", [])
+        ]
+    if not found:
+        raise ValueError(f"{path}: none of its runs is among the results")
+    return found
+
+
 def read_study(
     path: str | Path, data_folder: str | Path, settings: Sequence[str] = ()
 ) -> list[Training]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechbrain_amnet.cli import main
-from speechbrain_amnet.study import Training, read_study, train
+from speechbrain_amnet.study import Training, as_named, read_study, train
 
 ROOT = Path(__file__).parents[1]
 AN4 = ROOT / "recipes" / "LibriSpeech" / "studies" / "an4.yaml"
@@ -185,3 +185,17 @@ def test_what_runs_is_stopped_with_the_study(tmp_path, monkeypatch):
 def test_jobs_must_be_positive():
     with pytest.raises(ValueError, match="jobs must be 1 or more, got 0"):
         train([], jobs=0)
+
+
+def test_published_results_by_the_names_of_a_study(study):
+    text = study.read_text().replace("    amnet:", "    mine:")
+    study.write_text(text + "        trained_as: amnet\n")
+    results = [
+        {"experiment": name, "seed": seed}
+        for name in ("full", "amnet", "small")
+        for seed in (1, 2, 3)
+    ]
+    named = [(r["experiment"], r["seed"]) for r in as_named(results, study)]
+    assert named == [("full", 1), ("full", 2), ("mine", 2)]
+    with pytest.raises(ValueError, match="none of its runs is among"):
+        as_named(results[-1:], study)

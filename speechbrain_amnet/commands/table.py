@@ -22,6 +22,12 @@ def add(subparsers: Any) -> None:
     )
     add_outputs(parser)
     parser.add_argument(
+        "--study",
+        metavar="FILE",
+        type=Path,
+        help="only the runs of this study, by its names",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="write nothing; exit 1 if the Markdown file's table is stale",
@@ -47,11 +53,15 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints the table; puts it into files, or compares it with theirs."""
     from speechbrain_amnet.report.results import read_results
+    from speechbrain_amnet.study import as_named
 
     arguments.check_markdown(args)
     if args.check and args.markdown is None:
         raise ValueError("--check needs --markdown FILE --name NAME")
-    stale = show(read_results(args.folders), args, args.check)
+    results = read_results(args.folders)
+    if args.study:
+        results = as_named(results, args.study)
+    stale = show(results, args, args.check)
     if stale and args.check:
         raise SystemExit(
             f"amnet: table {args.name} in {args.markdown} is stale; run "

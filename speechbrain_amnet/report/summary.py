@@ -16,7 +16,7 @@ from speechbrain_amnet.report.results import (
 )
 
 REFERENCE, METHOD = "full", "amnet"
-PAPERS = "amnet_factorized_backlog"  # what the paper's table calls `amnet`
+PAPER_METHOD = "amnet_factorized_backlog"  # `amnet` in the paper's table
 FIRST = (  # the order of the rows; then by name
     REFERENCE,
     "sparse",
@@ -134,7 +134,7 @@ def is_method(experiment: str) -> bool:
     >>> is_method("amnet_load_4"), is_method("amnet_cost")
     (True, False)
     """
-    return experiment in (METHOD, PAPERS) or experiment.startswith(
+    return experiment in (METHOD, PAPER_METHOD) or experiment.startswith(
         f"{METHOD}_load_"
     )
 

@@ -5,10 +5,17 @@ import io
 import textwrap
 from typing import Any
 
-from speechbrain_amnet.report.summary import COLUMNS, METHOD, REFERENCE
+from speechbrain_amnet.report.summary import (
+    COLUMNS,
+    METHOD,
+    PAPER_METHOD,
+    REFERENCE,
+    is_method,
+)
 
-CONTROLS = {"small", "sparse", "factorized", "random", "energy"}
-PAPERS = ("amnet_sparse_backlog", "amnet_factorized_backlog")
+PAPERS = ("amnet_sparse_backlog", PAPER_METHOD)
+CONTROLS = {"small", "factorized", "random", "energy"}
+SPARSE_CONTROLS = {"sparse"}  # of the sparse AmNet
 
 
 def markdown_text(rows: list[dict[str, Any]]) -> str:
@@ -209,12 +216,13 @@ def headline(rows: list[dict[str, Any]]) -> str:
 
 def _unequal(row, rows):
     """Which controls compute clearly more or less, so that all can see it."""
-    found = []
+    found, ours = [], is_method(row["experiment"])
     for other in rows:
         same = (other["data"], other["split"]) == (row["data"], row["split"])
-        if same and other["experiment"] in CONTROLS:
+        controls = CONTROLS if ours else SPARSE_CONTROLS
+        if same and other["experiment"] in controls:
             excess = other["flops_over_amnet"]  # of the same seeds
-            if row["experiment"] != METHOD or excess is None:
+            if not ours or excess is None:
                 excess = other["mflops_per_frame"] / row["mflops_per_frame"] - 1
             if abs(excess) > 0.03:
                 found.append(f"`{other['experiment']}` {100 * excess:+.0f} %")

@@ -12,6 +12,7 @@ from speechbrain_amnet.report.markdown import find_tables, update_markdown
 from speechbrain_amnet.report.results import read_results
 from speechbrain_amnet.report.summary import summarise
 from speechbrain_amnet.report.table import markdown_text
+from speechbrain_amnet.study import as_named
 
 ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = {"build", "dist", "node_modules", "site-packages"}
@@ -49,6 +50,9 @@ def test_table_is_up_to_date(file, place):
         text = updates.markdown_table(rows)
     elif folders[0].parent.name == "learnt":
         text = learnt.markdown_text(learnt.read_counts(folders[0]))
+    elif folders[-1].suffix == ".yaml":
+        results = as_named(read_results(folders[:-1]), folders[-1])
+        text = markdown_text(summarise(results))
     else:
         text = markdown_text(summarise(read_results(folders)))
     assert not update_markdown(file, text, place.name, check=True), (
