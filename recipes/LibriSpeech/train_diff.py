@@ -21,7 +21,7 @@ from updating import METHODS, base_of, check_room, load_base, wrap
 
 from speechbrain_amnet import __version__, files
 from speechbrain_amnet.cli import run_script
-from speechbrain_amnet.corpus.manifest import read_manifest
+from speechbrain_amnet.corpus.manifest import read_commands, read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
 from speechbrain_amnet.diff.file import fingerprint, make_diff, write_diff
@@ -71,6 +71,8 @@ def make_update(hparams, run_opts):
         asr.hold_to(None)
     sets = read_data({**hparams, "slots": asr.understands})
     check_tags(sets, asr)
+    if asr.understands or hparams["grammar"]:
+        check_commands(Path(hparams["save_folder"]) / "manifests" / "test.csv")
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
     changes = METHODS[method](hparams, run_opts, sets, budget, about)
     path = Path(hparams["output_folder"]) / "update.diff"
@@ -104,6 +106,15 @@ def check_tags(sets, asr):
         raise ValueError(
             f"{', '.join(unknown)}: no tokens of the base, and a diff brings "
             "none; train the base with commands that have them"
+        )
+
+
+def check_commands(manifest):
+    """Commands can count where someone says what was meant."""
+    if not read_commands(read_manifest(manifest)):
+        raise ValueError(
+            f"{manifest}: no commands.jsonl in these splits says what was "
+            "meant, and commands are to count; give test_splits that have one"
         )
 
 
@@ -141,11 +152,6 @@ def measure(hparams, run_opts):
             record[f"{prefix}{name}_interval"] = found["wer_interval"]
             record[name.replace("wer", "words")] = found["words"]
             if asr.understands:
-                if found["command_accuracy"] is None:
-                    raise ValueError(
-                        f"{manifest}: no commands.jsonl beside these "
-                        "recordings says what was meant; commands cannot count"
-                    )
                 error = name.replace("wer", "command_error")
                 record[prefix + error] = 100 - found["command_accuracy"]
                 count = name.replace("wer", "commands")

@@ -24,6 +24,9 @@ QUICK = {
 }
 
 
+GRAMMAR = "#JSGF V1.0;\ngrammar g;\npublic <go> = do re;\n"
+
+
 def run(script, hparams, *options, **values):
     """Run it; gives the finished process."""
     return subprocess.run(
@@ -182,6 +185,8 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
         ({"kind": "sparse", "budget": "10"}, "too few for any diff"),
         ({"kind": "compressed_lowrank", "budget": "99"}, "too few for any"),
         ({"include": "joint.*"}, "include: expected a list of patterns"),
+        ({"grammar": "nowhere.gram"}, "no such grammar: nowhere.gram"),
+        ({"grammar": "some.gram"}, "no commands.jsonl in these splits"),
         ({"method": "magic"}, "method: expected sparse, hash"),
         ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
         ({"base": "nowhere"}, "nowhere: no model"),
@@ -191,6 +196,9 @@ def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
     """Found before anything is trained."""
     values = {"base": base, "data_folder": tones, "tune_epochs": 0, **values}
     kind = values.pop("kind", "hash")
+    if values.get("grammar") == "some.gram":
+        values["grammar"] = tmp_path / "some.gram"
+        values["grammar"].write_text(GRAMMAR)
     done = run(
         "train_diff.py",
         f"diff_{kind}.yaml",
