@@ -82,7 +82,7 @@ EXPECTED = (
         ("bits",),
     ),
     (
-        "relative, absolute or matrix",
+        "relative, absolute, matrix or fisher",
         lambda value: value in SCORES,
         ("score",),
     ),

@@ -30,6 +30,7 @@ from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 from speechbrain_amnet.inference import CTC_HEAD, MODULES, load
 
 BITS = 10  # of a position and its value, about
+SMALL_BATCH = 4  # seconds
 
 
 class Updater(Recogniser):
@@ -165,22 +166,8 @@ def fit(
             "generator": SaveableGenerator(),
         },
     )
-    modules = parts_of(asr)
-    brain = Updater(
-        modules={**modules, "updated": updated},
-        opt_class=hparams["optimizer"],
-        hparams={
-            **hparams,
-            "encoder": asr.mods.encoder,
-            "search": asr.hparams.search,
-            "tokenizer": asr.hparams.tokenizer,
-        },
-        run_opts=run_opts,
-        checkpointer=checkpointer,
-    )
-    brain.part, brain.epochs, brain.rate = part, epochs, rate
-    brain.rate_key = f"{part}_rate"
-    brain.round_bits = bits
+    brain = make_updater(updated, asr, part, hparams, run_opts, checkpointer)
+    brain.epochs, brain.rate, brain.round_bits = epochs, rate, bits
     share = parse_budget(hparams["budget"], updated.size) / updated.size
     brain.kept = min(1.0, 8 * share / BITS)
     brain.train_sampler, train_kwargs, valid_kwargs = make_loaders(
@@ -193,6 +180,46 @@ def fit(
         train_loader_kwargs=train_kwargs,
         valid_loader_kwargs=valid_kwargs,
     )
+
+
+def make_updater(updated, asr, part, hparams, run_opts, checkpointer=None):
+    """What trains a diff in a model, or asks for its gradients."""
+    brain = Updater(
+        modules={**parts_of(asr), "updated": updated},
+        opt_class=hparams["optimizer"],
+        hparams={
+            **hparams,
+            "encoder": asr.mods.encoder,
+            "search": asr.hparams.search,
+            "tokenizer": asr.hparams.tokenizer,
+        },
+        run_opts=run_opts,
+        checkpointer=checkpointer,
+    )
+    brain.part, brain.rate_key = part, f"{part}_rate"
+    return brain
+
+
+def note_gradients(updated, asr, hparams, run_opts, sets):
+    """Which weights matter, by the gradients of all that it learns from.
+
+    In small batches: over many utterances gradients cancel each other.
+    """
+    # The same after an interruption.
+    sb.utils.seed_everything(hparams["seed"])
+    brain = make_updater(updated, asr, "find", hparams, run_opts)
+    brain.sums = {}
+    small = {**hparams, "batch_seconds": SMALL_BATCH}
+    _, options, _ = make_loaders(sets, small)
+    brain.modules.train()
+    asr.mods.encoder.router.eval()
+    loader = brain.make_dataloader(sets["train"], sb.Stage.TRAIN, **options)
+    for batch in loader:
+        with updated.computed():
+            outputs = brain.compute_forward(batch, sb.Stage.TRAIN)
+            loss = brain.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            loss.backward()
+        updated.note_gradients()
 
 
 def parts_of(asr):
@@ -252,18 +279,20 @@ def known_deltas(updated, hparams):
 
 
 def sparse(hparams, run_opts, sets, budget, about):
-    """The weights that a full update changes most, trained on their own.
+    """The weights of a full update that matter most, trained on their own.
 
     With halvings first more of them, twice as many for each.
     """
-    bits = hparams["bits"]
+    bits, score = hparams["bits"], hparams["score"]
     deltas = all_deltas(hparams, run_opts, sets)
     for halving in range(hparams["halvings"], -1, -1):
         asr = load_base(hparams, run_opts)
         updated = wrap(asr, hparams)
-        updated.keep_best(
-            budget * 2**halving, bits, hparams["score"], deltas, about
-        )
+        for name, delta in deltas.items():
+            updated.diffs[name].start(torch.from_numpy(delta))
+        if score == "fisher":
+            note_gradients(updated, asr, hparams, run_opts, sets)
+        updated.keep_best(budget * 2**halving, bits, score, about=about)
         place = f"tune-{halving}" if halving else "tune"
         fit_kept(updated, asr, hparams, run_opts, sets, place)
         deltas = {n: as_array(d.delta()) for n, d in updated.diffs.items()}

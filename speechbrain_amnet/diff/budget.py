@@ -19,7 +19,7 @@ from speechbrain_amnet.diff.file import Diff, make_diff, to_bytes
 UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1_000_000}
 # Of the size of real ones, which no compressor makes smaller.
 FINGERPRINTS = [hashlib.sha256(x).hexdigest() for x in (b"base", b"result")]
-SCORES = "relative", "absolute", "matrix"
+SCORES = "relative", "absolute", "matrix", "fisher"
 SPARE = 16  # bytes by which other digits may compress worse
 CLOSE = 1000  # a count is found to a thousandth
 
@@ -151,6 +151,7 @@ def best_positions(
     bits: int,
     score: str = "relative",
     about: dict | None = None,
+    importance: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """The positions of all matrices that are worth their bytes most.
 
@@ -165,9 +166,15 @@ def best_positions(
     score : str
         "absolute" compares changes as they are, "relative" divides them by
         their own matrix's root mean square, so that none is left out because
-        its numbers are small; "matrix" gives each matrix the same share.
+        its numbers are small; "matrix" gives each matrix the same share;
+        "fisher" weighs each by its importance.
     about : dict, optional
         What else the file says.
+    importance : mapping, optional
+        Name to mean squared gradients, for "fisher": leaving a change `d` out
+        costs about `d**2` times that, where the gradient itself is near zero
+        (LeCun et al., Optimal Brain Damage, 1989, with the empirical Fisher
+        information for the curvature).
 
     Returns
     -------
@@ -177,7 +184,8 @@ def best_positions(
     Raises
     ------
     ValueError
-        If the score is unknown, nothing changes, or the budget is too small.
+        If the score is unknown or lacks its importance, nothing changes, or
+        the budget is too small.
 
     Example
     -------
@@ -190,11 +198,18 @@ def best_positions(
             f"score must be {', '.join(SCORES[:-1])} or {SCORES[-1]}, got "
             f'"{score}"'
         )
+    if score == "fisher" and importance is None:
+        raise ValueError(
+            'score "fisher" needs the importance of weights; see '
+            "DiffModel.note_gradients"
+        )
     names, scores = list(deltas), []
     for name in names:
         own = np.abs(deltas[name].astype(np.float32).ravel())
         if score == "relative" and own.any():
             own = own / np.sqrt(np.mean(np.square(own)))
+        if score == "fisher":
+            own = own * np.sqrt(importance[name].ravel())
         if score == "matrix":
             own = np.where(own > 0, (rank_of(own) + 1) / own.size, 0)
         scores.append(own)

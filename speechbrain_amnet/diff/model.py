@@ -175,6 +175,17 @@ class DiffModel(nn.Module):
         changes = self.changes(bits)
         return make_diff(changes, self.base_arrays(changes), about)
 
+    def note_gradients(self) -> None:
+        """Note after a backward pass which weights matter; clears gradients.
+
+        Some batches of the training data, with the dense diffs as they were
+        trained, are enough for `keep_best(..., score="fisher")`; `SparseDiff`
+        only. Weights without a gradient count as before.
+        """
+        for diff in self.diffs.values():
+            if diff.dense.grad is not None:
+                diff.note_gradient()
+
     def keep_best(
         self,
         budget: str | int,
@@ -202,7 +213,10 @@ class DiffModel(nn.Module):
         if deltas is None:
             deltas = {n: as_array(d.delta()) for n, d in self.diffs.items()}
         size = parse_budget(budget, self.size)
-        where = best_positions(deltas, size, bits, score, about)
+        importance = None
+        if score == "fisher":
+            importance = self.importance()
+        where = best_positions(deltas, size, bits, score, about, importance)
         nowhere = np.zeros(0, dtype=np.int64)
         for name, diff in self.diffs.items():
             here = torch.from_numpy(where.get(name, nowhere))
@@ -248,6 +262,27 @@ class DiffModel(nn.Module):
         for name, diff in self.diffs.items():
             threshold = 0.0 if share == 1 else float(least * sizes[name])
             diff.gate(threshold, temperature)
+
+    def importance(self) -> dict[str, np.ndarray]:
+        """What `note_gradients` has noted, by name.
+
+        Raises
+        ------
+        ValueError
+            If nothing was noted.
+        """
+        noted = {name: diff.importance for name, diff in self.diffs.items()}
+        if all(one is None for one in noted.values()):
+            raise ValueError(
+                "no gradients are noted: run backward() and note_gradients() "
+                "on some batches before"
+            )
+        return {
+            name: np.zeros(self.diffs[name].shape, dtype=np.float32)
+            if one is None
+            else as_array(one)
+            for name, one in noted.items()
+        }
 
     def round(self, bits: int) -> None:
         """From now on train with values as the file has them; `SparseDiff`."""

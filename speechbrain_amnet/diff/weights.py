@@ -173,11 +173,30 @@ class SparseDiff(WeightDiff):
         super().__init__(weight, name, alpha, beta)
         self.dense = nn.Parameter(torch.zeros_like(weight))
         self.values: nn.Parameter | None = None
+        self.importance: torch.Tensor | None = None
         self.register_buffer("positions", None)
         # Found anew when a training goes on.
         self.register_buffer("step", None, persistent=False)
         self.bits = 32
         self.threshold = self.temperature = 0.0
+
+    def note_gradient(self) -> None:
+        """Add the dense diff's squared gradient to `importance`, and clear it.
+
+        Raises
+        ------
+        ValueError
+            If it is not dense any more, or has no gradient.
+        """
+        if self.dense is None or self.dense.grad is None:
+            raise ValueError(
+                f"{self.name}: no gradient of a dense diff; run backward() "
+                "before, and keep() after it"
+            )
+        square = self.dense.grad.square()
+        if self.importance is not None:
+            square += self.importance
+        self.importance, self.dense.grad = square, None
 
     def gate(self, threshold: float, temperature: float) -> None:
         """Let through what is above a threshold.
@@ -218,7 +237,7 @@ class SparseDiff(WeightDiff):
             start = start.detach().clone()
         self.positions = positions
         self.values = nn.Parameter(start)
-        self.dense = None
+        self.dense = self.importance = None
 
     @torch.no_grad()
     def start(self, delta: torch.Tensor) -> None:

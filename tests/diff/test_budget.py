@@ -110,6 +110,8 @@ def test_mistakes(deltas):
         best_positions(deltas, 50, 4)
     with pytest.raises(ValueError, match="score must be"):
         best_positions(deltas, 1000, 4, score="best")
+    with pytest.raises(ValueError, match="needs the importance of weights"):
+        best_positions(deltas, 1000, 4, score="fisher")
     with pytest.raises(ValueError, match="changes nothing"):
         best_positions({"w": np.zeros(3, dtype=np.float32)}, 1000, 4)
 

@@ -308,3 +308,32 @@ def test_a_gate_lets_a_share_of_all_through_by_each_matrix_own_measure():
     )
     with pytest.raises(ValueError, match="share must be above 0"):
         model.gate(0.0, 1.0)
+
+
+def test_what_matters_is_kept_and_not_what_is_large():
+    """A large change of an input that is always silent is worth nothing."""
+    torch.manual_seed(0)
+    model = DiffModel(nn.Linear(60, 50, bias=False))
+    diff = model.diffs["weight"]
+    diff.dense.data.normal_()
+    diff.dense.data[:, 30:] *= 10
+    x = torch.randn(4, 8, 60)
+    x[..., 30:] = 0
+    with pytest.raises(ValueError, match="no gradients are noted"):
+        model.keep_best(1000, score="fisher")
+    squares = 0
+    for batch in x:
+        model(batch).square().sum().backward()
+        squares = squares + diff.dense.grad.square()
+        model.note_gradients()
+        assert diff.dense.grad is None
+    assert torch.equal(diff.importance, squares)
+    wanted = diff.dense.detach().abs() * squares.sqrt()
+    model.keep_best(1000, score="fisher")
+    kept = torch.zeros(diff.shape, dtype=torch.bool)
+    kept.view(-1)[diff.positions] = True
+    assert kept[:, :30].any() and not kept[:, 30:].any()
+    assert wanted[kept].min() >= wanted[~kept].max()
+    assert diff.importance is None
+    with pytest.raises(ValueError, match="no gradient of a dense diff"):
+        diff.note_gradient()
