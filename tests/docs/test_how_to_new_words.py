@@ -1,5 +1,6 @@
 """docs/how-to-new-words.md: its commands are there and take its options."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -43,3 +44,33 @@ def test_trainings_load(words, monkeypatch, tmp_path):
 def test_nothing_else_is_run():
     scripts = {words[1] for words in COMMANDS if words[0] == "python"}
     assert scripts == {"train.py", "train_diff.py", "train_releases.py"}
+
+
+def test_figures_are_those_of_the_results():
+    """As the last line of train_diff.py says them."""
+    results = ROOT / "recipes" / "LibriSpeech" / "results"
+    records = json.loads((results / "diff_first.json").read_text())
+    full, sparse = (
+        next(r for r in records if r["method"] == method and fits(r["budget"]))
+        for method, fits in (
+            ("full", bool),
+            ("sparse", lambda budget: 0.015 < budget < 0.03),
+        )
+    )
+    share = 100 * sparse["bytes"] / sparse["model_bytes"]
+    assert (
+        f"update.diff: {sparse['bytes']:,} bytes, {share:.2f} % of the model; "
+        f"WER on what is new {sparse['base_wer']:.1f} -> {sparse['wer']:.1f} %,"
+        f" on what is old {sparse['base_old_wer']:.1f} -> "
+        f"{sparse['old_wer']:.1f} %"
+    ) in PAGE.replace("\n> ", " ")
+    text = " ".join(PAGE.split())
+    assert f"{full['bytes'] / 1e6:.1f} MB, come to {full['wer']:.1f} %" in text
+    assert f"and {full['old_wer']:.1f} % on what is old" in text
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert (
+        f"{sparse['bytes'] / 1e3:.0f} kB, 2 % of the model's bytes, make "
+        f"{sparse['wer']:.1f} % of word errors on what is new out of "
+        f"{sparse['base_wer']:.1f}, where all weights, all sent, make "
+        f"{full['wer']:.1f}"
+    ) in readme
