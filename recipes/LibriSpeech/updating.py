@@ -94,10 +94,14 @@ class Updater(Recogniser):
         rate = self.rate * self.hparams.lr_schedule.update(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.prune(self.done)
+
+    def prune(self, done):
+        """Close the gate for all but so many weights, if there is one."""
         gate = self.hparams.gate_schedule
         if self.part == "find" and gate:
-            share = 1 - (1 - self.kept) * (1 - (1 - self.done) ** 3)
-            self.modules.updated.gate(share, gate.update(self.done))
+            share = 1 - (1 - self.kept) * (1 - (1 - done) ** 3)
+            self.modules.updated.gate(share, gate.update(done))
 
     def on_stage_start(self, stage, epoch):
         """An arbitrator that learns from what it reads must not: it stays."""
@@ -180,6 +184,8 @@ def fit(
         train_loader_kwargs=train_kwargs,
         valid_loader_kwargs=valid_kwargs,
     )
+    # No checkpoint has the gate; a training that is over makes no step.
+    brain.prune(1.0)
 
 
 def make_updater(updated, asr, part, hparams, run_opts, checkpointer=None):
