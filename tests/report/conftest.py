@@ -214,10 +214,11 @@ def picture():
 
 @pytest.fixture
 def has_color():
-    """Says whether a colour is among a picture's pixels."""
+    """Says whether so many pixels of a picture have a colour."""
 
-    def look(pixels, color):
+    def look(pixels, color, least=1):
         wanted = np.array(matplotlib.colors.to_rgb(color))
-        return bool((np.abs(pixels[..., :3] - wanted) < 0.02).all(-1).any())
+        same = (np.abs(pixels[..., :3] - wanted) < 0.02).all(-1)
+        return int(same.sum()) >= least
 
     return look

@@ -134,3 +134,7 @@ def test_a_browser_draws_it(page, tmp_path, picture, has_color):
     pixels = picture(shot)
     for color in ("#0072B2", "#F2B134"):  # the key of the branches
         assert has_color(pixels, color)
+    for color in ("#BFDCEC", "#FCEBCC"):  # the frames, pale before they play
+        assert has_color(pixels, color, least=1000)
+    assert has_color(pixels, "#4B5563", least=1000)  # the sound
+    assert has_color(pixels, "#DDDFE0", least=300)  # the backlog
