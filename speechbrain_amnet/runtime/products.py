@@ -13,6 +13,9 @@ import scipy.sparse
 from speechbrain_amnet.runtime import blocks
 from speechbrain_amnet.runtime.int8 import Int8, kernel
 
+TRIALS = 9  # of each form
+LAYERS = 4  # whose weights a stream reads between two products of one
+CACHE = 2**26  # bytes; more than that no cache of a device holds
 Factors = Sequence[np.ndarray]
 Product = Callable[[np.ndarray], np.ndarray]
 
@@ -145,7 +148,7 @@ def product_of(
         rows = blocks.rows_of(matrix)
         if rows > 1 and blocks.kernel():
             products.append(blocks.Blocks(matrix, rows))
-        return fastest(products, matrix.shape[1])
+        return fastest(products, matrix)
     if counts == (2, 2):
         return LowRank(inputs, recurrent, int8)
     return Sum(inputs, recurrent, int8)
@@ -169,41 +172,46 @@ def full(
     products: list[Product] = [Dense(matrix, out)]
     if int8 and kernel():
         products.append(Int8(matrix, out))
-    return fastest(products, matrix.shape[1])
+    return fastest(products, matrix)
 
 
 def fastest(
     products: Sequence[Product],
-    columns: int,
+    matrix: np.ndarray,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Product:
     """The product that takes the least time on this machine.
 
     A processor multiplies a dense matrix so much faster, entry by entry, that
     scattered zeros pay only where they are nine in ten, and not on every
-    machine; whole blocks of zeros pay at once.
+    machine; whole blocks of zeros pay at once. In a stream the other layers'
+    weights are read between two products of one, so here some memory is, too:
+    of weights that still lie in the cache the smaller ones would look too good.
 
     Arguments
     ---------
     products : sequence of callables
         That all give the same.
-    columns : int
-        Size of what they multiply.
+    matrix : np.ndarray
+        What they multiply with, ``[rows, columns]``.
     clock : callable
         Tells the time in seconds.
     """
     if len(products) == 1:
         return products[0]
-    z, spent = np.ones(columns, "float32"), []
+    z = np.ones(matrix.shape[1], "float32")
+    others = np.ones(min(LAYERS * matrix.nbytes, CACHE) // 4, "float32")
     for product in products:
         product(z)  # the first call may compile
-        runs = []
-        for _ in range(15):
+    spent: list[list[float]] = [[] for _ in products]
+    for _ in range(TRIALS):
+        for product, runs in zip(products, spent):
+            others.sum()
             start = clock()
             product(z)
             runs.append(clock() - start)
-        spent.append(sorted(runs)[len(runs) // 2])
-    return products[spent.index(min(spent))]
+    medians = [sorted(runs)[TRIALS // 2] for runs in spent]
+    return products[medians.index(min(medians))]
 
 
 def form_of(product: Product) -> str:

@@ -34,8 +34,33 @@ def test_the_fastest_is_taken():
     def quick(z):
         now[0] += 1e-6
 
-    found = products.fastest([slow, quick, slow], 3, clock=lambda: now[0])
+    matrix = np.ones((2, 3), "float32")
+    found = products.fastest([slow, quick, slow], matrix, lambda: now[0])
     assert found is quick
+
+
+def test_the_cache_is_not_that_of_the_form_alone(monkeypatch):
+    """Between two products of a layer a stream reads those of the others."""
+    read = []
+
+    class Memory:
+        def __init__(self, count):
+            self.count = count
+
+        def sum(self):
+            read.append(self.count)
+
+    def ones(count, dtype):
+        return np.zeros(count) if count == 3 else Memory(count)
+
+    def product(z):
+        read.append("product")
+
+    monkeypatch.setattr(products.np, "ones", ones)
+    matrix = np.zeros((2, 3), "float32")
+    products.fastest([product, product], matrix)
+    assert read[:2] == ["product"] * 2
+    assert read[2:] == [4 * 6, "product"] * 2 * products.TRIALS
 
 
 @pytest.mark.parametrize(
