@@ -18,8 +18,11 @@ alone and one of both branches.
 
 import argparse
 import os
+import sys
 import time
+from datetime import date
 from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -29,11 +32,20 @@ import torch
 
 from speechbrain_amnet import AmortizedEncoder, Dense, FixedRouting, LowRank
 from speechbrain_amnet import Sparse as SparseForm
+from speechbrain_amnet.records import command
+from speechbrain_amnet.report.figures import write_figures
 from speechbrain_amnet.runtime.convert import as_array, as_int8, encoder_arrays
 from speechbrain_amnet.runtime.encoder import Encoder
 from speechbrain_amnet.runtime.packed import Packed
 
 FEATURES = 320
+COLUMNS = {
+    "Frames": 0,
+    "MFLOPs a frame": 2,
+    "ms a frame": 2,
+    "Times as fast": 2,
+    "Of what FLOPs promise": 2,
+}
 
 
 def main() -> None:
@@ -54,6 +66,7 @@ def main() -> None:
         help="streams whose frames change the branch, this share of them dense",
     )
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
     if args.routed is not None and not 0 <= args.routed <= 1:
@@ -102,16 +115,25 @@ def main() -> None:
         )
     if args.routed is not None:
         seconds, flops = routed(encoder, flops, args.routed, args.repeats)
+        mixed = f"{args.routed:g} dense, "
+        names = [names[0], *(mixed + name for name in names[1:])]
+    speedup = seconds[0] / seconds
+    kept = speedup / (flops[0] / flops)
+    rows = [
+        dict(zip(COLUMNS, row))
+        for row in zip(names, flops / 1e6, 1000 * seconds, speedup, kept)
+    ]
+    if args.routed is not None:
         print(f"{'stream':20} {'MFLOPs':>8} {'ms':>8} {'ratio':>8}")
-        for name, one, second in zip(names, flops, seconds):
-            mixed = "" if name == names[0] else f"{args.routed:g} dense, "
-            gain = seconds[0] / second / (flops[0] / one)
-            print(
-                f"{mixed + name:20} {one / 1e6:8.2f} {1000 * second:8.3f} "
-                f"{gain:8.2f}"
-            )
-    gain = seconds[0] / seconds[1] / (flops[0] / flops[1])
-    print(f"ratio: {gain:.2f}")
+        for name, one, second, _, share in map(dict.values, rows):
+            print(f"{name:20} {one:8.2f} {second:8.3f} {share:8.2f}")
+    if args.out:
+        about = {
+            "command": command(sys.argv),
+            "date": date.today().isoformat(),
+        }
+        write_figures(args.out, COLUMNS, rows, about)
+    print(f"ratio: {kept[1]:.2f}")
 
 
 def alone(encoder: Encoder, repeats: int) -> np.ndarray:

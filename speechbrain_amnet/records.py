@@ -9,13 +9,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import files
-from .inference import AmortizedASR
 from .slots import score
+
+if TYPE_CHECKING:  # `amnet bench` measures without PyTorch
+    from .inference import AmortizedASR
 
 KINDS = ("substitutions", "deletions", "insertions")
 
@@ -25,7 +27,7 @@ def write(
     split: str,
     results: dict[str, Any],
     utterances: Sequence[dict[str, Any]],
-    asr: AmortizedASR,
+    asr: "AmortizedASR",
 ) -> Path:
     """Write the results, utterances and frames; gives the results' path."""
     folder, path = Path(folder), results_path(folder, split)

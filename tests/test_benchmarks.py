@@ -62,6 +62,18 @@ def program(root, name):
     return module
 
 
+def test_what_frames_took_is_kept(root, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "frames.json"
+    words = ["frames", "--quick", "--routed=0.4", f"--out={out}"]
+    monkeypatch.setattr(sys, "argv", words)
+    program(root, "runtime_frame").main()
+    dense, cheap, *_ = read_figures(out)["rows"]
+    assert (dense["Frames"], cheap["Frames"]) == ("dense", "0.4 dense, rank 2")
+    assert dense["Times as fast"] == dense["Of what FLOPs promise"] == 1
+    kept = cheap["Of what FLOPs promise"]
+    assert capsys.readouterr().out.endswith(f"ratio: {kept:.2f}\n")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_routed_frames_are_timed_as_they_come(root, share, clock, monkeypatch):
     """A frame takes longer after another branch: that is in their time."""

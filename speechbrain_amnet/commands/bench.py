@@ -36,6 +36,12 @@ def add(subparsers: Any) -> None:
         help="hold it back so from the middle of each recording on, as a phone "
         "that throttles",
     )
+    parser.add_argument(
+        "--publish",
+        metavar="FILE",
+        type=Path,
+        help="keep measured and reckoned latency as JSON",
+    )
     parser.set_defaults(run=run)
 
 
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from speechbrain_amnet.audio import read_audio
+    from speechbrain_amnet.records import spread_ms
     from speechbrain_amnet.report.text import branch_names
     from speechbrain_amnet.runtime import live
     from speechbrain_amnet.runtime.measure import peak_memory_mb
@@ -106,20 +113,36 @@ def run(args: argparse.Namespace) -> None:
         f"encoding     {100 * took.sum() / audio:8.1f} % of the time\n"
         f"{'latency, ms':12} {'mean':>8} {'p50':>8} {'p90':>8} {'max':>8}"
     )
-    for name, waits in (
-        ("measured", [run.latency for run in runs]),
-        ("reckoned", simulated),
-    ):
-        ms = 1000 * np.array(waits)
-        figures = (ms.mean(), *np.percentile(ms, [50, 90]), ms.max())
-        print(f"{name:12}" + "".join(f" {figure:8.1f}" for figure in figures))
-    measured = 1000 * np.mean([run.latency for run in runs])
-    print(
+    waits = {
+        "measured": spread_ms(np.array([run.latency for run in runs])),
+        "reckoned": spread_ms(np.array(simulated)),
+    }
+    for name, spread in waits.items():
+        print(f"{name:12}" + "".join(f" {ms:8.1f}" for ms in spread.values()))
+    sentence = (
         f"{audio:.1f} s of audio, {len(runs)} recordings: encoded "
-        f"{measured:.1f} ms after the last sample, reckoned "
-        f"{1000 * np.mean(simulated):.1f} ms, with a dense frame taking "
+        f"{waits['measured']['mean']:.1f} ms after the last sample, reckoned "
+        f"{waits['reckoned']['mean']:.1f} ms, with a dense frame taking "
         f"{', then '.join(f'{load:.2f}' for load in loads)} frame durations."
     )
+    if args.publish:
+        publish(args.publish, waits, sentence)
+    print(sentence)
+
+
+def publish(
+    file: Path, waits: dict[str, dict[str, float]], sentence: str
+) -> None:
+    """Write the latencies as a table of figures."""
+    from datetime import date
+
+    from speechbrain_amnet.records import command
+    from speechbrain_amnet.report.figures import write_figures
+
+    columns = {"Latency, ms": 0, **dict.fromkeys(waits["measured"], 1)}
+    rows = [{"Latency, ms": name, **spread} for name, spread in waits.items()]
+    about = {"command": command(sys.argv), "date": date.today().isoformat()}
+    write_figures(file, columns, rows, about, sentence)
 
 
 def dense_share(model: Any) -> float:

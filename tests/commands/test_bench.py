@@ -11,6 +11,7 @@ import soundfile
 from speechbrain_amnet import cli
 from speechbrain_amnet.commands import bench
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.report.figures import read_figures
 from speechbrain_amnet.runtime import live
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.recogniser import Recogniser
@@ -75,6 +76,16 @@ def test_measured_beside_reckoned(model, wavs, shown):
     assert "half" not in lines
     assert last.startswith("9.0 s of audio, 2 recordings: encoded")
     assert last.endswith("taking 2.00 frame durations.")
+
+
+def test_published(model, wavs, shown, tmp_path):
+    file = tmp_path / "live.json"
+    lines, last = shown(*wavs, "--load=2", f"--publish={file}")
+    found = read_figures(file)
+    assert found["sentence"] == last and found["about"]["date"]
+    for row in found["rows"]:
+        name, *spread = (row[column] for column in found["columns"])
+        assert spread == pytest.approx(figures(lines[name]), abs=0.05)
 
 
 def test_as_fast_as_it_is(model, wavs, shown):
