@@ -14,6 +14,7 @@ from speechbrain_amnet.diff.folder import ModelFiles, apply_update
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
+GATE = "!new:speechbrain_amnet.Schedule {points: [[0, 1], [1, 20]]}"
 QUICK = {
     "find_epochs": 1,
     "tune_epochs": 2,
@@ -121,7 +122,13 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
 
 def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
     """And the next update starts from the folder that it deployed."""
-    values = {**QUICK, "data_folder": tones, "budget": "5%", "halvings": 1}
+    values = {
+        **QUICK,
+        "data_folder": tones,
+        "budget": "5%",
+        "halvings": 1,
+        "gate_schedule": GATE,
+    }
     outs = tmp_path / "whole", tmp_path / "killed"
     done = run(
         "train_diff.py",
