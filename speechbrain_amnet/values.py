@@ -82,7 +82,7 @@ EXPECTED = (
         ("bits",),
     ),
     (
-        "relative, absolute, matrix or fisher",
+        "relative, absolute, matrix, fisher or bytes",
         lambda value: value in SCORES,
         ("score",),
     ),

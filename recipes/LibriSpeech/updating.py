@@ -18,6 +18,7 @@ from train import Recogniser
 
 from speechbrain_amnet.checkpoints import SafeCheckpointer
 from speechbrain_amnet.diff.budget import (
+    GRADIENTS,
     check_budget,
     parse_budget,
     rank_that_fits,
@@ -296,7 +297,7 @@ def sparse(hparams, run_opts, sets, budget, about):
         updated = wrap(asr, hparams)
         for name, delta in deltas.items():
             updated.diffs[name].start(torch.from_numpy(delta))
-        if score == "fisher":
+        if score in GRADIENTS:
             note_gradients(updated, asr, hparams, run_opts, sets)
         updated.keep_best(budget * 2**halving, bits, score, about=about)
         place = f"tune-{halving}" if halving else "tune"

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from speechbrain_amnet.diff.budget import (
+    GRADIENTS,
     best_positions,
     fitted_diff,
     parse_budget,
@@ -214,7 +215,7 @@ class DiffModel(nn.Module):
             deltas = {n: as_array(d.delta()) for n, d in self.diffs.items()}
         size = parse_budget(budget, self.size)
         importance = None
-        if score == "fisher":
+        if score in GRADIENTS:
             importance = self.importance()
         where = best_positions(deltas, size, bits, score, about, importance)
         nowhere = np.zeros(0, dtype=np.int64)
