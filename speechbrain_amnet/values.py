@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .diff.budget import SCORES
+from .diff.positions import SCORES
 from .hparams import plain_values
 
 

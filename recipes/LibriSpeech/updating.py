@@ -18,7 +18,6 @@ from train import Recogniser
 
 from speechbrain_amnet.checkpoints import SafeCheckpointer
 from speechbrain_amnet.diff.budget import (
-    GRADIENTS,
     check_budget,
     parse_budget,
     rank_that_fits,
@@ -27,6 +26,7 @@ from speechbrain_amnet.diff.budget import (
 from speechbrain_amnet.diff.file import fingerprint, values_at
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
+from speechbrain_amnet.diff.positions import GRADIENTS
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 from speechbrain_amnet.inference import CTC_HEAD, MODULES, load
 

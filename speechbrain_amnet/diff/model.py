@@ -10,12 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from speechbrain_amnet.diff.budget import (
-    GRADIENTS,
-    best_positions,
-    fitted_diff,
-    parse_budget,
-)
+from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
 from speechbrain_amnet.diff.changes import Change
 from speechbrain_amnet.diff.file import (
     Diff,
@@ -24,6 +19,7 @@ from speechbrain_amnet.diff.file import (
     to_bytes,
     write_diff,
 )
+from speechbrain_amnet.diff.positions import GRADIENTS, best_positions
 from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
 
 
@@ -204,7 +200,7 @@ class DiffModel(nn.Module):
         bits : int
             Of a value.
         score : str
-            See `budget.best_positions`.
+            See `positions.best_positions`.
         deltas : mapping, optional
             Name to what a full update changed; the diffs as they are by
             default.
