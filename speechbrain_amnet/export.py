@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from . import __version__
-from .hparams import _compose, _serialize, _walk
 from .inference import CTC_HEAD, MODULES, load
+from .nodes import compose, serialize, walk
 
 # What of a training's hparams the model's own file says about it.
 ABOUT = ("experiment", "dataset", "seed", "epochs", "augment")
@@ -110,7 +110,7 @@ def inference_hparams(
         The nodes of the model, all that they refer to, and what SpeechBrain's
         `from_hparams` wants.
     """
-    root = _compose(text, "the training's hparams")
+    root = compose(text, "the training's hparams")
     nodes = {str(key.value): value for key, value in root.value}
     kept: set[str] = set()
     needed = [*modules, "search", *(key for key in ABOUT if key in nodes)]
@@ -124,7 +124,7 @@ def inference_hparams(
                 "model's inference needs"
             )
         kept.add(name)
-        for where, node in _walk(nodes[name], name):
+        for where, node in walk(nodes[name], name):
             if str(node.tag).startswith("!include:"):
                 raise ValueError(
                     f"{where} includes a file; write it out, so that the "
@@ -138,7 +138,7 @@ def inference_hparams(
     lines = [
         f"# Inference, exported by speechbrain_amnet {__version__}:",
         "# speechbrain_amnet.AmortizedASR.from_hparams(THIS_FOLDER)",
-        _serialize(root).rstrip(),
+        serialize(root).rstrip(),
         "tokenizer: !new:sentencepiece.SentencePieceProcessor",
         "audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer",
         f"  sample_rate: {sample_rate}",

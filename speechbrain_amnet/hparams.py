@@ -19,7 +19,6 @@ standard hyperpyyaml text. The rule, for each key of the experiment:
 * a top-level key that the base does not have is an error.
 """
 
-import difflib
 import io
 import pydoc
 import re
@@ -31,12 +30,21 @@ from urllib.parse import quote
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from .nodes import (
+    COMMAND_LINE,
+    built_name,
+    compose,
+    content,
+    is_tagged,
+    merge,
+    place_of,
+    serialize,
+    walk,
+)
 
 BASE = "base"
-PLAIN = "tag:yaml.org,2002:"  # prefix of the tags that YAML itself gives
-BUILDERS = ("!new:", "!name:", "!apply:", "!module:", "!applyref:")
-COMMAND_LINE = "command line"
 
 # What may differ when a training goes on: where it is, and how it is run.
 MAY_CHANGE = {
@@ -92,7 +100,7 @@ def load_hparams(
     from hyperpyyaml import load_hyperpyyaml
 
     text = resolve_hparams(path, overrides)
-    root = _compose(text, path)
+    root = compose(text, path)
     _check_values(root, path)
     stream = io.StringIO(text)
     stream.name = str(path)  # hyperpyyaml finds !include: files beside it
@@ -118,7 +126,7 @@ def building(root: str | Node, path: str | Path) -> Iterator[None]:
         Errors of a type of their own, as `WeightsError`, pass as they are.
     """
     if isinstance(root, str):
-        root = _compose(root, path)
+        root = compose(root, path)
     try:
         yield
     except TypeError as error:
@@ -180,11 +188,11 @@ def resolve_hparams(
     names = " on ".join(file.name for file, _, _ in files)
     _, _, whole = files.pop()
     for file, _, node in reversed(files):
-        _merge_top(whole, node, file)
+        merge(whole, node, file)
     if change is not None:
         names += ", command line's values put in"
-        _merge_top(whole, change, COMMAND_LINE)
-    return f"# {names}\n{_serialize(whole)}"
+        merge(whole, change, COMMAND_LINE)
+    return f"# {names}\n{serialize(whole)}"
 
 
 def check_recorded(file: Path, text: str) -> None:
@@ -211,10 +219,10 @@ def check_recorded(file: Path, text: str) -> None:
     >>> check_recorded(file, "threads: 2\\nlayers: 3  # or more\\n")
     """
     old, new = (
-        {key.value: _content(value) for key, value in root.value}
+        {key.value: content(value) for key, value in root.value}
         for root in (
-            _compose(resolve_hparams(file), file),
-            _compose(text, file),
+            compose(resolve_hparams(file), file),
+            compose(text, file),
         )
     )
     changed = sorted(
@@ -252,13 +260,13 @@ def plain_values(text: str) -> dict[str, Any]:
     """
     from hyperpyyaml import load_hyperpyyaml
 
-    root = _compose(text, "hparams")
+    root = compose(text, "hparams")
     root.value = [
         (key, value)
         for key, value in root.value
-        if not any(_tagged(node) for _, node in _walk(value))
+        if not any(is_tagged(node) for _, node in walk(value))
     ]
-    return load_hyperpyyaml(_serialize(root)) or {}
+    return load_hyperpyyaml(serialize(root)) or {}
 
 
 def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
@@ -298,9 +306,6 @@ def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
     return path, run_opts, text.replace(stand_in, "=")
 
 
-# Reading and writing -------------------------------------------------------
-
-
 def _chain(path: Path) -> list[tuple[Path, str, MappingNode]]:
     """The file, its base, the base's base...: path, text, parsed node."""
     files: list[tuple[Path, str, MappingNode]] = []
@@ -316,7 +321,7 @@ def _chain(path: Path) -> list[tuple[Path, str, MappingNode]]:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not UTF-8 text: {error}") from error
-        node = _compose(_absolute_includes(text, path.parent), path)
+        node = compose(_absolute_includes(text, path.parent), path)
         base = _pop_base(node, path)
         files.append((path, text, node))
         if base is None:
@@ -328,9 +333,9 @@ def _pop_base(node: MappingNode, path: Path) -> str | None:
     """Takes the line `base: ...` out of a parsed file."""
     for index, (key, value) in enumerate(node.value):
         if key.value == BASE:
-            if not isinstance(value, ScalarNode) or _tagged(value):
+            if not isinstance(value, ScalarNode) or is_tagged(value):
                 raise ValueError(
-                    f"{_place(path, value)}: 'base' must be the path of an "
+                    f"{place_of(path, value)}: 'base' must be the path of an "
                     "hparams file"
                 )
             del node.value[index]
@@ -356,151 +361,17 @@ def _overrides_node(overrides: str | Mapping[str, Any]) -> MappingNode | None:
                 f"overrides must be plain values: {error}"
             ) from error
         overrides = stream.getvalue()
-    return _compose(overrides, COMMAND_LINE)
-
-
-def _compose(text: str, path: str | Path) -> MappingNode:
-    """Parses a text into nodes, with every tag as written, building nothing."""
-    try:
-        node = YAML(typ="safe", pure=True).compose(text)
-    except MarkedYAMLError as error:
-        raise ValueError(f"{path}: {_one_line(error)}") from error
-    except YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
-    if not isinstance(node, MappingNode):
-        raise ValueError(f"{path}: expected `key: value` lines at the top")
-    for _, child in _walk(node):
-        if isinstance(child, MappingNode):
-            _refuse_doubles(child, path)
-    return node
-
-
-def _refuse_doubles(node: MappingNode, path: str | Path) -> None:
-    seen = set()
-    for key, _ in node.value:
-        if str(key.value) in seen:
-            raise ValueError(f"{_place(path, key)}: '{key.value}' stands twice")
-        seen.add(str(key.value))
-
-
-def _content(node: Node) -> Any:
-    """What a node says, however it is written."""
-    value = node.value
-    if isinstance(node, MappingNode):
-        value = {str(key.value): _content(child) for key, child in node.value}
-    elif isinstance(node, SequenceNode):
-        value = [_content(child) for child in node.value]
-    return str(node.tag), value
-
-
-def _serialize(node: Node) -> str:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.width = 4096  # long values stay on their line
-    stream = io.StringIO()
-    _unfold(node)
-    yaml.serialize(node, stream)
-    return stream.getvalue()
-
-
-def _unfold(node: Node) -> bool:
-    """Block style for lists of tagged mappings, and for what is around them.
-
-    ruamel.yaml writes `[!new:a {b: 1}]` as `[!new:a b: 1]`, which is no YAML.
-    """
-    if isinstance(node, MappingNode):
-        children = [child for _, child in node.value]
-    elif isinstance(node, SequenceNode):
-        children = node.value
-    else:
-        return False
-    inner = [_unfold(child) for child in children]
-    tagged = isinstance(node, SequenceNode) and any(
-        isinstance(child, MappingNode) and _built_name(child)
-        for child in children
-    )
-    if tagged or any(inner):
-        node.flow_style = False
-        return True
-    return False
-
-
-# Merging -------------------------------------------------------------------
-
-
-def _merge_top(whole: MappingNode, change: MappingNode, source: Any) -> None:
-    """Puts the top-level keys of `change` in; each must exist already."""
-    known = [key.value for key, _ in whole.value]
-    for key, _ in change.value:
-        if key.value not in known:
-            close = difflib.get_close_matches(str(key.value), known)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
-            raise ValueError(
-                f"{_place(source, key)}: unknown key '{key.value}'{hint}"
-            )
-    _merge(whole, change, source)
-
-
-def _merge(old: MappingNode, change: MappingNode, source: Any) -> None:
-    index = {key.value: i for i, (key, _) in enumerate(old.value)}
-    for key, value in change.value:
-        if key.value not in index:
-            old.value.append((key, value))
-            continue
-        i = index[key.value]
-        old_key, old_value = old.value[i]
-        if not _is_plain_mapping(value):
-            old.value[i] = (old_key, value)
-        elif isinstance(old_value, MappingNode):
-            _merge(old_value, value, source)
-        elif _takes_arguments(old_value) and not old_value.value:
-            # `!new:X` alone, now with arguments
-            value.ctag = old_value.ctag
-            old.value[i] = (old_key, value)
-        elif _takes_arguments(old_value):
-            raise ValueError(
-                f"{_place(source, value)}: '{key.value}' takes a list of "
-                f"arguments; write the whole value, from {old_value.tag} on"
-            )
-        else:
-            old.value[i] = (old_key, value)
-
-
-def _tagged(node: Node) -> bool:
-    return bool(node.tag) and not str(node.tag).startswith(PLAIN)
-
-
-def _is_plain_mapping(node: Node) -> bool:
-    return isinstance(node, MappingNode) and not _tagged(node)
-
-
-def _takes_arguments(node: Node) -> bool:
-    return str(node.tag).startswith((*BUILDERS, "!include:"))
-
-
-# Checking and messages -----------------------------------------------------
-
-
-def _walk(node: Node, where: str = "") -> Iterator[tuple[str, Node]]:
-    """Each node with its place as `!ref` writes it: `encoder[branches][0]`."""
-    yield where, node
-    if isinstance(node, MappingNode):
-        children = [(str(key.value), value) for key, value in node.value]
-    elif isinstance(node, SequenceNode):
-        children = [(str(i), value) for i, value in enumerate(node.value)]
-    else:
-        return
-    for name, child in children:
-        yield from _walk(child, f"{where}[{name}]" if where else name)
+    return compose(overrides, COMMAND_LINE)
 
 
 def _check_values(root: MappingNode, path: str | Path) -> None:
     """Finds missing values and wrong names before anything is built."""
-    missing = [w for w, node in _walk(root) if node.tag == "!PLACEHOLDER"]
+    missing = [w for w, node in walk(root) if node.tag == "!PLACEHOLDER"]
     if missing:
         options = " ".join(f"--{where}=..." for where in missing)
         raise ValueError(f"{path}: to be given on the command line: {options}")
-    for where, node in _walk(root):
-        name = _built_name(node)
+    for where, node in walk(root):
+        name = built_name(node)
         if name is None:
             continue
         try:
@@ -510,14 +381,6 @@ def _check_values(root: MappingNode, path: str | Path) -> None:
             found, why = False, str(error)
         if not found:
             raise ValueError(f"{path}: {where}: cannot import {name}: {why}")
-
-
-def _built_name(node: Node) -> str | None:
-    """`package.Class` of `!new:package.Class`, None for other tags."""
-    for prefix in BUILDERS:
-        if str(node.tag).startswith(prefix):
-            return str(node.tag)[len(prefix) :]
-    return None
 
 
 def _bad_argument(error: TypeError, root: Node, path: str | Path) -> str:
@@ -531,21 +394,7 @@ def _keys_of(name: str, root: Node) -> list[str]:
     """The places where a class is built, as one part of a message, or none."""
     keys = [
         where
-        for where, node in _walk(root)
-        if name in (built := _built_name(node) or "", built.rpartition(".")[2])
+        for where, node in walk(root)
+        if name in (built := built_name(node) or "", built.rpartition(".")[2])
     ]
     return [" or ".join(keys)] if name and keys else []
-
-
-def _place(source: Any, node: Node) -> str:
-    """`file.yaml:12`, or the command line, which has no lines."""
-    if source == COMMAND_LINE:
-        return COMMAND_LINE
-    return f"{source}:{node.start_mark.line + 1}"
-
-
-def _one_line(error: MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    line = f"line {mark.line + 1}: " if mark else ""
-    context = f" {error.context}" if error.context else ""
-    return f"{line}not YAML: {error.problem}{context}"
