@@ -152,7 +152,7 @@ def inference_hparams(
         *(f"    {name}: !ref <{name}>" for name in loadables),
         "  custom_hooks:",
         *(
-            f"    {name}: !name:speechbrain_amnet.inference.load_weights"
+            f"    {name}: !name:speechbrain_amnet.loading.load_weights"
             for name in loadables
         ),
     ]

@@ -5,27 +5,25 @@
 and the same routing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from ruamel.yaml.error import YAMLError
-from sentencepiece import SentencePieceProcessor
 from speechbrain.inference.interfaces import Pretrained
 
 from .arbitrator import Routing
 from .audio import read_audio
-from .checkpoints import first_sentence
 from .device import Device
-from .encoder import AmortizedEncoder, EncoderContext
+from .encoder import EncoderContext
 from .features import FeaturesContext
 from .frames import check_frames
 from .grammar import Grammar
 from .grammar_search import GrammarContext, GrammarSearch
 from .hparams import building, resolve_hparams
-from .layer import branch_forms
+from .loading import load_weights  # noqa: F401  old folders name it here
 from .search import SearchContext
 from .slots import Command, is_tag
 from .text import TextStream, command_of, pieces_of
@@ -457,63 +455,3 @@ def find_model(folder: str | Path) -> Path:
         f"{folder}: no model; expected the output folder of a finished "
         "training, or the folder `model` in it"
     )
-
-
-class WeightsError(ValueError):
-    """A file does not hold the weights that the hparams ask for."""
-
-
-def load_weights(
-    target: torch.nn.Module | SentencePieceProcessor, path: str | Path
-) -> None:
-    """Load a file into a module or tokenizer; every name must fit.
-
-    SpeechBrain's own hook only warns when names differ.
-
-    Arguments
-    ---------
-    target : torch.nn.Module or sentencepiece.SentencePieceProcessor
-        Changed in place.
-    path : str or Path
-        The file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    WeightsError
-        If it does not hold what the target needs.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        if isinstance(target, SentencePieceProcessor):
-            target.load(str(path))
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(target, AmortizedEncoder):
-                check_branches(target, state)
-            target.load_state_dict(state)
-    except Exception as error:  # what a broken file makes of its reader
-        raise WeightsError(
-            f"{path}: not the weights of {type(target).__name__} "
-            f"({first_sentence(error)})"
-        ) from error
-
-
-def check_branches(
-    encoder: AmortizedEncoder, state: Mapping[str, torch.Tensor]
-) -> None:
-    """Refuse weights of other branches than the hparams say."""
-    ours, theirs = branch_forms(encoder.state_dict()), branch_forms(state)
-    if len(ours) != len(theirs):
-        raise ValueError(
-            f"encoder: {len(ours)} branches in the hparams, {len(theirs)} in "
-            "the weights"
-        )
-    for k, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        if one != other:
-            raise ValueError(
-                f"encoder: branches[{k}] is {one} in the hparams, {other} in "
-                "the weights"
-            )

@@ -14,11 +14,7 @@ from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_amnet import AmortizedASR, cli
 from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.export import export_model
-from speechbrain_amnet.inference import (
-    find_model,
-    load,
-    load_weights,
-)
+from speechbrain_amnet.inference import find_model, load
 
 RATE = 16000
 TEXTS = ["GO FORWARD TEN METERS", "STOP", "TURN LEFT THEN RIGHT"]
@@ -362,11 +358,14 @@ def test_weights_of_other_branches_are_named(run, tmp_path, form, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_name_is_not_passed_over(tmp_path):
-    module = torch.nn.Linear(2, 2)
-    torch.save({"weight": module.weight}, tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match="Missing key.*bias"):
-        load_weights(module, tmp_path / "x.ckpt")
+def test_a_folder_that_names_what_has_moved(run, tmp_path):
+    """Deployed folders say where their weights' loader was."""
+    shutil.copytree(run / "model", tmp_path / "model")
+    yaml = tmp_path / "model" / "hyperparams.yaml"
+    text = yaml.read_text()
+    assert "speechbrain_amnet.loading.load_weights" in text
+    yaml.write_text(text.replace("amnet.loading.", "amnet.inference."))
+    assert load(tmp_path, run_opts={"device": "cpu"}).pieces
 
 
 def test_no_model_there(tmp_path):
