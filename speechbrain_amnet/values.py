@@ -82,7 +82,7 @@ EXPECTED = (
         ("bits",),
     ),
     (
-        "relative, absolute, matrix, fisher or bytes",
+        f"{', '.join(SCORES[:-1])} or {SCORES[-1]}",
         lambda value: value in SCORES,
         ("score",),
     ),

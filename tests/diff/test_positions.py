@@ -103,16 +103,38 @@ def test_gains_for_bits_are_the_best_that_there_are():
         assert ((score == 0) == (own == 0)).all()
 
 
-def test_a_whole_matrix_needs_no_positions():
+def test_a_tensor_costs_something_by_itself():
+    alone, many = by_the_bit(np.array([1.2]), 4), by_the_bit(np.ones(100), 4)
+    assert alone < many.min()
+
+
+@pytest.fixture
+def few_and_many():
+    """A small matrix, and another of which one weight in 100 matters."""
+
+    def make(low, high):
+        random = np.random.default_rng(0)
+        small = random.uniform(0.8, 1.2, (20, 40))
+        large = np.full((200, 400), 1e-3)
+        large.ravel()[::100] = random.uniform(low, high, 800)
+        return {
+            "small": small.astype(np.float32),
+            "large": large.astype(np.float32),
+        }
+
+    return make
+
+
+def test_the_loss_feels_the_square_of_a_change(few_and_many):
+    deltas = few_and_many(2.2, 2.6)
+    ones = {name: np.ones_like(delta) for name, delta in deltas.items()}
+    found = best_positions(deltas, 700, 4, "bytes", importance=ones)
+    assert list(found) == ["large"]
+
+
+def test_a_whole_matrix_needs_no_positions(few_and_many):
     """Its weights are cheaper than a few of another that gain as much."""
-    random = np.random.default_rng(0)
-    small = random.uniform(0.8, 1.2, (20, 40))
-    large = np.full((200, 400), 1e-3)
-    large.ravel()[::100] = random.uniform(1.25, 1.6, 800)
-    deltas = {
-        "small": small.astype(np.float32),
-        "large": large.astype(np.float32),
-    }
+    deltas = few_and_many(1.25, 1.6)
     ones = {name: np.ones_like(delta) for name, delta in deltas.items()}
     found = {
         score: best_positions(deltas, 700, 4, score, importance=ones)
