@@ -10,13 +10,10 @@ speech-to-intent benchmark mixes them.
 """
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.evaluation import evaluate_folder
-from speechbrain_amnet.records import command
 from speechbrain_amnet.report.figures import (
     markdown_text,
     read_figures,
@@ -95,13 +92,9 @@ def main(argv=None):
     pattern = f"{args.split}/*/*/*.flac"
     count = len(list(args.data_folder.glob(pattern)))
     sentence = SENTENCE.format(count=count, split=args.split)
-    about = {
-        "command": command(sys.argv),
-        "data": f"{args.data_folder.name} {args.split}",
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    data = f"{args.data_folder.name} {args.split}"
     columns = {"Engine": 0, **dict.fromkeys(list(rows[0])[1:], 1)}
-    write_figures(args.out, columns, rows, about, sentence)
+    write_figures(args.out, columns, rows, sentence, data=data)
     text = markdown_text(read_figures(args.out))
     if args.markdown:
         update_markdown(args.markdown, text, args.name)

@@ -22,11 +22,9 @@ smaller the smallest of ours is than the best lossless tool's.
 
 import argparse
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +37,6 @@ from speechbrain_amnet.diff.file import read_diff
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.inference import load
-from speechbrain_amnet.records import command
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 LEVEL = 19
@@ -219,10 +216,9 @@ def main() -> None:
     measure(rows, args)
     for one in rows:
         one["Of the model %"] = 100 * one["Bytes"] / len(new)
-    about = {"command": command(sys.argv), "date": date.today().isoformat()}
     print(markdown_text({"columns": COLUMNS, "rows": rows}))
     if args.out:
-        write_figures(args.out, COLUMNS, rows, about)
+        write_figures(args.out, COLUMNS, rows)
     ours = min(path.stat().st_size for path in args.ours)
     print(f"ratio: {best / ours:.2f}")
 

@@ -11,8 +11,6 @@ and one, by which its 30 to 43 million a frame are about this encoder's.
 """
 
 import argparse
-import sys
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.frames import timing
 from speechbrain_amnet.inference import load
-from speechbrain_amnet.records import command, spread_ms
+from speechbrain_amnet.records import spread_ms
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 SIZE, LAYERS = 1024, 5
@@ -121,14 +119,10 @@ def main() -> None:
         name = getattr(asr.hparams, "experiment", run.name)
         for counted in (1, 2):
             rows.append({"Run": f"`{name}`", **measure(asr, wavs, counted)})
-    about = {
-        "command": command(sys.argv),
-        "data": f"{args.data_folder.resolve().name} {args.split}",
-        "date": date.today().isoformat(),
-    }
     print(markdown_text({"columns": COLUMNS, "rows": rows}))
     if args.out:
-        write_figures(args.out, COLUMNS, rows, about)
+        data = f"{args.data_folder.resolve().name} {args.split}"
+        write_figures(args.out, COLUMNS, rows, data=data)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ alone and one of both branches.
 
 import argparse
 import os
-import sys
 import time
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +30,6 @@ import torch
 
 from speechbrain_amnet import AmortizedEncoder, Dense, FixedRouting, LowRank
 from speechbrain_amnet import Sparse as SparseForm
-from speechbrain_amnet.records import command
 from speechbrain_amnet.report.figures import write_figures
 from speechbrain_amnet.runtime.convert import as_array, as_int8, encoder_arrays
 from speechbrain_amnet.runtime.encoder import Encoder
@@ -128,11 +125,7 @@ def main() -> None:
         for name, one, second, _, share in map(dict.values, rows):
             print(f"{name:20} {one:8.2f} {second:8.3f} {share:8.2f}")
     if args.out:
-        about = {
-            "command": command(sys.argv),
-            "date": date.today().isoformat(),
-        }
-        write_figures(args.out, COLUMNS, rows, about)
+        write_figures(args.out, COLUMNS, rows)
     print(f"ratio: {kept[1]:.2f}")
 
 

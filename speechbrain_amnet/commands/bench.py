@@ -134,15 +134,11 @@ def publish(
     file: Path, waits: dict[str, dict[str, float]], sentence: str
 ) -> None:
     """Write the latencies as a table of figures."""
-    from datetime import date
-
-    from speechbrain_amnet.records import command
     from speechbrain_amnet.report.figures import write_figures
 
     columns = {"Latency, ms": 0, **dict.fromkeys(waits["measured"], 1)}
     rows = [{"Latency, ms": name, **spread} for name, spread in waits.items()]
-    about = {"command": command(sys.argv), "date": date.today().isoformat()}
-    write_figures(file, columns, rows, about, sentence)
+    write_figures(file, columns, rows, sentence)
 
 
 def dense_share(model: Any) -> float:

@@ -1,20 +1,23 @@
 """Small tables of figures, as benchmarks write them, for a Markdown file."""
 
 import json
+import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet.files import write
+from speechbrain_amnet.records import command
 
 
 def write_figures(
     file: str | Path,
     columns: dict[str, int],
     rows: list[dict[str, Any]],
-    about: dict[str, Any],
     sentence: str = "",
+    **about: Any,
 ) -> None:
-    """Write a table's figures, and how they came about.
+    """Write a table's figures, and how they came about: command and date.
 
     Arguments
     ---------
@@ -25,11 +28,16 @@ def write_figures(
         point. The first is text.
     rows : list of dict
         A value for each column; others are kept, too.
-    about : dict
-        Command, data, date, versions.
     sentence : str
         What the table says, in words.
+    **about
+        What else there is to say, as the data.
     """
+    about = {
+        "command": command(sys.argv),
+        "date": date.today().isoformat(),
+        **about,
+    }
     found = {
         "about": about,
         "columns": columns,

@@ -1,5 +1,7 @@
 """Figures of a benchmark come back as they were written."""
 
+from datetime import date
+
 import pytest
 
 from speechbrain_amnet.report import figures
@@ -11,11 +13,15 @@ ROWS = [
 ]
 
 
-def test_written_and_read(tmp_path):
+def test_written_and_read(tmp_path, monkeypatch):
     file = tmp_path / "new" / "some.json"
-    figures.write_figures(file, COLUMNS, ROWS, {"date": "today"}, "So it is.")
+    monkeypatch.setattr("sys.argv", ["/opt/some.py", "--folder=/data/an4"])
+    figures.write_figures(file, COLUMNS, ROWS, "So it is.", data="an4 test")
     found = figures.read_figures(file)
-    assert found["about"] == {"date": "today"} and found["rows"] == ROWS
+    assert found["rows"] == ROWS
+    about = found["about"]
+    assert date.fromisoformat(about.pop("date")) <= date.today()
+    assert about == {"command": "some.py --folder=an4", "data": "an4 test"}
     lines = figures.markdown_text(found).splitlines()
     assert lines[2:] == [
         "| a | 2.0 | 12,345 |",
