@@ -44,7 +44,8 @@ def add(subparsers: Any) -> None:
         metavar="FOLDER",
         type=Path,
         help="speak nothing: these releases of a corpus of real speech, as "
-        "links to its recordings",
+        "links to its recordings; with --grammar its sentences, of words cut "
+        "from the recordings of train",
     )
     parser.add_argument(
         "--by",
@@ -64,6 +65,14 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, or says that it is there already."""
+    if args.source and args.grammar:
+        from speechbrain_amnet.corpus.spliced import make_spliced
+        from speechbrain_amnet.grammar import Grammar
+
+        grammar = Grammar.read(args.grammar)
+        make_spliced(args.source, args.out, grammar, args.minutes, args.seed)
+        print(args.out)
+        return
     if args.source:
         from speechbrain_amnet.corpus.resplit import resplit
 

@@ -287,7 +287,7 @@ def _speak(folder, voice, parts, seeds):
                 name = f"{speaker.number}-{part.chapter}-{index:04d}"
                 path = audio_path(folder / part.split, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(_flac(audio))
+                path.write_bytes(flac(audio))
                 commands.append(
                     {
                         "id": name,
@@ -329,7 +329,7 @@ def audio_path(folder, name):
     return folder / person / chapter / f"{name}.flac"
 
 
-def _flac(audio):
+def flac(audio):
     """The bytes of a file; written by Python, a full disk is an error."""
     file = io.BytesIO()
     soundfile.write(file, audio, SAMPLE_RATE, "PCM_16", format="FLAC")

@@ -242,7 +242,7 @@ def test_other_settings_make_it_again(corpus, spy, other):
 def test_an_interrupted_making_is_made_again(tmp_path, spy, monkeypatch):
     out = tmp_path / "a"
     with monkeypatch.context() as patch:
-        flac = module._flac
+        flac = module.flac
         made = []
 
         def fails(audio):
@@ -251,7 +251,7 @@ def test_an_interrupted_making_is_made_again(tmp_path, spy, monkeypatch):
                 raise OSError(28, "No space left on device")
             return flac(audio)
 
-        patch.setattr(module, "_flac", fails)
+        patch.setattr(module, "flac", fails)
         with pytest.raises(CorpusError, match="No space left"):
             make_spoken_corpus(out, minutes=MINUTES)
     assert not out.exists()
