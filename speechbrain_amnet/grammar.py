@@ -9,11 +9,13 @@ It is a file in JSGF, as other recognisers read it:
 
 A public rule is an intent and has its name; a tag is a slot, whose value is
 what was said of the expansion before it. A rule may end with itself, directly
-or through others; weights are read and not used.
+or through others. Weights (`/3/ left | /1/ right`) say how often sentences are
+drawn; a search takes all as equally likely.
 
 Nothing here imports PyTorch: a device searches with the same grammar.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -67,6 +69,7 @@ class Grammar:
         self.arcs: list[list[tuple[str, int, str | None]]] = []
         self.free: list[list[tuple[int, str | None]]] = []
         self.rules = read_rules(text, name)
+        self.weights: dict[int, float] = {}  # of alternatives, by their nodes
         self.known: dict[tuple[str, int, str | None], int] = {}
         self.to_lay: list[tuple] = []  # recursion would be as deep as rules are
         first, self.end = self._node(), self._node()
@@ -209,7 +212,7 @@ class Grammar:
         return understood((said + intents).strip())
 
     def draw(self, random: np.random.Generator) -> Command:
-        """A sentence by chance; at each fork all ways are equally likely.
+        """A sentence by chance; at each fork ways are as likely as they weigh.
 
         Arguments
         ---------
@@ -234,7 +237,10 @@ class Grammar:
                 ways += self.arcs[state]
                 if not ways:
                     break
-                symbol, state, slot = ways[random.integers(len(ways))]
+                weights = [
+                    self.weights.get(target, 1.0) for _, target, _ in ways
+                ]
+                symbol, state, slot = ways[drawn(weights, random)]
                 text += "" if is_tag(symbol) else symbol
                 if symbol and slot != said[-1]:
                     said.append(slot)
@@ -278,6 +284,7 @@ class Grammar:
             for one in part.parts:  # each its own node: their order is kept
                 own = self._node()
                 self.free[begin].append((own, None))
+                self.weights[own] = one.weight
                 self._add(one, own, end, slot, inside)
         elif part.kind == "sequence":
             for one in part.parts[:-1]:
@@ -326,6 +333,14 @@ class Grammar:
         return frozenset(found)
 
 
+def drawn(weights: Sequence[float], random: np.random.Generator) -> int:
+    """Which one, by chance and weight."""
+    if len(set(weights)) == 1:
+        return int(random.integers(len(weights)))
+    shares = np.cumsum(weights)
+    return int(np.searchsorted(shares, shares[-1] * random.random(), "right"))
+
+
 def written(
     commands: Iterable[tuple[str, Mapping[str, str], str | None]],
     name: str = "commands",
@@ -333,7 +348,8 @@ def written(
     """A grammar of commands as people said them.
 
     What followed a word or a slot once may always follow it, and so may words
-    within a slot: it knows many more sentences than it was made from.
+    within a slot: it knows many more sentences than it was made from. Weights
+    say how often it did.
 
     Arguments
     ---------
@@ -399,13 +415,13 @@ def written(
     return "\n".join(lines) + "\n"
 
 
-Follow = dict[str, dict[str, None]]  # in the order in which they came
+Follow = dict[str, Counter[str]]  # in the order in which they came
 
 
 def _note(follow: Follow, parts: Sequence[str]) -> None:
     """Note what follows what; "" is the beginning and the end."""
     for before, after in pairwise(["", *parts, ""]):
-        follow.setdefault(before, {})[after] = None
+        follow.setdefault(before, Counter())[after] += 1
 
 
 def _chain(name: str, follow: Follow, visible: str = "") -> list[str]:
@@ -419,9 +435,9 @@ def _chain(name: str, follow: Follow, visible: str = "") -> list[str]:
     return lines
 
 
-def _any_of(parts: Iterable[str], rules: Mapping[str, str]) -> str:
-    """What may follow."""
-    ways = [rules[part] for part in parts if part]
-    if "" in parts:
-        return f"[{' | '.join(ways)}]" if ways else ""
-    return ways[0] if len(ways) == 1 else f"({' | '.join(ways)})"
+def _any_of(follow: Mapping[str, int], rules: Mapping[str, str]) -> str:
+    """What may follow, and how often it did."""
+    ways = [(rules.get(part, "<NULL>"), n) for part, n in follow.items()]
+    if len(ways) == 1:
+        return "" if "" in follow else ways[0][0]
+    return f"({' | '.join(f'/{n}/ {way}' for way, n in ways)})"

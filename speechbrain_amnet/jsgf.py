@@ -1,13 +1,14 @@
 """Reading grammars in the JSpeech Grammar Format.
 
 Rules, words, alternatives, groups, options, repetitions and tags; imports are
-refused, weights are read and not used.
+refused.
 
 Source: JSpeech Grammar Format, W3C Note, 2000, https://www.w3.org/TR/jsgf/. The
 package pyjsgf 1.9.0 reads some grammars otherwise than that says: `a (b) c | d`
 as `a (b) (c | d)`, and a tag behind two words as of both.
 """
 
+import math
 import re
 from typing import NamedTuple
 
@@ -36,11 +37,13 @@ class Part(NamedTuple):
     kind : word, rule, sequence, choice, option, any (how often) or tag.
     text : the word, or the name of the rule or tag.
     parts : what it is made of.
+    weight : of an alternative, how likely it is beside the others.
     """
 
     kind: str
     text: str = ""
     parts: tuple["Part", ...] = ()
+    weight: float = 1.0
 
 
 class Rule(NamedTuple):
@@ -82,6 +85,14 @@ def read_rules(text: str, name: str = "the grammar") -> dict[str, Rule]:
             "NAME;' at its beginning"
         )
     return _Reader(text, name).rules()
+
+
+def number(text: str) -> float:
+    """What it says, or not a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 class _Reader:
@@ -152,7 +163,11 @@ class _Reader:
 
     def sequence(self) -> Part:
         """Items one after the other."""
+        weight = 1.0
         if self.kind == "weight":
+            weight = number(self.token.strip("/"))
+            if not 0 <= weight < math.inf:
+                raise self.error("a number from 0 on between slashes")
             self.next()
         parts = []
         while self.kind in ("word", "quoted", "rule") or (
@@ -161,9 +176,9 @@ class _Reader:
             parts.append(self.item())
         if not parts:
             raise self.error("words, rules or groups")
-        return (
-            parts[0] if len(parts) == 1 else Part("sequence", "", tuple(parts))
-        )
+        whole = Part("sequence", "", tuple(parts))
+        one = parts[0] if len(parts) == 1 else whole
+        return one._replace(weight=weight)
 
     def item(self) -> Part:
         """One thing, and how often, and its tags."""

@@ -222,6 +222,18 @@ def test_no_slot_is_drawn_twice():
         Grammar(f"#JSGF V1.0; grammar g; {twice}").draw(random)
 
 
+def test_drawn_as_often_as_they_weigh():
+    text = "public <a> = (/6/ x | /3/ <NULL> | y | /0/ z) end;"
+    grammar = Grammar(f"#JSGF V1.0; grammar g; {text}")
+    random = np.random.default_rng(0)
+    words = [grammar.draw(random).words for _ in range(1000)]
+    assert words.count("X END") == pytest.approx(600, abs=50)
+    assert words.count("END") == pytest.approx(300, abs=45)
+    assert words.count("Y END") == pytest.approx(100, abs=30)
+    assert "Z END" not in words
+    assert grammar.command("Z END").intent == "a"  # may be said
+
+
 SAID = [
     ("A SMALL ICED TEA", {"size": "SMALL", "drink": "ICED TEA"}, "order"),
     ("AN ICED COFFEE PLEASE", {"drink": "ICED COFFEE"}, "order"),
@@ -239,6 +251,13 @@ def test_written_grammar_knows_what_was_said_and_more():
     assert more.slots == {"size": "LARGE", "drink": "ICED TEA"}
     for words in ("A TEA", "AN LARGE TEA", "A LARGE", "SMALL TEA", "CANCEL A"):
         assert grammar.command(words).intent is None
+
+
+def test_a_written_grammar_draws_what_was_said_as_often():
+    said = 3 * SAID[2:3] + [("A LARGE COFFEE PLEASE", *SAID[2][1:])]
+    grammar, random = Grammar(written(said)), np.random.default_rng(0)
+    words = [grammar.draw(random).words for _ in range(1000)]
+    assert words.count("A LARGE COFFEE") == pytest.approx(750, abs=45)
 
 
 def test_written_grammar_needs_intents():

@@ -86,6 +86,8 @@ def test_rules_and_headers():
             f"{HEADER}<a> = b {{x;",
             "line 3: expected words, tags or signs, got '{'",
         ),
+        (f"{HEADER}<a> = b | /-1/ c;", "line 3: .* a number from 0 on .*-1"),
+        (f"{HEADER}<a> = /1-1/ b;", "line 3: .* a number from 0 on .*1-1"),
         (f"{HEADER}<a> = b;\n<a> = c;", "line 4: expected each rule once"),
     ],
 )
