@@ -61,6 +61,16 @@ class Recording:
     def __post_init__(self) -> None:
         self.texts = tuple(word.text for word in self.words)
 
+    def read(self) -> tuple[np.ndarray, float]:
+        """Its audio, float32 ``[samples]``, and how loud it is.
+
+        That is the root mean square from its first word to its last.
+        """
+        audio, _ = soundfile.read(self.path, dtype="float32")
+        first, last = self.words[0], self.words[-1]
+        spoken = audio[samples(first.start) : samples(last.end)]
+        return audio, float(np.sqrt(np.mean(np.square(spoken))))
+
 
 @dataclass
 class Piece:
@@ -102,7 +112,8 @@ def cover(
     >>> recordings = [
     ...     Recording("", [Word(w, 0, 0) for w in one.split()]) for one in said
     ... ]
-    >>> pieces = cover("A SMALL MOCHA".split(), recordings, None)
+    >>> rng = np.random.default_rng(0)
+    >>> pieces = cover("A SMALL MOCHA".split(), recordings, rng)
     >>> [(said.index(" ".join(p.recording.texts)), p.first, p.last)
     ...     for p in pieces]
     [(0, 0, 2), (1, 2, 3)]
@@ -110,31 +121,27 @@ def cover(
     pieces: list[Piece] = []
     at = 0
     while at < len(words):
-        best: list[tuple[tuple[int, bool], Piece]] = []
-        for recording in recordings:
-            texts = recording.texts
-            for first, text in enumerate(texts):
-                if text != words[at]:
-                    continue
-                length = 1
-                while words[at + length : at + length + 1] and texts[
-                    first + length : first + length + 1
-                ] == (words[at + length],):
-                    length += 1
-                before = texts[first - 1] if first else None
-                alike = before == (words[at - 1] if at else None)
-                piece = Piece(recording, first, first + length)
-                score = (length, alike)
-                if not best or score > best[0][0]:
-                    best = [(score, piece)]
-                elif score == best[0][0]:
-                    best.append((score, piece))
-        if not best:
+        before = words[at - 1] if at else None
+        ways: dict[tuple[int, bool], list[Piece]] = {}
+        for one in recordings:
+            for first, text in enumerate(one.texts):
+                if text == words[at]:
+                    last = first + shared(words[at:], one.texts[first:])
+                    alike = before == (one.texts[first - 1] if first else None)
+                    worth = last - first, alike
+                    ways.setdefault(worth, []).append(Piece(one, first, last))
+        if not ways:
             return []
-        one = 0 if len(best) == 1 else int(rng.integers(len(best)))
-        pieces.append(best[one][1])
-        at += pieces[-1].last - pieces[-1].first
+        best = ways[max(ways)]
+        pieces.append(best[rng.integers(len(best))])
+        at += max(ways)[0]
     return pieces
+
+
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    alike = [a == b for a, b in zip(one, other)]
+    return [*alike, False].index(False)
 
 
 def join(pieces: Sequence[Piece]) -> tuple[np.ndarray, float]:
@@ -156,12 +163,13 @@ def join(pieces: Sequence[Piece]) -> tuple[np.ndarray, float]:
     end : float
         When the last word ends, in seconds.
     """
-    audio = {}
-    for recording in (piece.recording for piece in pieces):
-        if recording.path not in audio:
-            sound, _ = soundfile.read(recording.path, dtype="float32")
-            audio[recording.path] = sound / max(loudness(sound, recording), EPS)
     first, last = pieces[0].recording, pieces[-1].recording
+    heard = {one.recording.path: one.recording.read() for one in pieces}
+    _, loud = heard[first.path]
+    audio = {
+        path: sound * (loud / max(own, EPS))
+        for path, (sound, own) in heard.items()
+    }
     begin, end = samples(first.words[0].start), samples(last.words[-1].end)
     spans = [(first, max(0, begin - samples(LEAD)), begin)]
     for piece in pieces:
@@ -177,8 +185,6 @@ def join(pieces: Sequence[Piece]) -> tuple[np.ndarray, float]:
         sound = audio[recording.path]
         part = sound[max(0, start - half) : stop + half]
         joined = overlapped(joined, part, 2 * half)
-    sound, _ = soundfile.read(first.path, dtype="float32")
-    joined *= loudness(sound, first)
     return np.clip(joined, -1, 1), length / RATE
 
 
@@ -207,13 +213,6 @@ def cut(audio: np.ndarray, words: Sequence[Word], place: int) -> int:
 def samples(seconds: float) -> int:
     """Their number."""
     return max(0, round(seconds * RATE))
-
-
-def loudness(audio: np.ndarray, recording: Recording) -> float:
-    """Root mean square from the first word to the last."""
-    words = recording.words
-    spoken = audio[samples(words[0].start) : samples(words[-1].end)]
-    return float(np.sqrt(np.mean(np.square(spoken))))
 
 
 def make_spliced(
