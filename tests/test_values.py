@@ -24,10 +24,7 @@ CPU = {"device": "cpu"}
         ("pruning_scope: global", "pruning_scope: expected matrix or all"),
         ("bits: 9", "bits: expected 2 to 8, 16 or 32, got 9"),
         ("bits: '4'", "bits: expected 2 to 8, 16 or 32, got '4'"),
-        (
-            "score: best",
-            "score: expected relative, absolute, matrix, fisher or bytes",
-        ),
+        ("score: best", "score: expected relative, absolute, matrix or"),
         ("round_at: 1.5", "round_at: expected a share of the training"),
         ("generation: 0", "generation: expected a whole number, 1 or more"),
         ("include: encoder.*", "include: expected a list of patterns"),

@@ -26,7 +26,6 @@ from speechbrain_amnet.diff.budget import (
 from speechbrain_amnet.diff.file import fingerprint, values_at
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.model import DiffModel, as_array
-from speechbrain_amnet.diff.positions import GRADIENTS
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 from speechbrain_amnet.inference import CTC_HEAD, MODULES, load
 
@@ -297,7 +296,7 @@ def sparse(hparams, run_opts, sets, budget, about):
         updated = wrap(asr, hparams)
         for name, delta in deltas.items():
             updated.diffs[name].start(torch.from_numpy(delta))
-        if score in GRADIENTS:
+        if score == "fisher":
             note_gradients(updated, asr, hparams, run_opts, sets)
         updated.keep_best(budget * 2**halving, bits, score, about=about)
         place = f"tune-{halving}" if halving else "tune"

@@ -146,18 +146,18 @@ def _widths(m: int) -> tuple[int, int]:
     return (width - 1, short) if short else (width, m)
 
 
-def entropy_bits(count: int | np.ndarray, size: int) -> float | np.ndarray:
+def entropy_bits(count: int, size: int) -> float:
     """Bits that equally likely positions need at least.
 
     Example
     -------
-    >>> float(entropy_bits(50, 100))
+    >>> entropy_bits(50, 100)
     100.0
     """
-    p = np.asarray(count) / size
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bits = -size * (p * np.log2(p) + (1 - p) * np.log2(1 - p))
-    return np.where((p == 0) | (p == 1), 0.0, bits)[()]
+    if count in (0, size):
+        return 0.0
+    p = count / size
+    return -size * (p * math.log2(p) + (1 - p) * math.log2(1 - p))
 
 
 def scale_of(values: np.ndarray, bits: int) -> np.float32:

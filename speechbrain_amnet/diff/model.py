@@ -19,7 +19,7 @@ from speechbrain_amnet.diff.file import (
     to_bytes,
     write_diff,
 )
-from speechbrain_amnet.diff.positions import GRADIENTS, best_positions
+from speechbrain_amnet.diff.positions import best_positions
 from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
 
 
@@ -211,7 +211,7 @@ class DiffModel(nn.Module):
             deltas = {n: as_array(d.delta()) for n, d in self.diffs.items()}
         size = parse_budget(budget, self.size)
         importance = None
-        if score in GRADIENTS:
+        if score == "fisher":
             importance = self.importance()
         where = best_positions(deltas, size, bits, score, about, importance)
         nowhere = np.zeros(0, dtype=np.int64)

@@ -1,15 +1,12 @@
 """The weights that are chosen are worth their bytes most."""
 
-import itertools
-
 import numpy as np
 import pytest
 
 from speechbrain_amnet.diff.budget import size_of
 from speechbrain_amnet.diff.changes import SparseChange, Values
-from speechbrain_amnet.diff.coding import entropy_bits
 from speechbrain_amnet.diff.file import make_diff, to_bytes
-from speechbrain_amnet.diff.positions import best_positions, by_the_bit
+from speechbrain_amnet.diff.positions import best_positions
 
 
 @pytest.fixture
@@ -66,87 +63,6 @@ def test_each_matrix_has_the_same_share(deltas):
     for name, where in found.items():
         sizes = np.abs(deltas[name].ravel())
         assert sizes[where].min() >= np.delete(sizes, where).max()
-
-
-def test_gains_for_bits_are_the_best_that_there_are():
-    """Against every way to take some of the best of three matrices."""
-    random = np.random.default_rng(1)
-    gains = [random.gamma(0.3, size=size) for size in (8, 12, 20)]
-    gains[0][:] = gains[0].mean()
-    gains[2][5:] = 0
-
-    def spent(k, size):
-        counts = np.arange(k, size + 1)  # who sends all needs no positions
-        bits = (400 + 3.5 * counts + entropy_bits(counts, size)).min()
-        return bits if k else 0.0
-
-    curves = [
-        [
-            (spent(k, len(own)), np.sort(own)[::-1][:k].sum())
-            for k in range(np.count_nonzero(own) + 1)
-        ]
-        for own in gains
-    ]
-    ways = np.array([np.sum(way, 0) for way in itertools.product(*curves)])
-    scores = [by_the_bit(own, 4) for own in gains]
-    prices = np.unique(np.concatenate(scores))
-    assert prices[0] == 0 and len(prices) > 20
-    for price in (prices[1:-1] + prices[2:]) / 2:
-        counts = [(own > price).sum() for own in scores]
-        bits, gain = np.sum([c[k] for c, k in zip(curves, counts)], 0)
-        # Between the parts of a hull, a way that costs no more gains no more.
-        if min(abs(prices / price - 1)) > 1e-6:
-            assert ways[ways[:, 0] <= bits + 1e-6, 1].max() <= gain + 1e-9
-    for own, score in zip(gains, scores):
-        order = np.argsort(-own, kind="stable")
-        assert (np.diff(score[order]) <= 0).all()
-        assert ((score == 0) == (own == 0)).all()
-
-
-def test_a_tensor_costs_something_by_itself():
-    alone, many = by_the_bit(np.array([1.2]), 4), by_the_bit(np.ones(100), 4)
-    assert alone < many.min()
-
-
-@pytest.fixture
-def few_and_many():
-    """A small matrix, and another of which one weight in 100 matters."""
-
-    def make(low, high):
-        random = np.random.default_rng(0)
-        small = random.uniform(0.8, 1.2, (20, 40))
-        large = np.full((200, 400), 1e-3)
-        large.ravel()[::100] = random.uniform(low, high, 800)
-        return {
-            "small": small.astype(np.float32),
-            "large": large.astype(np.float32),
-        }
-
-    return make
-
-
-def test_the_loss_feels_the_square_of_a_change(few_and_many):
-    deltas = few_and_many(2.2, 2.6)
-    ones = {name: np.ones_like(delta) for name, delta in deltas.items()}
-    found = best_positions(deltas, 700, 4, "bytes", importance=ones)
-    assert list(found) == ["large"]
-
-
-def test_a_whole_matrix_needs_no_positions(few_and_many):
-    """Its weights are cheaper than a few of another that gain as much."""
-    deltas = few_and_many(1.25, 1.6)
-    ones = {name: np.ones_like(delta) for name, delta in deltas.items()}
-    found = {
-        score: best_positions(deltas, 700, 4, score, importance=ones)
-        for score in ("fisher", "bytes")
-    }
-    assert list(found["fisher"]) == ["large"]
-    assert len(found["bytes"]["small"]) == 800
-    gains = {
-        score: sum((deltas[n].ravel()[w] ** 2).sum() for n, w in where.items())
-        for score, where in found.items()
-    }
-    assert gains["bytes"] > gains["fisher"]
 
 
 def test_zeros_are_never_sent(deltas):

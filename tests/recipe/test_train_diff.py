@@ -128,7 +128,6 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
         "budget": "5%",
         "halvings": 1,
         "gate_schedule": GATE,
-        "score": "bytes",
     }
     outs = tmp_path / "whole", tmp_path / "killed"
     done = run(
