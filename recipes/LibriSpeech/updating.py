@@ -389,9 +389,8 @@ def compressed(method, hparams, run_opts, sets, budget, about):
         whole = hparams["full_model"]
     elif not whole.exists():
         changes = full(hparams, run_opts, sets, budget, about)
-        old = base
         write_model(
-            base, whole, {n: c.apply(old[n]) for n, c in changes.items()}
+            base, whole, {n: c.apply(base[n]) for n, c in changes.items()}
         )
     shapes = shapes_of(hparams, run_opts)
     write_model(

@@ -18,9 +18,7 @@ from speechbrain_amnet.diff.coding import (
     scale_of,
     steps_of,
 )
-from speechbrain_amnet.diff.hashing import bucket_and_sign, key_of
-
-BLOCK = 1 << 20  # positions that are hashed at a time
+from speechbrain_amnet.diff.hashing import BLOCK, bucket_and_sign, key_of
 
 
 def check_bits(bits: int) -> None:
@@ -320,8 +318,10 @@ def from_arrays(
         return HashChange(shape, buckets, int(entry["seed"]), name)
     rank, rows = entry["rank"], shape[0]
     left, right = values
-    if left.stored.size != rows * rank or (
-        right.stored.size * rows != rank * math.prod(shape)
+    if (
+        type(rank) is not int
+        or left.stored.size != rows * rank
+        or (right.stored.size * rows != rank * math.prod(shape))
     ):
         raise ValueError(f"{name}: factors that do not fit {shape}")
     return LowRankChange(shape, left, right, rank)

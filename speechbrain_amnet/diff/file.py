@@ -236,16 +236,16 @@ def _decompressed(content: bytes, what: str, most: int) -> bytes:
         frame = zstandard.ZstdDecompressor().decompressobj()
         parts, found = [], 0
         # Little by little: a frame may say that it is small and not be.
-        for start in range(0, len(content), PIECE):
-            if frame.eof or found > size:
-                break
-            parts.append(frame.decompress(content[start : start + PIECE]))
+        read = 0
+        while read < len(content) and not frame.eof and found <= size:
+            parts.append(frame.decompress(content[read : read + PIECE]))
+            read += PIECE
             found += len(parts[-1])
     except zstandard.ZstdError as error:
         raise DiffError(f"{what}: not a diff, or damaged ({error})") from None
     if not frame.eof or found != size or frame.unused_data:
         raise DiffError(f"{what}: damaged (it is cut short, or longer)")
-    if start + PIECE < len(content):
+    if read < len(content):
         raise DiffError(f"{what}: damaged (it is cut short, or longer)")
     return b"".join(parts)
 

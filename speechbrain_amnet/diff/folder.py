@@ -123,7 +123,7 @@ class ModelFiles(MutableMapping):
         OSError
             If that cannot be done.
         """
-        for path in sorted(self.folder.rglob("*")):
+        for path in everything_in(self.folder):
             inside = path.relative_to(self.folder)
             if inside.parts[0] == UPDATES:
                 continue
@@ -136,6 +136,15 @@ class ModelFiles(MutableMapping):
                 shutil.copyfile(path, target)
         for path in [*folder.rglob("*"), folder]:
             files.to_disk(path)
+
+
+def everything_in(folder: Path) -> list[Path]:
+    """All files and folders, each behind the one that it is in; links too."""
+    return [
+        Path(place, name)
+        for place, folders, names in os.walk(folder, followlinks=True)
+        for name in sorted([*folders, *names])
+    ]
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
@@ -475,7 +484,8 @@ def check_space(model: Path, place: Path, extra: int) -> None:
         If a copy of the model does not fit beside the old one.
     """
     needed = extra + SPARE
-    needed += sum(f.stat().st_size for f in model.rglob("*") if f.is_file())
+    inside = everything_in(model)
+    needed += sum(f.stat().st_size for f in inside if f.is_file())
     free = shutil.disk_usage(existing(place)).free
     if free < needed:
         raise OSError(

@@ -10,6 +10,7 @@ from typing import TypeVar
 Integers = TypeVar("Integers")  # np.ndarray or torch.Tensor, of int64
 
 LOW = 0xFFFFFFFF
+BLOCK = 1 << 20  # positions that are hashed at a time
 
 
 def key_of(seed: int, name: str) -> int:

@@ -96,6 +96,10 @@ class DiffModel(nn.Module):
             # unsafe: nothing is computed to check it. Shapes are the same.
             parametrize.register_parametrization(module, leaf, one, unsafe=True)
             self.places[name], self.diffs[name] = (module, leaf), one
+        for module in dict.fromkeys(
+            module for module, _ in self.places.values()
+        ):
+            module.register_load_state_dict_pre_hook(under_the_diffs)
         self.merged = False
 
     def forward(self, *inputs, **options):
@@ -179,9 +183,26 @@ class DiffModel(nn.Module):
         trained, are enough for `keep_best(..., score="fisher")`; `SparseDiff`
         only. Weights without a gradient count as before.
         """
-        for diff in self.diffs.values():
+        for diff in self.dense_diffs().values():
             if diff.dense.grad is not None:
                 diff.note_gradient()
+
+    def dense_diffs(self) -> dict[str, SparseDiff]:
+        """All diffs, which must be a `SparseDiff` that is dense still.
+
+        Raises
+        ------
+        ValueError
+            If one is not.
+        """
+        for name, diff in self.diffs.items():
+            if getattr(diff, "dense", None) is None:
+                raise ValueError(
+                    f"{name}: expected a SparseDiff that is dense still, got a "
+                    f"{type(diff).__name__}; gradients are noted, and a gate "
+                    "closes, before positions are kept"
+                )
+        return self.diffs
 
     def keep_best(
         self,
@@ -247,12 +268,11 @@ class DiffModel(nn.Module):
             raise ValueError(
                 f"gate: share must be above 0 and at most 1, got {share}"
             )
-        sizes = {
-            n: d.dense.square().mean().sqrt() for n, d in self.diffs.items()
-        }
+        diffs = self.dense_diffs()
+        sizes = {n: d.dense.square().mean().sqrt() for n, d in diffs.items()}
         scores = [
             (diff.dense.abs() / sizes[name].clamp(min=1e-30)).flatten()
-            for name, diff in self.diffs.items()
+            for name, diff in diffs.items()
         ]
         scores = torch.cat(scores)
         least = scores.kthvalue(1 + int((1 - share) * (len(scores) - 1))).values
@@ -268,7 +288,7 @@ class DiffModel(nn.Module):
         ValueError
             If nothing was noted.
         """
-        noted = {name: diff.importance for name, diff in self.diffs.items()}
+        noted = {n: diff.importance for n, diff in self.dense_diffs().items()}
         if all(one is None for one in noted.values()):
             raise ValueError(
                 "no gradients are noted: run backward() and note_gradients() "
@@ -375,6 +395,20 @@ class DiffModel(nn.Module):
                 module, leaf, self.diffs[name], unsafe=True
             )
         self.merged = False
+
+
+def under_the_diffs(module, state_dict, prefix, *_) -> None:
+    """Load a weight that comes by its old name below its diff.
+
+    As `Pretrainer` loads a deployed model; diffs that do not come stay as they
+    are.
+    """
+    for leaf, one in getattr(module, "parametrizations", {}).items():
+        inside = f"{prefix}parametrizations.{leaf}."
+        if prefix + leaf in state_dict:
+            state_dict[f"{inside}original"] = state_dict.pop(prefix + leaf)
+            for key, value in one.state_dict(prefix=inside).items():
+                state_dict.setdefault(key, value)
 
 
 def chosen_names(

@@ -23,9 +23,8 @@ from speechbrain_amnet.diff.changes import (
     Values,
     check_bits,
 )
-from speechbrain_amnet.diff.hashing import bucket_and_sign, key_of
-
-BLOCK = 1 << 20  # positions that are hashed at a time
+from speechbrain_amnet.diff.coding import steps_of
+from speechbrain_amnet.diff.hashing import BLOCK, bucket_and_sign, key_of
 
 
 class WeightDiff(nn.Module):
@@ -304,9 +303,7 @@ class SparseDiff(WeightDiff):
         if self.step is not None and bits == self.bits:
             # The very steps that it was trained with.
             scale = np.float32(float(self.step))
-            most = 2 ** (bits - 1) - 1
-            steps = np.clip(np.rint(values / scale), -most, most)
-            rounded = Values(steps.astype(np.int8), scale)
+            rounded = Values(steps_of(values, scale, bits), scale)
         else:
             rounded = Values.rounded(values, bits)
         return SparseChange(self.shape, self.positions.cpu().numpy(), rounded)
@@ -492,8 +489,9 @@ class LowRankDiff(WeightDiff):
         """Begin with the nearest product, by singular values."""
         rank, columns = self.right.shape
         matrix = delta.to(self.left).reshape(-1, columns)
-        if columns == 1:
-            self.left.copy_(matrix)
+        if columns == 1 or not matrix.any():
+            # With a right factor of zeros, too, nothing would ever learn.
+            self.left.copy_(matrix[:, : self.left.shape[1]])
             return
         left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
         root = sizes[:rank].sqrt()

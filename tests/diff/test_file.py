@@ -94,6 +94,18 @@ def test_any_flipped_bit_or_cut_is_refused(make, tensors):
         from_bytes(content + b"more")
 
 
+def test_what_hangs_on_behind_a_full_piece_is_refused(
+    make, tensors, monkeypatch
+):
+    content = to_bytes(make.diff_of("sparse", tensors))
+    for piece in (len(content), len(content) // 2, 1):
+        if len(content) % piece == 0:
+            monkeypatch.setattr("speechbrain_amnet.diff.file.PIECE", piece)
+            from_bytes(content)
+            with pytest.raises(DiffError, match="cut short, or longer"):
+                from_bytes(content + b"m")
+
+
 def frame(header, arrays=None):
     """The bytes of a file with this header."""
     arrays = arrays or {"scales": np.ones(1, dtype=np.float32)}
@@ -215,12 +227,15 @@ def test_a_frame_that_says_that_it_is_huge_is_refused():
         '{"w":{"kind":"sparse","shape":[3],"values":[["text",1]]}}',
         '{"w":{"kind":"hash","shape":[3],"values":[["int8",0]],"seed":1}}',
         '{"w":{"kind":"lowrank","shape":[3,3],"values":[["int8",1]]}}',
+        '{"w":{"kind":"lowrank","shape":[1,1],"rank":1.0,'
+        '"values":[["int8",1],["int8",1]]}}',
         '{"w":' + 5000 * "[" + 5000 * "]" + "}",
     ],
 )
 def test_headers_that_do_not_fit_are_refused(tensors):
     header = HEAD + tensors + "}"
-    ones = {"int8": np.ones(1, "i1"), "scales": np.ones(1, "f4")}
+    count = tensors.count("int8") or 1
+    ones = {"int8": np.ones(count, "i1"), "scales": np.ones(count, "f4")}
     with pytest.raises(DiffError):
         from_bytes(frame(header, ones))
 

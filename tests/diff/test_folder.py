@@ -299,10 +299,16 @@ def test_folders_in_a_model_come_along(model, chain, tmp_path):
     sub = model / "model" / "vocabulary" / "en"
     sub.mkdir(parents=True)
     (sub / "words.txt").write_text("GO")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "words.txt").write_text("LOS")
+    (sub.parent / "de").symlink_to(elsewhere)
     apply_update(model, chain[0], tmp_path / "new")
     apply_update(tmp_path / "new", chain[1])
-    words = tmp_path / "new" / "model" / "vocabulary" / "en" / "words.txt"
-    assert words.read_text() == "GO"
+    words = tmp_path / "new" / "model" / "vocabulary"
+    assert (words / "en" / "words.txt").read_text() == "GO"
+    assert (words / "de" / "words.txt").read_text() == "LOS"
+    assert not (words / "de").is_symlink()
 
 
 def test_damaged_weights_are_named(model, chain, tmp_path):

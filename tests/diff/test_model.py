@@ -341,3 +341,52 @@ def test_what_matters_is_kept_and_not_what_is_large():
     assert diff.importance is None
     with pytest.raises(ValueError, match="no gradient of a dense diff"):
         diff.note_gradient()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deployed_model_may_be_loaded_under_its_diffs(kind, tmp_path):
+    """As `Pretrainer` does, when all of the YAML is there."""
+    from speechbrain.utils.parameter_transfer import Pretrainer
+
+    torch.manual_seed(0)
+    tokens = torch.randint(10, (2, 7))
+    deployed = Net()
+    torch.save(deployed.state_dict(), tmp_path / "net.ckpt")
+    net = Net()
+    model = DiffModel(net, KINDS[kind])
+    pretrainer = Pretrainer(
+        tmp_path, loadables={"net": net}, paths={"net": tmp_path / "net.ckpt"}
+    )
+    pretrainer.load_collected()
+    assert torch.equal(model(tokens), deployed(tokens))
+    for name, old in deployed.named_parameters():
+        assert torch.equal(model.base(name), old)
+    # Its own state has diffs, too, which stay in their places.
+    for diff in model.diffs.values():
+        diff.start(torch.randn(diff.shape))
+    other = Net()
+    again = DiffModel(other, KINDS[kind])
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(again(tokens), model(tokens))
+    # What misses a weight is refused as ever.
+    short = deployed.state_dict()
+    del short["linear.weight"]
+    with pytest.raises(RuntimeError, match="linear.*weight.original"):
+        net.load_state_dict(short)
+
+
+def test_what_is_not_dense_has_no_gradients_and_no_gate():
+    kept = DiffModel(nn.Linear(6, 5))
+    for diff in kept.diffs.values():
+        diff.start(torch.ones(diff.shape))
+    kept.keep_best(2000)
+    hashed = DiffModel(nn.Linear(6, 5), KINDS["hash"])
+    for model in (kept, hashed):
+        for call in (
+            model.note_gradients,
+            partial(model.gate, 0.5, 1.0),
+            partial(model.keep_best, 2000, score="fisher"),
+        ):
+            with pytest.raises(ValueError, match="SparseDiff that is dense"):
+                call()

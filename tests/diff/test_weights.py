@@ -92,6 +92,14 @@ def test_gradients():
     assert torch.autograd.gradcheck(_Hashed.apply, (values, 40, 77))
 
 
+def test_a_product_that_begins_at_zero_still_learns():
+    diff = LowRankDiff(torch.ones(6, 5), rank=2)
+    diff.start(torch.zeros(6, 5))
+    assert not diff.delta().any()
+    diff.delta().sum().backward()
+    assert diff.left.grad.any()
+
+
 def test_hashing_in_blocks_is_the_same(monkeypatch):
     buckets = torch.randn(9, requires_grad=True)
     whole = _Hashed.apply(buckets, 1000, 5)
