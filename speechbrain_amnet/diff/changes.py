@@ -321,7 +321,7 @@ def from_arrays(
     if (
         type(rank) is not int
         or left.stored.size != rows * rank
-        or (right.stored.size * rows != rank * math.prod(shape))
+        or right.stored.size * rows != rank * math.prod(shape)
     ):
         raise ValueError(f"{name}: factors that do not fit {shape}")
     return LowRankChange(shape, left, right, rank)
