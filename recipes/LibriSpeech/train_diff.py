@@ -36,9 +36,12 @@ from speechbrain_amnet.hparams import (
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.updates import error_keys, title_of
 from speechbrain_amnet.slots import tags_of
+from speechbrain_amnet.tokens import missing_letters
 from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train_diff")
+
+BASE = "base.txt"  # in the output folder: the fingerprint of the base model
 
 
 def make_update(hparams, run_opts):
@@ -49,6 +52,7 @@ def make_update(hparams, run_opts):
             f"method: expected {', '.join(METHODS)}, got {method!r}"
         )
     asr = load_base(hparams, run_opts)
+    check_features(hparams, asr.mods.features)
     updated = wrap(asr, hparams)
     weights = updated.size
     budget = parse_budget(hparams["budget"], weights)
@@ -70,7 +74,7 @@ def make_update(hparams, run_opts):
         asr.hold_to(hparams["grammar"])  # it can be read, and written
         asr.hold_to(None)
     sets = read_data({**hparams, "slots": asr.understands})
-    check_tags(sets, asr)
+    check_tokens(sets, asr)
     if asr.understands or hparams["grammar"]:
         check_commands(Path(hparams["save_folder"]) / "manifests" / "test.csv")
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
@@ -96,16 +100,34 @@ def make_update(hparams, run_opts):
     }
 
 
-def check_tags(sets, asr):
+def check_features(hparams, features):
+    """What is read here for the base must be what the base reads."""
+    theirs = {
+        "sample_rate": features.sample_rate,
+        "n_mels": len(features.mean),
+    }
+    for key, value in theirs.items():
+        if hparams[key] != value:
+            raise ValueError(
+                f"{key}: the base was trained with {value}, got "
+                f"{hparams[key]}; give --{key}={value}"
+            )
+
+
+def check_tokens(sets, asr):
     """A diff changes weights, and no tokens."""
-    texts = (
-        row["text"] for data in sets.values() for row in data.data.values()
-    )
+    rows = {n: list(data.data.values()) for n, data in sets.items()}
+    texts = [row["text"] for some in rows.values() for row in some]
     unknown = sorted(set(tags_of(texts)) - set(asr.pieces))
+    # A letter of tests that no model could write is an error, and counts.
+    words = [row["wrd"] for n in ("train", "valid") for row in rows[n]]
+    model = asr.hparams.tokenizer.serialized_model_proto()
+    unknown += missing_letters(model, words)
     if unknown:
         raise ValueError(
             f"{', '.join(unknown)}: no tokens of the base, and a diff brings "
-            "none; train the base with commands that have them"
+            "none; leave them out of what it learns, or train the base with "
+            "speech that has them"
         )
 
 
@@ -204,18 +226,25 @@ def check_folder(folder, hparams, text):
                 f"{key} {other} is in the output_folder, where it would be "
                 "overwritten; give another output_folder"
             )
-    recorded, based = folder / "hyperparams.yaml", folder / "base.txt"
-    base = fingerprint(ModelFiles(hparams["base_model"]))
-    if based.exists() and based.read_text() != f"{base}\n":
-        raise ValueError(
-            f"{folder} holds an update of another base (see {based.name}); "
-            "give another output_folder, or remove it"
-        )
-    if recorded.exists():
+    recorded = folder / "hyperparams.yaml"
+    save = Path(hparams["save_folder"])
+    if any(save.glob("*/CKPT*")) or (folder / "update.diff").exists():
+        check_base(folder, hparams["base_model"])
         check_recorded(recorded, text)
-    else:
-        files.write(recorded, text)
-    files.write(based, f"{base}\n")
+        return
+    # Nothing was trained here; a command that was refused may have left both.
+    base = fingerprint(ModelFiles(hparams["base_model"]))
+    files.write(folder / BASE, f"{base}\n")
+    files.write(recorded, text)
+
+
+def check_base(folder, base):
+    """Refuse an output folder whose update is of other weights."""
+    if (folder / BASE).read_text() != f"{fingerprint(ModelFiles(base))}\n":
+        raise ValueError(
+            f"{folder} holds an update of another base (see {BASE}); give "
+            "another output_folder, or remove it"
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ is measured on both. Goes on where it was stopped.
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
+
+from train_diff import check_base
 
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.diff.budget import parse_budget
@@ -51,6 +54,12 @@ def updates(args) -> list[Training]:
             for budget in budgets:
                 for seed in args.seeds:
                     found.append(update(args, method, budget, seed, generation))
+    twice = Counter(one.folder for one in found).most_common(1)[0]
+    if twice[1] > 1:
+        raise ValueError(
+            f"{twice[0]} is asked for {twice[1]} times; give each of "
+            "--methods, --budgets and --seeds once"
+        )
     return found
 
 
@@ -63,6 +72,8 @@ def update(args, method, budget, seed, generation) -> Training:
     if generation > 1:
         after = [chain / str(generation - 1)]
         base = after[0] / "updated"
+    if (folder / "diff.json").exists() and base.exists():
+        check_base(folder, base)  # it is done, and has to be of this one
     splits = {
         "train_splits": [f"{generation}/train", f"{generation}/replay"],
         "valid_splits": [f"{generation}/dev"],

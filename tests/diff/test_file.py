@@ -11,6 +11,7 @@ from speechbrain_amnet.diff.changes import (
     LowRankChange,
     SparseChange,
     Values,
+    from_arrays,
 )
 from speechbrain_amnet.diff.coding import entropy_bits
 from speechbrain_amnet.diff.file import (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -197,12 +198,24 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
         ({"method": "magic"}, "method: expected sparse, hash"),
         ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
         ({"base": "nowhere"}, "nowhere: no model"),
+        (
+            {"sample_rate": 8000, "resample": True},
+            "the base was trained with 16000, got 8000; give --sample_rate=16",
+        ),
+        ({"n_mels": 40}, "n_mels: the base was trained with 80, got 40"),
+        ({"letter": "Ö"}, "Ö: no tokens of the base"),
     ],
 )
 def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
     """Found before anything is trained."""
     values = {"base": base, "data_folder": tones, "tune_epochs": 0, **values}
     kind = values.pop("kind", "hash")
+    if "letter" in values:
+        tones = values["data_folder"] = shutil.copytree(
+            tones, tmp_path / "data"
+        )
+        said = next((tones / "train").rglob("*.trans.txt"))
+        said.write_text(said.read_text().rstrip() + values.pop("letter") + "\n")
     if values.get("grammar") == "some.gram":
         values["grammar"] = tmp_path / "some.gram"
         values["grammar"].write_text(GRAMMAR)
@@ -217,3 +230,14 @@ def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
     assert not (tmp_path / "out" / "save" / "full").exists()
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_refused_command_may_be_mended(base, tones, tmp_path):
+    """Its folder holds nothing that other hparams would spoil."""
+    values = {"base": base, "data_folder": tones, "output_folder": tmp_path}
+    for mistake, message in (
+        ({"budget": "10"}, "too few for any diff"),
+        ({"include": "['nothing*']"}, "no weight is called"),
+    ):
+        done = run("train_diff.py", "diff_hash.yaml", **values, **mistake)
+        assert done.returncode == 2 and message in done.stderr

@@ -79,6 +79,12 @@ def test_two_generations(corpus, tmp_path):
     # Nothing is trained again.
     done = run("train_releases.py", *arguments, *settings)
     assert "0 of 4 updates to train" in done.stdout
+    # Nor is it taken for an update of other weights, or made twice at once.
+    (chain / "1" / "base.txt").write_text("another")
+    done = run("train_releases.py", *arguments, *settings)
+    assert done.returncode == 2 and "of another base" in done.stderr
+    done = run("train_releases.py", *arguments[:3], "--budgets", "2%", "2")
+    assert done.returncode == 2 and "asked for 2 times" in done.stderr
     done = run("train_releases.py", *arguments[:3], "--methods", "magic")
     assert done.returncode == 2
     assert "expected some of full, sparse" in done.stderr
