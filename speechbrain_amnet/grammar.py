@@ -15,6 +15,7 @@ drawn; a search takes all as equally likely.
 Nothing here imports PyTorch: a device searches with the same grammar.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
@@ -26,6 +27,7 @@ from .jsgf import read_rules
 from .slots import Command, is_tag, understood
 
 States = frozenset[int]
+NAME = re.compile(r"[^\s<>={}]+")  # of a slot or an intent
 
 
 class Grammar:
@@ -281,10 +283,17 @@ class Grammar:
             rule = self._rule(part.text, end, slot, inside)
             self.free[begin].append((rule, None))
         elif part.kind == "choice":
+            whole = sum(one.weight for one in part.parts)
+            if part.parts and not whole:
+                raise ValueError(
+                    f"{self.name}: all weights of a choice are 0; expected "
+                    "one above it"
+                )
             for one in part.parts:  # each its own node: their order is kept
                 own = self._node()
                 self.free[begin].append((own, None))
-                self.weights[own] = one.weight
+                # They weigh 1 on average, as what may be left out does.
+                self.weights[own] = one.weight * len(part.parts) / whole
                 self._add(one, own, end, slot, inside)
         elif part.kind == "sequence":
             for one in part.parts[:-1]:
@@ -349,7 +358,7 @@ def written(
 
     What followed a word or a slot once may always follow it, and so may words
     within a slot: it knows many more sentences than it was made from. Weights
-    say how often it did.
+    say how often it did; intents are all alike, as JSGF has none for them.
 
     Arguments
     ---------
@@ -366,7 +375,8 @@ def written(
     Raises
     ------
     ValueError
-        If there are no commands, or one has no intent.
+        If there are no commands, one has no intent, or a name that no tag can
+        have.
 
     Example
     -------
@@ -392,6 +402,12 @@ def written(
     for words, slots, intent in commands:
         if not intent:
             raise ValueError(f"a command without an intent: {words}")
+        for one in (intent, *slots):
+            if not NAME.fullmatch(one):
+                raise ValueError(
+                    f"{one!r}: the name of a slot or intent has no spaces and "
+                    f"none of < > = {{ }}; it is that of the command {words}"
+                )
         parts = [
             word.rstrip(">").partition("<")
             for word in tagged(words, dict(slots)).split()

@@ -234,6 +234,19 @@ def test_drawn_as_often_as_they_weigh():
     assert grammar.command("Z END").intent == "a"  # may be said
 
 
+def test_weights_are_relative():
+    """As large as they are, what may be left out is left out as often."""
+    said = []
+    for one, other in ((3, 1), (3000, 1000), (0.003, 0.001)):
+        text = f"public <a> = go [/{one}/ x | /{other}/ y] (/{one}/ now)*;"
+        grammar = Grammar(f"#JSGF V1.0; grammar g; {text}")
+        random = np.random.default_rng(0)
+        said.append([grammar.draw(random).words for _ in range(100)])
+    assert said[0] == said[1] == said[2]
+    with pytest.raises(ValueError, match="all weights of a choice are 0"):
+        Grammar("#JSGF V1.0; grammar g; public <a> = (/0/ x | /0/ y);")
+
+
 SAID = [
     ("A SMALL ICED TEA", {"size": "SMALL", "drink": "ICED TEA"}, "order"),
     ("AN ICED COFFEE PLEASE", {"drink": "ICED COFFEE"}, "order"),
@@ -265,6 +278,14 @@ def test_written_grammar_needs_intents():
         written([])
     with pytest.raises(ValueError, match="without an intent: GO"):
         written([("GO", {}, None)])
+
+
+@pytest.mark.parametrize(
+    "slots, intent", [({"a size": "SMALL"}, "order"), ({}, "an order")]
+)
+def test_written_grammar_needs_names_without_spaces(slots, intent):
+    with pytest.raises(ValueError, match="no spaces .* A SMALL TEA"):
+        written([("A SMALL TEA", slots, intent)])
 
 
 def test_a_slot_may_be_called_as_an_intent_is():

@@ -18,8 +18,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=60,
-        help="speech to make, in minutes (default: %(default)s)",
+        help="speech to make, in minutes (default: 60)",
     )
     parser.add_argument(
         "--seed",
@@ -50,15 +49,13 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--by",
         metavar="speaker|SLOT",
-        default="speaker",
         help="what is new in a release of it: speakers, or a value of this "
-        "slot (default: %(default)s)",
+        "slot (default: speaker)",
     )
     parser.add_argument(
         "--fold",
         metavar="N/M",
-        default="1/5",
-        help="by a slot: whose voices are for testing (default: %(default)s)",
+        help="by a slot: whose voices are for testing (default: 1/5)",
     )
     parser.set_defaults(run=run)
 
@@ -66,23 +63,55 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, or says that it is there already."""
     if args.source and args.grammar:
-        from speechbrain_amnet.corpus.spliced import make_spliced
-        from speechbrain_amnet.grammar import Grammar
+        check_options(
+            args, "words of recordings (--from, --grammar)", "minutes"
+        )
+        make_spliced(args)
+    elif args.source:
+        check_options(args, "releases of real speech (--from)", "by", "fold")
+        make_resplit(args)
+    elif args.grammar:
+        check_options(args, "sentences of a grammar (--grammar)", "minutes")
+        make_spoken(args)
+    else:
+        kinds = "minutes", "releases"
+        check_options(args, "the built-in corpus", *kinds)
+        make_spoken(args)
+    print(args.out)
 
-        grammar = Grammar.read(args.grammar)
-        make_spliced(args.source, args.out, grammar, args.minutes, args.seed)
-        print(args.out)
-        return
-    if args.source:
-        from speechbrain_amnet.corpus.resplit import resplit
 
-        fold = re.fullmatch(r"(\d+)/(\d+)", args.fold)
-        if fold is None:
-            raise ValueError(f"--fold: expected N/M, as 1/5, got {args.fold}")
-        number, folds = map(int, fold.groups())
-        resplit(args.source, args.out, args.by, (number, folds), args.seed)
-        print(args.out)
-        return
+def check_options(args, what, *options) -> None:
+    """Refuse those that would say nothing."""
+    for option in ("minutes", "releases", "by", "fold"):
+        given = getattr(args, option) not in (None, False)
+        if given and option not in options:
+            raise ValueError(f"--{option} says nothing about {what}; leave it")
+
+
+def make_spliced(args) -> None:
+    """Sentences of a grammar, of words cut from recordings."""
+    from speechbrain_amnet.corpus import spliced
+    from speechbrain_amnet.grammar import Grammar
+
+    grammar, minutes = Grammar.read(args.grammar), minutes_of(args)
+    spliced.make_spliced(args.source, args.out, grammar, minutes, args.seed)
+
+
+def make_resplit(args) -> None:
+    """Releases of real speech."""
+    from speechbrain_amnet.corpus.resplit import resplit
+
+    said = args.fold or "1/5"
+    fold = re.fullmatch(r"(\d+)/(\d+)", said)
+    if fold is None:
+        raise ValueError(f"--fold: expected N/M, as 1/5, got {said}")
+    number, folds = map(int, fold.groups())
+    by = args.by or "speaker"
+    resplit(args.source, args.out, by, (number, folds), args.seed)
+
+
+def make_spoken(args) -> None:
+    """What the synthesizer says."""
     from speechbrain_amnet.corpus.releases import make_releases
     from speechbrain_amnet.corpus.spoken import make_spoken_corpus
 
@@ -90,11 +119,11 @@ def run(args: argparse.Namespace) -> None:
     if args.grammar:
         from speechbrain_amnet.grammar import Grammar
 
-        if args.releases:
-            raise ValueError(
-                "--releases are of the built-in sentences; leave out --grammar"
-            )
         options = {"grammar": Grammar.read(args.grammar)}
     make = make_releases if args.releases else make_spoken_corpus
-    make(args.out, minutes=args.minutes, seed=args.seed, **options)
-    print(args.out)
+    make(args.out, minutes=minutes_of(args), seed=args.seed, **options)
+
+
+def minutes_of(args) -> float:
+    """How many there are to be."""
+    return 60 if args.minutes is None else args.minutes

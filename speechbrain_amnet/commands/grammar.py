@@ -42,11 +42,17 @@ def run(args: argparse.Namespace) -> None:
         )["all"]
         rows = read_manifest(manifest)
         records = read_commands(rows)
-    commands = [
-        (row["wrd"], record["slots"], record.get("intent"))
-        for row in rows
-        if "slots" in (record := records.get(row["ID"], {}))
-    ]
+    commands = []
+    for row in rows:
+        record = records.get(row["ID"], {})
+        slots = record.get("slots")
+        if not isinstance(slots, dict | None):
+            raise ValueError(
+                f"commands.jsonl: slots of {row['ID']}: expected the words of "
+                f"each by its name, got {slots!r}"
+            )
+        if slots is not None:
+            commands.append((row["wrd"], slots, record.get("intent")))
     if not commands:
         raise ValueError(
             f"{args.data_folder}: no commands in {', '.join(splits)}; expected "

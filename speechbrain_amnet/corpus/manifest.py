@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+COMMANDS = "commands.jsonl"  # in a split's folder, if there is one
+
 
 def read_manifest(path: str | Path) -> list[dict[str, str]]:
     """The rows of a manifest."""
@@ -49,7 +51,7 @@ def read_commands(
     records = {}
     splits = {Path(os.path.abspath(row["wav"])).parents[2] for row in rows}
     for split in sorted(splits):
-        file = split / "commands.jsonl"
+        file = split / COMMANDS
         if not file.is_file():
             continue
         lines = file.read_text(encoding="utf-8").splitlines()

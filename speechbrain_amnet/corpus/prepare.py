@@ -16,6 +16,7 @@ import soundfile
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from speechbrain_amnet.corpus.manifest import COMMANDS
 from speechbrain_amnet.files import write
 
 logger = logging.getLogger(__name__)
@@ -111,8 +112,14 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
     record_path = save_folder / f"{name}.prepared.json"
 
     audio, transcripts = _find(folders)
+    labels = [f / COMMANDS for f in folders if (f / COMMANDS).is_file()]
     source = _fingerprint(
-        audio, transcripts, FORMAT, sample_rate, resample, copies
+        audio,
+        [*transcripts, *labels],
+        FORMAT,
+        sample_rate,
+        resample,
+        copies,
     )
     if _is_fresh(record_path, source, csv_path, copies):
         logger.info("%s: nothing changed, preparation skipped", csv_path)
@@ -127,7 +134,7 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
             raise PreparationError(
                 f"{path}: sample rate {rate} Hz, expected {sample_rate} Hz; "
                 "resample it first, or ask for copies (in hparams "
-                "`resample: True`, on the command line --resample)"
+                "`resample: True`, --resample where a command has it)"
             )
         listed = path
         if rate != sample_rate:
@@ -146,7 +153,7 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
         )
     try:
         save_folder.mkdir(parents=True, exist_ok=True)
-        _write_copies(others, copies, sample_rate)
+        _write_copies(others, labels, copies, sample_rate)
         _write_csv(csv_path, rows)
         record = {"source": source, "made": _made(csv_path, copies)}
         write(record_path, json.dumps(record, indent=2) + "\n")
@@ -290,8 +297,11 @@ def _resampled_frames(frames, rate, sample_rate):
     return -(-frames * sample_rate // rate)
 
 
-def _write_copies(others, copies, sample_rate):
-    """Resamples (path, place in copies) into a folder aside, then renames."""
+def _write_copies(others, labels, copies, sample_rate):
+    """Resamples (path, place in copies) into a folder aside, then renames.
+
+    What says what was meant comes along, for what reads it beside the audio.
+    """
     aside = copies.with_name(copies.name + ".part")
     for folder in (aside, copies):
         shutil.rmtree(folder, ignore_errors=True)
@@ -310,6 +320,11 @@ def _write_copies(others, copies, sample_rate):
             file, samples.clip(-1, 1), sample_rate, "PCM_16", format="FLAC"
         )
         (aside / place).write_bytes(file.getvalue())
+    for path in labels:
+        place = aside / path.parent.name
+        if place.is_dir():
+            with open(place / COMMANDS, "ab") as file:
+                file.write(path.read_bytes().rstrip() + b"\n")
     os.replace(aside, copies)
 
 

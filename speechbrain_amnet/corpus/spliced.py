@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,12 @@ from speechbrain_amnet.corpus.prepare import (
     PreparationError,
     prepare_librispeech,
 )
-from speechbrain_amnet.corpus.spoken import audio_path, flac, write_texts
+from speechbrain_amnet.corpus.spoken import (
+    audio_path,
+    chapter_of,
+    flac,
+    write_texts,
+)
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.slots import Command
 
@@ -289,22 +293,25 @@ def align_voices(data_folder: str | Path) -> dict[str, list[Recording]]:
         missing = aligner.unknown(row["wrd"])
         unknown.update(missing)
         if not missing:
-            audio, _ = soundfile.read(row["wav"], dtype="int16")
+            # As int16 samples between -1 and 1 of a float file would be 0.
+            audio, _ = soundfile.read(row["wav"], dtype="float32")
+            audio = (32767 * audio.clip(-1, 1)).astype(np.int16)
             words = aligner.words(audio, row["wrd"])
         if words:
             found = voices.setdefault(row["spk_id"], [])
             found.append(Recording(row["wav"], words))
         else:
             left_out.append(row["ID"])
+    text = (
+        f"{len(left_out)} of {len(rows)} recordings are left out: their words "
+        "were not found"
+    )
+    if unknown:
+        text += f" (not in the dictionary: {', '.join(sorted(unknown))})"
+    if not voices:
+        raise PreparationError(f"{data_folder}: {text}")
     if left_out:
-        logger.warning(
-            "%d of %d recordings are left out: their words were not found%s",
-            len(left_out),
-            len(rows),
-            f" (not in the dictionary: {', '.join(sorted(unknown))})"
-            if unknown
-            else "",
-        )
+        logger.warning("%s", text)
     return voices
 
 
@@ -317,7 +324,7 @@ def say(
 ) -> None:
     """Fill a split."""
     # Their names differ from those of what they are trained with.
-    chapter = 1000 + zlib.crc32(b"spliced" + grammar.text.encode()) % 9000
+    chapter = chapter_of(f"spliced {seed} {grammar.text}")
     said: Counter = Counter()
     spoken, commands = 0.0, []
     people = sorted(voices)

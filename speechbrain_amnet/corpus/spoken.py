@@ -98,9 +98,10 @@ def make_spoken_corpus(
     others = {}
     if grammar is not None:
         settings |= {"grammar": grammar.text, "candidates": CANDIDATES}
+        settings["draws"] = 2  # by weights, and chapters by seed
         # So that its utterances are called otherwise than those of real speech
         # which they may be trained with.
-        chapter = 1000 + zlib.crc32(grammar.text.encode()) % 9000
+        chapter = chapter_of(f"{seed} {grammar.text}")
         others = {"chapter": chapter, "candidates": CANDIDATES}
     draw = partial(drawn, grammar) if grammar else sample_sentence
     parts = [
@@ -323,9 +324,14 @@ def write_texts(folder, commands):
     (folder / "commands.jsonl").write_text(lines)
 
 
+def chapter_of(text: str) -> int:
+    """A number from 1000 on that others hardly have."""
+    return 1000 + zlib.crc32(text.encode()) % 9000
+
+
 def audio_path(folder, name):
     """Where the utterance SPEAKER-CHAPTER-NUMBER of a split is."""
-    person, chapter, _ = name.split("-")
+    person, chapter, _ = name.rsplit("-", 2)
     return folder / person / chapter / f"{name}.flac"
 
 

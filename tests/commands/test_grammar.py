@@ -56,6 +56,22 @@ def test_commands_are_written_and_held_to(run, data, tmp_path, capsys):
     assert results["grammar"] is results["command_accuracy"] is None
 
 
+def test_any_sample_rate_and_commands_without_labels(data, tmp_path, capsys):
+    for path in data.rglob("*.wav"):
+        soundfile.write(path, soundfile.read(path)[0], 8000)
+    labels = data / "train" / "commands.jsonl"
+    lines = labels.read_text().splitlines()
+    lines[0] = json.dumps({**json.loads(lines[0]), "slots": None})
+    labels.write_text("\n".join(lines))
+    file = tmp_path / "moves.gram"
+    assert cli.main(["grammar", str(data), str(file)]) == 0
+    assert "of 2 commands" in capsys.readouterr().out
+    lines[0] = json.dumps({**json.loads(lines[0]), "slots": ["WEST"]})
+    labels.write_text("\n".join(lines))
+    assert cli.main(["grammar", str(data), str(file)]) == 2
+    assert "slots of 1-1-0: expected the words" in capsys.readouterr().err
+
+
 def test_data_without_commands(data, tmp_path, capsys):
     (data / "train" / "commands.jsonl").unlink()
     file = tmp_path / "moves.gram"

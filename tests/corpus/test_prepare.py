@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from speechbrain_amnet.corpus import PreparationError, prepare_librispeech
+from speechbrain_amnet.corpus.manifest import read_commands
 
 
 def write_utterance(root, name, words="HELLO THERE", rate=16000, samples=1600):
@@ -254,7 +255,7 @@ def test_same_id_as_flac_and_wav(prepare, data):
 def test_other_sample_rate(prepare, data):
     path = write_utterance(data, "dev/9-2-0001", rate=8000)
     refused(
-        prepare, path, "8000 Hz", "16000 Hz", "`resample: True`", "--resample)"
+        prepare, path, "8000 Hz", "16000 Hz", "`resample: True`", "--resample"
     )
 
 
@@ -269,6 +270,24 @@ def test_resampled_copies(prepare, data):
     assert rate == 16000
     assert len(samples) / rate == float(copy["duration"]) == 1.0
     assert np.argmax(np.abs(np.fft.rfft(samples))) == 440
+
+
+def test_copies_have_their_commands(prepare, data):
+    """Also where other files of the split need no copy; changed ones, too."""
+    write_utterance(data, "dev/9-2-0001", rate=8000)
+    file = data / "dev" / "commands.jsonl"
+    for value in ("tea", "milk"):
+        lines = [
+            f'{{"id": "9-2-000{n}", "slots": {{"drink": "{value}"}}}}\n'
+            for n in range(2)
+        ]
+        file.write_text("".join(lines).rstrip())
+        rows = rows_of(prepare(resample=True)["valid"])
+        assert "resampled" in rows[1]["wav"]
+        for some in (rows, rows[1:]):
+            found = read_commands(some)
+            said = {found[row["ID"]]["slots"]["drink"] for row in some}
+            assert said == {value}
 
 
 def test_skips_when_nothing_changed(prepare, caplog):

@@ -102,7 +102,7 @@ def voices(monkeypatch, tmp_path):
     """Two voices, one of which never said enough; words are found at once."""
     rng = np.random.default_rng(0)
     said = {
-        "7": ["A SMALL LATTE", "ONE LARGE MOCHA", "PLEASE A LARGE LATTE"],
+        "7-b": ["A SMALL LATTE", "ONE LARGE MOCHA", "PLEASE A LARGE LATTE"],
         "8": ["A SMALL MOCHA"],
     }
     for voice, sentences in said.items():
@@ -111,7 +111,8 @@ def voices(monkeypatch, tmp_path):
         lines = ""
         for n, sentence in enumerate(sentences):
             noise = 0.1 * rng.standard_normal(3 * RATE)
-            soundfile.write(folder / f"{voice}-1-{n}.flac", noise, RATE)
+            file = folder / f"{voice}-1-{n}.wav"
+            soundfile.write(file, noise, RATE, "FLOAT" if n else "PCM_16")
             lines += f"{voice}-1-{n} {sentence}\n"
         (folder / f"{voice}-1.trans.txt").write_text(lines)
 
@@ -120,6 +121,7 @@ def voices(monkeypatch, tmp_path):
             return []
 
         def words(self, audio, text):
+            assert audio.dtype == np.int16 and np.abs(audio).max() > 5000
             return recording(text).words
 
     monkeypatch.setattr(spliced, "Aligner", AtOnce)
@@ -140,20 +142,20 @@ def test_new_sentences_in_old_voices(voices, tmp_path, caplog):
     ]
     for command in commands:
         # Its voice says more than one sentence, and none of its own again.
-        assert command["id"].startswith("7-")
-        assert command["text"] not in voices["7"]
+        assert command["id"].startswith("7-b-")
+        assert command["text"] not in voices["7-b"]
         assert command["intent"] == "order"
         assert set(command["slots"]) == {"size", "drink"}
     assert len({c["text"] for c in commands}) >= len(commands) / 2
     assert "8: has too few words" in caplog.text
-    # A training reads it, beside the recordings themselves.
+    # A training reads it, beside the recordings themselves, and still more.
+    assert run(tmp_path, "again", "--minutes=0.1", "--seed=1") == 0
+    made = [str(tmp_path / name / "train") for name in ("more", "again")]
     paths = prepare_librispeech(
-        tmp_path / "data",
-        tmp_path / "manifests",
-        {"x": ["train", str(tmp_path / "more/train")]},
+        tmp_path / "data", tmp_path / "manifests", {"x": ["train", *made]}
     )
     with open(paths["x"]) as file:
-        assert len(file.readlines()) == 1 + 4 + len(commands)
+        assert len(file.readlines()) > 1 + 4 + len(commands)
 
 
 def test_the_same_again(voices, tmp_path):
@@ -183,5 +185,17 @@ def test_what_cannot_be_made_leaves_nothing(voices, tmp_path, capsys):
     (tmp_path / "more").mkdir()
     assert run(tmp_path, "more") != 0
     assert "is there already" in capsys.readouterr().err
+    for option in ("--releases", "--by=size", "--fold=9/2"):
+        assert run(tmp_path, "other", option) != 0
+        assert "says nothing about words of rec" in capsys.readouterr().err
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"data", "drinks.gram", "more"}
+
+
+def test_where_no_word_is_found(voices, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(spliced.Aligner, "words", lambda *_: [])
+    monkeypatch.setattr(spliced.Aligner, "unknown", lambda *_: ["MOCHA"])
+    assert run(tmp_path, "more") != 0
+    said = capsys.readouterr().err
+    assert "4 of 4 recordings are left out" in said
+    assert "not in the dictionary: MOCHA" in said
