@@ -15,3 +15,19 @@ def test_corpus_passes_its_arguments_on(tmp_path, monkeypatch, capsys):
     arguments = ["corpus", str(out), "--minutes", "2.5", "--seed", "7"]
     assert cli.main(arguments) == 0
     assert calls == [((out,), {"minutes": 2.5, "seed": 7})]
+
+
+@pytest.mark.parametrize(
+    "options, wrong",
+    [
+        (["--by=size"], "--by says nothing about the built-in corpus"),
+        (["--fold=1/5"], "--fold says nothing"),
+        (["--grammar=x", "--releases"], "--releases says nothing about sen"),
+        (["--from=x", "--minutes=3"], "--minutes says nothing about releases"),
+        (["--from=x", "--grammar=x", "--by=size"], "--by says nothing about w"),
+    ],
+)
+def test_options_that_say_nothing(options, wrong, tmp_path, capsys):
+    assert cli.main(["corpus", str(tmp_path / "out"), *options]) == 2
+    assert wrong in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
