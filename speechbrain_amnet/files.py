@@ -1,6 +1,10 @@
 """Files that are whole or not there: written aside, then renamed."""
 
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -48,6 +52,54 @@ def write(
         raise
     if durable:
         to_disk(file.parent)
+
+
+def unused(folder: str | Path) -> Path:
+    """The absolute path of a folder that is to be made.
+
+    Raises
+    ------
+    FileExistsError
+        If it is there already.
+    """
+    folder = Path(os.path.abspath(folder))
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; remove it first")
+    return folder
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its place when that has come to its end.
+
+    Arguments
+    ---------
+    folder : Path
+        Its place, see `unused`; the folders that it is in are made.
+
+    Yields
+    ------
+    Path
+        Where to write meanwhile, beside it; gone after an error.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> place = unused(Path(tempfile.mkdtemp(), "new"))
+    >>> with whole_folder(place) as aside:
+    ...     write(aside / "a.txt", "whole")
+    >>> [path.name for path in place.parent.iterdir()]
+    ['new']
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        yield aside
+        aside.chmod(0o755)
+        os.replace(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def to_disk(path: str | Path) -> None:

@@ -11,9 +11,7 @@ as much of each release: what `train_releases.py` reads.
 """
 
 import json
-import os
 import random
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from speechbrain_amnet.corpus.prepare import (
     prepare_librispeech,
 )
 from speechbrain_amnet.corpus.releases import in_turn
+from speechbrain_amnet.files import unused, whole_folder
 
 RELEASES = 5
 HELD = 4  # of a new speaker's utterances every fourth is for testing
@@ -66,9 +65,7 @@ def resplit(
     FileExistsError
         If there is such a folder already.
     """
-    out = Path(os.path.abspath(out_folder))
-    if out.exists():
-        raise FileExistsError(f"{out} is there already; remove it first")
+    out = unused(out_folder)
     rows = read_rows(data_folder)
     if by == "speaker":
         splits = by_speaker(rows, seed)
@@ -79,16 +76,9 @@ def resplit(
             raise PreparationError(
                 f"{data_folder}: by {by}: there is nothing for {name}"
             )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent))
-    try:
+    with whole_folder(out) as aside:
         for name, found in splits.items():
             write_split(aside / name, found)
-        aside.chmod(0o755)
-        os.replace(aside, out)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return out
 
 

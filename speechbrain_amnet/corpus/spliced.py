@@ -9,8 +9,6 @@ Lam et al., On-the-fly aligned data augmentation, 2021).
 import itertools
 import logging
 import math
-import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +31,7 @@ from speechbrain_amnet.corpus.spoken import (
     flac,
     write_texts,
 )
+from speechbrain_amnet.files import unused, whole_folder
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.slots import Command
 
@@ -262,19 +261,10 @@ def make_spliced(
     """
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes: expected more than 0, got {minutes}")
-    out = Path(os.path.abspath(out_folder))
-    if out.exists():
-        raise FileExistsError(f"{out} is there already; remove it first")
+    out = unused(out_folder)
     voices = align_voices(data_folder)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent))
-    try:
+    with whole_folder(out) as aside:
         say(aside / "train", voices, grammar, 60 * minutes, seed)
-        aside.chmod(0o755)
-        os.replace(aside, out)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return out
 
 
