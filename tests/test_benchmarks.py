@@ -247,3 +247,42 @@ def test_commands_in_noise_beside_published_figures(root, run):
     assert "of the 1 of `test`" in found["sentence"]
     (noisy,) = run.rglob("noise-12/grammar-go/results.json")
     assert json.loads(noisy.read_text())["noise_db"] == 12
+
+
+def test_updates_in_words_become_updates_in_commands(root, run, capsys):
+    """The grammar has one sentence: right on `test`, wrong on `train`."""
+    for split, intent in (("test", "go"), ("train", "stop")):
+        record = {"id": "a-b-0", "intent": intent, "slots": {}}
+        (run / split / "commands.jsonl").write_text(json.dumps(record))
+    grammar = run / "go.gram"
+    grammar.write_text("#JSGF V1.0;\ngrammar go;\npublic <go> = GO ON;\n")
+    for generation in (1, 2):
+        folder = run / "updates" / "full" / "1" / str(generation)
+        folder.mkdir(parents=True)
+        (folder / "updated").symlink_to(run)
+        (folder / "hyperparams.yaml").write_text(
+            f"base_model: {run}\ndata_folder: {run}\n"
+            "test_splits: [test]\nold_splits: [train]\n"
+        )
+        words = {"wer": 10.0, "words": 2, "base_old_wer_interval": [1, 2]}
+        known = {"task": "asr", "data": "mine", "generation": generation}
+        known |= {"method": "full", "budget": 1.0, "bytes": 9, "seed": 1}
+        (folder / "diff.json").write_text(json.dumps(known | words))
+    argv = [str(run / "updates"), f"--grammar={grammar}"]
+    argv += [f"--out={run / 'commands'}"]
+    benchmark = program(root, "updates_as_commands")
+    benchmark.main(argv)
+    line = "| full | 9 | 0.0 | 0.0, 0.0 | – | 100.0 | 100.0 | 50.0 | 1 |"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    first, last = (
+        json.loads((run / f"commands/full/1/{n}/diff.json").read_text())
+        for n in (1, 2)
+    )
+    assert not any("wer" in key or "words" in key for key in first)
+    assert first["old_command_error"] is None  # it is not shown
+    assert last["base_old_command_error"] is None
+    assert (last["commands"], last["old_commands"]) == (1, 1)
+    made = (run / "commands/full/1/1/diff.json").stat().st_mtime_ns
+    benchmark.main(argv)  # measures nothing twice
+    again = (run / "commands/full/1/1/diff.json").stat().st_mtime_ns
+    assert made == again

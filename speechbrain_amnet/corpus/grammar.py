@@ -6,6 +6,7 @@ kept) and `/` (where a speaker may pause). Choices may hold choices.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -338,3 +339,58 @@ def vocabulary(
     lists = [*templates.values(), *choices.values()]
     texts = " ".join(text for some in lists for text in some)
     return set(CHOICE.sub(" ", texts).replace("/", " ").split())
+
+
+def as_jsgf(
+    templates: Mapping[str, Sequence[str]] = TEMPLATES,
+    choices: Mapping[str, Sequence[str]] = CHOICES,
+    name: str = "assistant",
+) -> str:
+    """The same sentences as a grammar that recognisers are held to.
+
+    Arguments
+    ---------
+    templates : mapping
+        Intent to its templates.
+    choices : mapping
+        Name to what it stands for.
+    name : str
+        Of the grammar.
+
+    Returns
+    -------
+    str
+        In JSGF, as `speechbrain_amnet.grammar` reads it.
+
+    Example
+    -------
+    >>> choices = {"please": ["", "", "PLEASE"], "side": ["LEFT", "RIGHT"]}
+    >>> print(as_jsgf({"go": ["<please> GO / {way=side}"]}, choices, "moves"))
+    #JSGF V1.0 UTF-8 en;
+    grammar moves;
+    public <go> = <please> GO <side> {way};
+    <please> = /2/ <NULL> | /1/ PLEASE;
+    <side> = /1/ LEFT | /1/ RIGHT;
+    <BLANKLINE>
+    """
+    lines = ["#JSGF V1.0 UTF-8 en;", f"grammar {name};"]
+    for intent, options in templates.items():
+        ways = " | ".join(map(_expanded, options))
+        lines.append(f"public <{intent}> = {ways};")
+    for choice, options in choices.items():
+        ways = " | ".join(
+            f"/{count}/ {_expanded(option) or '<NULL>'}"
+            for option, count in Counter(options).items()
+        )
+        lines.append(f"<{choice}> = {ways};")
+    return "\n".join(lines) + "\n"
+
+
+def _expanded(template):
+    """A template in JSGF: its choices are rules, its slots are tags."""
+
+    def rule(match):
+        hidden, name, slot = match.groups()
+        return f"<{hidden or slot}>" + (f" {{{name or slot}}}" if slot else "")
+
+    return " ".join(CHOICE.sub(rule, template.replace("/", " ")).split())

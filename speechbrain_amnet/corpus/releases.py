@@ -19,14 +19,17 @@ from typing import TypeVar
 import numpy as np
 import soundfile
 
+from speechbrain_amnet import files
 from speechbrain_amnet.corpus.grammar import (
     CHOICES,
     TEMPLATES,
     Sentence,
+    as_jsgf,
     sample_sentence,
     vocabulary,
 )
 from speechbrain_amnet.corpus.spoken import (
+    GRAMMAR,
     CorpusError,
     Part,
     audio_path,
@@ -135,12 +138,13 @@ RELEASES = (
             ],
             "ask_body": [
                 "WHAT WAS MY {measure} / {day}",
-                "WHAT WAS MY {measure} / ON {day=weekday}",
+                "WHAT WAS MY {measure} / {day=on_day}",
             ],
         },
         {
             "training": ["WORKOUT", "MARATHON", "HIKE"],
             "measure": ["PULSE", "WEIGHT"],
+            "on_day": ["ON <weekday>"],
             "name": ["VALENTINA", "OPHELIA"],
             "food": ["AVOCADO", "SPINACH", "YOGURT"],
         },
@@ -195,6 +199,7 @@ def make_releases(
     `OUT/base` is `make_spoken_corpus`'s, `OUT/1` to `OUT/5` have splits
     `train`, `dev` and `test` of new material and `replay`: as many minutes as
     `train` has of what was there before, as much of each release, copied.
+    `commands.gram` of each is the grammar of what can be said by then.
 
     Arguments
     ---------
@@ -261,8 +266,34 @@ def make_releases(
                 folder, sources, 60 * lengths["train"], [seed, number]
             ),
         )
+        files.write(out / str(number) / GRAMMAR, grammar_after(number))
         earlier.append(out / str(number) / "train")
     return out
+
+
+def grammar_after(number: int) -> str:
+    """All that can be said once a release is there, in JSGF.
+
+    Arguments
+    ---------
+    number : int
+        Of the release, from 1 on.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> "LEDECKY" in grammar_after(1), "CASABLANCA" in grammar_after(1)
+    (True, False)
+    """
+    templates, choices = dict(TEMPLATES), dict(CHOICES)
+    for release in RELEASES[:number]:
+        templates |= release.templates
+        for name, new in release.choices.items():
+            choices[name] = [*choices.get(name, []), *new]
+    return as_jsgf(templates, choices)
 
 
 def alternating(people: Sequence[Speaker], newcomer: Speaker) -> list[Speaker]:

@@ -24,7 +24,12 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_amnet.corpus.grammar import Sentence, sample_sentence
+from speechbrain_amnet import files
+from speechbrain_amnet.corpus.grammar import (
+    Sentence,
+    as_jsgf,
+    sample_sentence,
+)
 from speechbrain_amnet.corpus.voices import (
     SAMPLE_RATE,
     Speaker,
@@ -37,10 +42,11 @@ logger = logging.getLogger(__name__)
 
 SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
 MARKER = "corpus.json"  # written last: the corpus is whole
+GRAMMAR = "commands.gram"  # its sentences, in JSGF
 SIGN = ".amnet-corpus"  # written first: the folder is ours
 DRAWS = 10_000  # until a sentence of a split is found
 CANDIDATES = 4  # for a sentence of a grammar
-FORMAT = 3  # of the corpus: a new number makes all of them again
+FORMAT = 4  # of the corpus: a new number makes all of them again
 VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
 
 
@@ -81,7 +87,8 @@ def make_spoken_corpus(
     Returns
     -------
     out_folder : Path
-        The corpus, with `corpus.json` telling what it holds.
+        The corpus, with `corpus.json` telling what it holds, and
+        `commands.gram`, the grammar of what is said.
 
     Raises
     ------
@@ -108,7 +115,9 @@ def make_spoken_corpus(
         Part(split, 60 * minutes * share, people[split], draw, **others)
         for split, share in SPLITS.items()
     ]
-    return make_corpus(out_folder, parts, [seed], settings)
+    corpus = make_corpus(out_folder, parts, [seed], settings)
+    files.write(corpus / GRAMMAR, grammar.text if grammar else as_jsgf())
+    return corpus
 
 
 def drawn(grammar: Grammar, rng: np.random.Generator) -> Sentence:
@@ -263,8 +272,8 @@ def _is_whole(folder, settings):
 
 def _size(folder):
     """Number and bytes of the files in the folders below this one."""
-    files = [p for p in folder.glob("*/**/*") if p.is_file()]
-    return {"files": len(files), "bytes": sum(p.stat().st_size for p in files)}
+    found = [p for p in folder.glob("*/**/*") if p.is_file()]
+    return {"files": len(found), "bytes": sum(p.stat().st_size for p in found)}
 
 
 # Speech -------------------------------------------------------------------

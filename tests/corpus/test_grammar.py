@@ -9,9 +9,11 @@ from speechbrain_amnet.corpus.grammar import (
     CHOICE,
     CHOICES,
     TEMPLATES,
+    as_jsgf,
     sample_sentence,
     vocabulary,
 )
+from speechbrain_amnet.grammar import Grammar
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,19 @@ def test_two_slots_of_a_sentence_never_share_a_name():
         assert len(kept) == len(set(kept)), template
         used = {m[1] or m[3] for m in CHOICE.finditer(template)}
         assert used <= set(CHOICES), template
+
+
+def test_as_jsgf_it_knows_what_each_sentence_means(sentences):
+    grammar = Grammar(as_jsgf())
+    for sentence in sentences[:1000]:
+        _, intent, slots = grammar.command(sentence.text)
+        assert (intent, slots) == (sentence.intent, sentence.slots)
+    assert grammar.command("SET A TIMER FOR KITCHEN").intent is None
+
+
+def test_as_jsgf_it_draws_what_the_corpus_could_say():
+    grammar = Grammar(as_jsgf())
+    rng = np.random.default_rng(0)
+    said = [grammar.draw(rng) for _ in range(300)]
+    assert {command.intent for command in said} == set(TEMPLATES)
+    assert {w for c in said for w in c.words.split()} <= vocabulary()

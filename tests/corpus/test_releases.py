@@ -11,9 +11,11 @@ from speechbrain_amnet.corpus import spoken as module
 from speechbrain_amnet.corpus.grammar import TEMPLATES, vocabulary
 from speechbrain_amnet.corpus.releases import (
     RELEASES,
+    grammar_after,
     make_releases,
     sample_new,
 )
+from speechbrain_amnet.grammar import Grammar
 
 MINUTES = {"train": 0.3, "dev": 0.1, "test": 0.1}
 
@@ -58,6 +60,30 @@ def test_every_new_word_is_said_and_is_in_every_sentence(release):
         assert all(slot in sentence.text for slot in sentence.slots.values())
     assert heard == release.words
     assert 200 < new < 400
+
+
+@pytest.mark.parametrize("number", range(1, len(RELEASES) + 1))
+def test_the_grammar_of_a_release_knows_what_is_said_by_then(number):
+    grammar = Grammar(grammar_after(number))
+    rng = np.random.default_rng(0)
+    for release in RELEASES[:number]:
+        for _ in range(100):
+            sentence = sample_new(rng, release)
+            _, intent, slots = grammar.command(sentence.text)
+            assert (intent, slots) == (sentence.intent, sentence.slots)
+    if number < len(RELEASES):
+        later = sample_new(rng, RELEASES[number])
+        assert grammar.command(later.text).intent is None
+
+
+def test_each_folder_has_its_grammar(made):
+    for name in ("base", *map(str, range(1, 6))):
+        grammar = Grammar.read(made / name / "commands.gram")
+        for split in ("train", "dev", "test"):
+            for command in commands(made / name / split):
+                found = grammar.command(command["text"])
+                assert found.intent == command["intent"]
+                assert found.slots == command["slots"]
 
 
 def test_releases_are_spoken_by_old_voices_and_a_new_one(made):
