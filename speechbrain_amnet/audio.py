@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
+from select import select
 from typing import BinaryIO
 
 import numpy as np
@@ -86,20 +87,49 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
     >>> [part.tolist() for part in read_pcm(pipe, 1)]
     [[0.0], [0.5]]
     """
-    half = b""
-    for n, read in enumerate(iter(lambda: file.read1(2 * count), b"")):
+    half, begun = b"", False
+    # Nothing to read is the end, but not where others made a pipe non-blocking.
+    while has_come(file, wait=True) and (read := file.read1(2 * count)):
         # What `arecord` writes, too. Its rate and channels may be any.
-        if not n and read.startswith(b"RIFF"):
+        if not begun and read.startswith(b"RIFF"):
             raise ValueError(
                 "the stream begins with the header of a WAV file: expected raw "
                 "samples, as of `arecord -t raw` or `ffmpeg -f s16le`"
             )
+        begun = True
         read = half + read
         whole = len(read) // 2 * 2
         half = read[whole:]
         if whole:
             samples = np.frombuffer(read[:whole], "<i2")
             yield samples.astype("float32") / 32768
+
+
+def has_come(file: BinaryIO, wait: bool = False) -> bool:
+    """Whether something lies there to be read, or the end.
+
+    Arguments
+    ---------
+    file : binary file
+        A pipe, for instance; of what cannot tell, all lies there.
+    wait : bool
+        Whether to wait until it does.
+
+    Example
+    -------
+    >>> import os
+    >>> reader, writer = os.pipe()
+    >>> with os.fdopen(reader, "rb") as file:
+    ...     before = has_come(file)
+    ...     os.close(writer)
+    ...     before, has_come(file)
+    (False, True)
+    """
+    try:
+        return bool(select([file], [], [], None if wait else 0)[0])
+    # No descriptor; on Windows, no socket.
+    except (OSError, TypeError, ValueError):
+        return True
 
 
 def as_samples(samples: np.ndarray) -> np.ndarray:

@@ -69,8 +69,9 @@ def export_model(
     folder = Path(folder)
     aside = folder.with_name(folder.name + ".part")
     old = folder.with_name(folder.name + ".old")
-    for path in (aside, old):
-        shutil.rmtree(path, ignore_errors=True)
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)  # killed between the two renames below
+    remove(aside)
     aside.mkdir(parents=True)
     names = [*MODULES, *({CTC_HEAD} & set(modules))]
     sample_rate = modules["features"].sample_rate
@@ -83,11 +84,20 @@ def export_model(
         torch.save(weights, file)
         (aside / f"{name}.ckpt").write_bytes(file.getvalue())
     load(aside, run_opts={"device": "cpu"})
+    remove(old)
     if folder.exists():
         os.replace(folder, old)
     os.replace(aside, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
     return folder
+
+
+def remove(folder: Path) -> None:
+    """A folder, or a link to one, which an update leaves."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def inference_hparams(

@@ -22,6 +22,8 @@ from speechbrain.processing.features import (
 from speechbrain.utils.filter_analysis import FilterProperties
 from torch.nn.functional import pad
 
+from .audio import DIVIDE, LOUDEST
+
 
 @dataclass
 class FeaturesContext:
@@ -187,7 +189,7 @@ class StreamingFeatures(torch.nn.Module):
                 f"lengths {lengths.tolist()}"
             )
         wav = _zero_behind(wav, samples)
-        self._check_finite(wav)
+        self._check_samples(wav)
         missing = -wav.shape[1] % self.frame_samples
         features = self._frames(pad(wav, (self.overlap, missing)))
         frames = (samples + self.frame_samples - 1) // self.frame_samples
@@ -227,7 +229,7 @@ class StreamingFeatures(torch.nn.Module):
             stream has ended, or if the statistics were never fitted.
         """
         self._check(chunk, empty=True)
-        self._check_finite(chunk)
+        self._check_samples(chunk)
         if context.ended:
             raise ValueError(
                 "the stream has ended (final=True): start another with "
@@ -273,7 +275,7 @@ class StreamingFeatures(torch.nn.Module):
         for wav in wavs:
             wav = wav.to(self.mean.device)[None]
             self._check(wav, fitted=False)
-            self._check_finite(wav)
+            self._check_samples(wav)
             missing = -wav.shape[1] % self.frame_samples
             mels = self._log_mel(pad(wav, (self.overlap, missing)))[0].double()
             count += len(mels)
@@ -331,11 +333,20 @@ class StreamingFeatures(torch.nn.Module):
             )
 
     @staticmethod
-    def _check_finite(wav):
-        finite = wav.isfinite().all(dim=1)
-        if not finite.all():
-            row = int((~finite).nonzero()[0])
+    def _check_samples(wav):
+        """Refuses what cannot be in -1 to 1; `wav` is [batch, samples]."""
+        if not wav.numel():
+            return
+        largest = wav.abs().amax(dim=1)
+        if (largest <= LOUDEST).all():
+            return
+        row = int((~(largest <= LOUDEST)).nonzero()[0])
+        if not largest[row].isfinite():
             raise ValueError(f"the audio of row {row} has NaN or infinity")
+        raise ValueError(
+            f"the audio of row {row} has a sample of {largest[row]:g}: "
+            f"expected -1 to 1; {DIVIDE}"
+        )
 
 
 def _zero_behind(wav, samples):

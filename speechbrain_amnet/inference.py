@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from speechbrain.inference.interfaces import Pretrained
 
 from .arbitrator import Routing
-from .audio import read_audio
+from .audio import as_samples, read_audio
 from .device import Device
 from .encoder import EncoderContext
 from .features import FeaturesContext
@@ -120,8 +120,10 @@ class AmortizedASR(Pretrained):
             raise ValueError(f"{path}: unreadable audio ({error})") from error
         if not wav.numel():
             raise ValueError(f"{path}: empty audio (0 samples)")
-        if not wav.isfinite().all():
-            raise ValueError(f"{path}: the audio has NaN or infinity")
+        try:
+            as_samples(wav.cpu().numpy())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         return wav
 
     def encode_batch(
@@ -144,11 +146,17 @@ class AmortizedASR(Pretrained):
             Relative lengths of the frames, ``[batch]``.
         routing : Routing
         """
-        wavs, wav_lens = wavs.float().to(self.device), wav_lens.to(self.device)
+        wavs, wav_lens = self.on_device(wavs), wav_lens.to(self.device)
         with torch.no_grad():
             features, lengths = self.mods.features(wavs, wav_lens)
             encoded, routing = self.mods.encoder(features, lengths, hard=True)
         return encoded, lengths, routing
+
+    def on_device(self, wavs: torch.Tensor) -> torch.Tensor:
+        """In float32; whole numbers stay as they are, and are refused."""
+        return (wavs.float() if wavs.is_floating_point() else wavs).to(
+            self.device
+        )
 
     def transcribe_batch(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor
@@ -303,7 +311,7 @@ class AmortizedASR(Pretrained):
         """
         encoder_context = context.encoder_context
         features = self.mods.features.forward_streaming(
-            chunk.float().to(self.device), context.fea_extractor_context, final
+            self.on_device(chunk), context.fea_extractor_context, final
         )
         encoded = self.mods.encoder.forward_streaming(features, encoder_context)
         if final and not encoder_context.first:
@@ -377,11 +385,22 @@ class AmortizedASR(Pretrained):
         ------
         str
             The new text of each chunk, and of the end; often empty.
+
+        Raises
+        ------
+        ValueError
+            If a chunk has several channels, or what cannot be in -1 to 1.
         """
         if isinstance(source, str | Path):
             source = self.chunks(self.load_audio(source), chunk_ms)
         context = context or self.make_streaming_context()
         for chunk in source:
+            if chunk.numel() != max(chunk.shape, default=0):
+                raise ValueError(
+                    "expected chunks of one channel, [samples], got one of "
+                    f"shape {list(chunk.shape)}; take one channel, or their "
+                    "mean"
+                )
             yield self.transcribe_chunk(context, chunk.reshape(1, -1))[0]
         yield self.transcribe_chunk(context, torch.zeros(1, 0), final=True)[0]
 

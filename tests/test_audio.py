@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -68,6 +69,16 @@ def test_raw_samples_in_any_pieces(sizes, more):
     assert all(part.dtype == np.float32 and 1 <= len(part) for part in parts)
     assert max(map(len, parts)) <= 5
     assert (np.concatenate(parts) * 32768 == wanted).all()
+
+
+def test_a_pipe_that_does_not_block_stalls_and_does_not_end():
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with open(ours, "rb") as file:
+        later = threading.Timer(0.2, lambda: os.write(theirs, bytes(20)))
+        later.start()
+        assert len(next(read_pcm(file, 640))) == 10
+        os.close(theirs)
 
 
 def test_raw_samples_are_not_kept_waiting():

@@ -265,6 +265,20 @@ def test_export_replaces_only_by_what_loads(trained, run, tmp_path):
     export_model(text, modules, tokenizer, folder)
     assert not (folder / "mine.txt").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    # Killed where it has no model: the old one is there, and is put back.
+    folder.rename(tmp_path / "model.old")
+    with pytest.raises(ValueError, match="no key 'search'"):
+        old, new = "\nsearch:", "\nsearcher:"
+        export_model(text.replace(old, new), modules, tokenizer, folder)
+    assert find_model(tmp_path) == folder
+    # An update leaves a link there, which may be replaced as often.
+    folder.rename(tmp_path / "updated")
+    folder.symlink_to("updated")
+    for _ in range(2):
+        export_model(text, modules, tokenizer, folder)
+    assert not folder.is_symlink()
+    left = {"model", "model.part", "updated"}  # of the refused one
+    assert {p.name for p in tmp_path.iterdir()} <= left
 
 
 def test_references_are_followed(trained, tmp_path):
@@ -400,6 +414,15 @@ def test_bad_streams_are_refused(asr):
         list(asr.transcribe_stream([]))
     with pytest.raises(ValueError, match="NaN or infinity"):
         list(asr.transcribe_stream([torch.full((700,), torch.nan)]))
+    whole = (3000 * torch.randn(700)).short()
+    with pytest.raises(ValueError, match="floating-point .* got torch.int16"):
+        list(asr.transcribe_stream([whole]))
+    with pytest.raises(ValueError, match="floating-point .* got torch.int16"):
+        asr.transcribe_batch(whole[None], torch.ones(1))
+    with pytest.raises(ValueError, match="expected -1 to 1; divide 16-bit"):
+        list(asr.transcribe_stream([whole.double()]))
+    with pytest.raises(ValueError, match=r"one channel.* \[700, 2\]"):
+        list(asr.transcribe_stream([torch.zeros(700, 2)]))
     context = asr.make_streaming_context()
     asr.transcribe_chunk(context, torch.zeros(1, 700), final=True)
     with pytest.raises(ValueError, match="has ended"):

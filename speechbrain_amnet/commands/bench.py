@@ -56,12 +56,18 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.records import spread_ms
     from speechbrain_amnet.report.text import branch_names
     from speechbrain_amnet.runtime import live
-    from speechbrain_amnet.runtime.measure import peak_memory_mb
+    from speechbrain_amnet.runtime.measure import forget_peak, peak_memory_mb
 
-    idle = peak_memory_mb()
+    if args.publish and args.publish.is_dir():
+        raise IsADirectoryError(f"{args.publish}: expected a file, is a folder")
     model = find_model(args.model)
     rate, duration = model.features.sample_rate, model.frame_duration
     recordings = [read_audio(wav, rate) for wav in args.wavs]
+    # Once more, as what reading them took is none of the model's.
+    del model
+    forget_peak()
+    idle = peak_memory_mb()
+    model = find_model(args.model)
     wanted = {"--load": args.load}
     if args.then is not None:
         wanted["--then"] = args.then

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,16 @@ def run(args: argparse.Namespace) -> None:
     """Prints words as they come, and what they cost."""
     # Before NumPy is loaded: more threads are slower for one frame.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from speechbrain_amnet.audio import has_come
     from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
     from speechbrain_amnet.runtime.live import LiveStream, arrivals
 
+    if len(args.wavs) > 1 and Path("-") in args.wavs:
+        raise ValueError(
+            "- is standard input, which is timed otherwise than recordings: "
+            "give it alone"
+        )
     model = find_model(args.model, args.load)
     if args.grammar:
         model.hold_to(args.grammar)
@@ -85,12 +92,15 @@ def run(args: argparse.Namespace) -> None:
     for wav in args.wavs:
         if len(args.wavs) > 1:
             print(f"{wav}:")
-        live = None
+        live, source = None, chunks(wav, rate, size)
         if str(wav) == "-" and args.load is None:
             live = LiveStream(model)
+            there = partial(has_come, sys.stdin.buffer)
+            came = arrivals(source, rate, there)
+        else:
+            came = ((chunk, None) for chunk in chain(source, [()]))
         stream = live.stream if live else model.start()
-        came = arrivals(chunks(wav, rate, size), rate)
-        for chunk, arrived in chain(came, [((), None)]):
+        for chunk, arrived in came:
             # The last chunk is empty and ends the stream.
             final = not len(chunk)
             start = time.perf_counter()
@@ -200,11 +210,19 @@ def find_model(path: Path, load: float | None = None) -> Any:
     from speechbrain_amnet.runtime.packed import read_packed
     from speechbrain_amnet.runtime.recogniser import Recogniser
 
+    if not path.exists():
+        raise FileNotFoundError(f"no such model: {path}")
     if path.is_file():
         packed = read_packed(path)
     else:
-        from speechbrain_amnet import inference
-        from speechbrain_amnet.runtime.convert import pack
+        try:
+            from speechbrain_amnet import inference
+            from speechbrain_amnet.runtime.convert import pack
+        except ImportError as error:
+            raise ValueError(
+                f"{path}: a training's folder needs PyTorch and SpeechBrain, "
+                f"which are not here ({error}); `amnet pack` it where they are"
+            ) from None
 
         packed = pack(inference.load(path, run_opts={"device": "cpu"}))
     device = None if load is None else Device(load=load)

@@ -22,6 +22,18 @@ def compiled(loop: Callable) -> Callable | None:
         return None
     options = {"fastmath": True, "nogil": True}
     try:
-        return numba.njit(cache=True, **options)(loop)
+        kept = numba.njit(cache=True, **options)(loop)
     except RuntimeError:  # no folder to keep it in, as on a read-only disk
         return numba.njit(**options)(loop)
+
+    def call(*arrays):
+        nonlocal kept
+        try:
+            return kept(*arrays)
+        # Compiled, read and written in the first call: a kept file that was
+        # cut off, or a full disk, may raise anything.
+        except Exception:
+            kept = numba.njit(**options)(loop)
+            return kept(*arrays)
+
+    return call

@@ -10,14 +10,13 @@ long, made a delay of 0.1 ms one of 50.)
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from speechbrain_amnet.device import wait
 from speechbrain_amnet.runtime.recogniser import Frame, Recogniser
-
-AT_ONCE = 0.001  # seconds in which what is there is read
 
 
 class Live(NamedTuple):
@@ -142,13 +141,14 @@ class LiveStream:
 def arrivals(
     chunks: Iterable[np.ndarray],
     rate: int,
+    has_come: Callable[[], bool],
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[tuple[np.ndarray, float]]:
     """When the last sample of each chunk came, as far as its reader can tell.
 
     One that had to be waited for came just now. One that lay there came, from
     a microphone, as long after the chunk before it as its samples last, and at
-    the latest now.
+    the latest now; an end that lay there came with the last samples.
 
     Arguments
     ---------
@@ -156,34 +156,42 @@ def arrivals(
         Samples, which are waited for as each is asked for.
     rate : int
         Samples a second.
+    has_come : callable
+        Tells, before a chunk is asked for, whether it lies there already. (How
+        long reading took tells it less well: once in a while what lies there
+        takes milliseconds, and a backlog would be forgotten.)
     clock : callable
         Tells the time in seconds.
 
     Yields
     ------
     chunk : np.ndarray
+        Without samples at the end.
     arrived : float
         On the clock.
 
     Example
     -------
-    >>> now = iter([0.0, 0.04, 0.07, 0.07, 0.13, 0.13, 0.13])
+    >>> now = iter([0.04, 0.07, 0.13, 0.14])
+    >>> there = iter([False, True, True, True])
     >>> chunks = [np.zeros(320), np.zeros(160), np.zeros(160)]
-    >>> came = arrivals(chunks, 8000, lambda: next(now))
+    >>> came = arrivals(chunks, 8000, lambda: next(there), lambda: next(now))
     >>> [round(when, 2) for _, when in came]  # busy till 0.07, then till 0.13
-    [0.04, 0.06, 0.08]
+    [0.04, 0.06, 0.08, 0.08]
     """
-    chunks, came = iter(chunks), None
+    came = None
+    ended = np.empty(0, "float32")
+    chunks = chain(chunks, [ended])
     while True:
-        asked = clock()
-        chunk = next(chunks, None)
-        if chunk is None:
-            return
+        lay_there = has_come()
+        chunk = next(chunks)
         now = clock()
-        if came is None or now - asked > AT_ONCE:
+        if came is None or not lay_there:
             came = now
         came = min(now, came + len(chunk) / rate)
         yield chunk, came
+        if chunk is ended:
+            return
 
 
 def run_live(

@@ -94,6 +94,50 @@ def digest(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
+def read_config(path: str | Path) -> dict[str, Any]:
+    """What a packed model says of itself, without its arrays.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict
+        `Packed.config`, with format and digest of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not such a model, or one of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = (file.metadata() or {}).get(KEY)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a packed model ({error})") from None
+    if about is None:
+        raise ValueError(f"{path}: not a packed model (no {KEY} in its header)")
+    try:
+        config = json.loads(about)
+        version = config["format"]
+    except (ValueError, KeyError, TypeError):
+        version = None
+    if version not in READS:
+        known = ", ".join(map(str, READS))
+        raise ValueError(
+            f"{path}: not a packed model of this version, which reads the "
+            f"formats {known}; pack the model again"
+        )
+    return config
+
+
 def read_packed(path: str | Path) -> Packed:
     """Read what `write_packed` wrote.
 
@@ -110,27 +154,13 @@ def read_packed(path: str | Path) -> Packed:
         If it is not such a model, one of another version, or damaged.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    config = read_config(path)
+    version, written = config.pop("format"), config.pop("digest", None)
     try:
         with safe_open(path, framework="numpy") as file:
-            about = (file.metadata() or {}).get(KEY)
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a packed model ({error})") from None
-    if about is None:
-        raise ValueError(f"{path}: not a packed model (no {KEY} in its header)")
-    try:
-        config = json.loads(about)
-        version, written = config.pop("format"), config.pop("digest", None)
-    except (ValueError, AttributeError, KeyError, TypeError):
-        version = None
-    if version not in READS:
-        known = ", ".join(map(str, READS))
-        raise ValueError(
-            f"{path}: not a packed model of this version, which reads the "
-            f"formats {known}; pack the model again"
-        )
     # The older formats have no digest.
     if version >= 4 and written != digest(
         {"format": version, **config}, arrays

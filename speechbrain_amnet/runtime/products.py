@@ -240,7 +240,8 @@ def form_of(product: Product) -> str:
 
 def low_rank(factors: Sequence[Product]) -> str:
     """What thin factors are called; "zeros" if they are of rank 0."""
-    if isinstance(factors[0], Dense) and not factors[0].matrix.size:
+    last = factors[0]
+    if not (last.steps if isinstance(last, Int8) else last.matrix).size:
         return "zeros"
     forms = sorted({form_of(factor) for factor in factors})
     return "low rank" if forms == ["dense"] else f"low rank {'/'.join(forms)}"

@@ -156,6 +156,7 @@ class Stream:
         self.clock, self.encoded = clock, encoded
         self.cells = recogniser.encoder.start()
         self.search: SearchState | GrammarState
+        self.grammar = recogniser.grammar  # the next stream may have another
         if recogniser.grammar is None:
             self.search = SearchState(recogniser.search)
         else:
@@ -179,9 +180,9 @@ class Stream:
     def command(self) -> Command:
         """What has been understood so far: words, intent and slots."""
         model = self.recogniser
-        if model.tagged or model.grammar is None:
+        if model.tagged or self.grammar is None:
             return command_of(model.pieces, self.tokens)
-        return model.grammar.command(TextStream(model.pieces).add(self.tokens))
+        return self.grammar.command(TextStream(model.pieces).add(self.tokens))
 
     @property
     def device(self) -> Device:

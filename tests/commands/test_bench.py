@@ -88,6 +88,14 @@ def test_published(model, wavs, shown, tmp_path):
         assert spread == pytest.approx(figures(lines[name]), abs=0.05)
 
 
+def test_where_nothing_can_be_published(model, wavs, tmp_path, capsys):
+    """Before anything is played."""
+    words = ["bench", str(model), *map(str, wavs), f"--publish={tmp_path}"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert "expected a file, is a folder" in said.err and not said.out
+
+
 def test_as_fast_as_it_is(model, wavs, shown):
     lines, last = shown(*wavs)
     for branch in ("dense", "cheap"):

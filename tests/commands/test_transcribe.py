@@ -1,6 +1,7 @@
 """`amnet transcribe MODEL -`: samples from a pipe, words as they come."""
 
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -80,10 +81,13 @@ def test_without_a_load_the_backlog_is_the_clocks(
     assert len(frames) == len(stream.took) == 21
     told = [int(line.split("backlog")[1].split()[0]) for line in frames]
     # What the frames before it took, but for the time that audio lasts.
-    due = np.cumsum([0, *stream.took[:19]]) - 0.04 * np.arange(20)
+    due = np.cumsum([0, *stream.took[:20]]) - 0.04 * np.arange(21)
+    due[20] += 0.04 - 100 / 16000  # there are no more samples of the last
     assert due[-1] > 1 and (np.diff(due) > 0).all()
-    assert told[:20] == pytest.approx(1000 * due, abs=60)
-    assert " ms after the last sample by the clock." in result
+    assert told == pytest.approx(1000 * due, abs=60)
+    last = told[-1] + 1000 * stream.took[-1]
+    (said,) = re.findall(r"encoded (\d+) ms after the last sample by", result)
+    assert int(said) == pytest.approx(last, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,11 @@ def test_what_is_no_audio_ends_with_a_line(
     assert cli.main(["transcribe", str(model), "-"]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and "\n" not in error
+
+
+def test_standard_input_goes_alone(model, tmp_path, capsys):
+    assert cli.main(["transcribe", str(model), "a.wav", "-"]) == 2
+    assert "give it alone" in capsys.readouterr().err
 
 
 @pytest.fixture

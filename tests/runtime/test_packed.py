@@ -43,6 +43,11 @@ def test_other_files_are_refused(asr, tmp_path):
     save_file({"a": np.zeros(1)}, path)
     with pytest.raises(ValueError, match="no speechbrain_amnet in its header"):
         packed.read_packed(path)
+    bfloat16 = {"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}
+    header = json.dumps(bfloat16).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(ValueError, match="no speechbrain_amnet in its header"):
+        packed.read_packed(path)
     for about in ('{"format": 99}', "[]", "null", "{", "{}", '{"format": []}'):
         save_file({"a": np.zeros(1)}, path, metadata={packed.KEY: about})
         with pytest.raises(ValueError, match="formats 2, 3, 4; pack") as error:

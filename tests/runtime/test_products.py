@@ -100,6 +100,7 @@ def test_what_products_are_called():
         (int8.Int8(full[0]), "int8"),
         (products.LowRank(thin, thin), "low rank"),
         (products.LowRank(none, none), "zeros"),
+        (products.LowRank(none, none, int8=True), "zeros"),
         (products.Sum(thin, full), "low rank + dense"),
         (products.Sum(full, none), "dense + zeros"),
     ):

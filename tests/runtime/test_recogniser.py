@@ -133,6 +133,9 @@ def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path):
     assert (text, stream.tokens) == (words[0], tokens[0])
     assert stream.command == asr.command(tokens[0])
     assert stream.command.slots or tags
+    said = stream.command
+    stream.recogniser.hold_to(None)  # the next stream is another matter
+    assert stream.command == said
     encoded, *_ = asr.encode_batch(wavs, torch.ones(1))
     context = asr.hparams.search.make_streaming_context()
     asr.hparams.search.forward_streaming(encoded, context)
