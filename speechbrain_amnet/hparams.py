@@ -24,6 +24,7 @@ import pydoc
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -270,10 +271,12 @@ def plain_values(text: str) -> dict[str, Any]:
 
 
 def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
-    """SpeechBrain's `parse_arguments`, for values that contain `=` too.
+    """SpeechBrain's `parse_arguments`, for all keys and values of hparams.
 
     SpeechBrain joins and splits the arguments at every `=`, so that
-    `--data_folder=/data/set=1` becomes `/data/set 1`.
+    `--data_folder=/data/set=1` becomes `/data/set 1`; it takes `--optimizer`
+    for short for its own `--optimizer_step_limit`; and it keeps its own
+    options to itself, where hparams have them, too, as `precision`.
 
     Arguments
     ---------
@@ -292,18 +295,39 @@ def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
     'data_folder: /data/set=1'
     """
     import speechbrain
+    from speechbrain.utils.run_opts import RunOptions
 
-    stand_in = "\ue000"  # a private character, never in an argument
+    # Private characters, never in an argument.
+    equal_sign, hparam = "\ue000", "\ue001"
+    options = {field.name for field in fields(RunOptions)}
+
+    def whole(argument: str) -> str:
+        name = argument.partition("=")[0].removeprefix("--")
+        short = any(option.startswith(name) for option in options - {name})
+        if not argument.startswith("--") or name in options or not short:
+            return argument
+        return f"--{hparam}{argument.removeprefix('--')}"
 
     def protect(argument: str) -> str:
         name, equals, value = argument.partition("=")
         if not argument.startswith("--"):
             name, equals, value = "", "", argument
-        return name + equals + value.replace("=", stand_in)
+        return name + equals + value.replace("=", equal_sign)
 
+    argv = [whole(argument) for argument in argv]
     path, run_opts, _ = speechbrain.parse_arguments(argv)
     _, _, text = speechbrain.parse_arguments([protect(a) for a in argv])
-    return path, run_opts, text.replace(stand_in, "=")
+    lines = [text.replace(equal_sign, "=").replace(hparam, "")]
+    given = sorted(run_opts.overridden_args)
+    if given and Path(path).is_file():  # else that is said later
+        root = compose(resolve_hparams(path), path)
+        keys = {key.value for key, _ in root.value}
+        lines += [
+            f"{name}: {getattr(run_opts, name)}"
+            for name in given
+            if name in keys
+        ]
+    return path, run_opts, "\n".join(filter(None, lines))
 
 
 def _chain(path: Path) -> list[tuple[Path, str, MappingNode]]:

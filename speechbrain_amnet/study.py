@@ -185,6 +185,7 @@ def read_study(
                 "experiment": trained_as,
                 "seed": seed,
                 **overrides,
+                **dict(one.split("=", 1) for one in settings if "=" in one),
             }
             arguments = [
                 str(file),
@@ -192,7 +193,7 @@ def read_study(
                     f"--{key}={str(value).replace('{seed}', str(seed))}"
                     for key, value in values.items()
                 ),
-                *(f"--{setting}" for setting in settings),
+                *(f"--{one}" for one in settings if "=" not in one),
             ]
             one = training(
                 f"{experiment}/{seed}",

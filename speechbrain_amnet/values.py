@@ -21,6 +21,11 @@ def is_whole(value: Any) -> bool:
     return is_number(value) and isinstance(value, int)
 
 
+def is_names(value: Any) -> bool:
+    """Whether it is a list of texts."""
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
 def is_device(value: Any) -> bool:
     """Whether tensors can be there; None is SpeechBrain's choice."""
     try:
@@ -64,17 +69,31 @@ EXPECTED = (
     (
         "a finite number, 0 or more",
         lambda value: is_number(value) and value >= 0,
-        ("learning_rate", "find_rate", "tune_rate"),
+        (
+            "learning_rate",
+            "find_rate",
+            "tune_rate",
+            "ctc_weight",
+            "teacher_weight",
+            "weight_decay",
+            "max_grad_norm",
+            "gain_db",
+        ),
+    ),
+    (
+        "True or False",
+        lambda value: value is None or isinstance(value, bool),
+        ("augment", "resample", "slots"),
     ),
     (
         "a share of the training, from 0 to below 1",
         lambda value: is_number(value) and 0 <= value < 1,
-        ("starts_at",),
+        ("starts_at", "ctc_warmup"),
     ),
     (
         "a share of the training, from 0 to 1",
         lambda value: is_number(value) and 0 <= value <= 1,
-        ("round_at",),
+        ("round_at", "dense_warmup"),
     ),
     (
         "2 to 8, 16 or 32",
@@ -88,11 +107,24 @@ EXPECTED = (
     ),
     (
         'a list of patterns, as ["encoder.*"]',
-        lambda value: (
-            isinstance(value, list)
-            and all(isinstance(one, str) for one in value)
-        ),
+        is_names,
         ("include", "exclude"),
+    ),
+    (
+        "a list of folders' names, as [train]",
+        lambda value: is_names(value) and bool(value),
+        ("train_splits", "valid_splits", "test_splits"),
+    ),
+    ("a list of folders' names, or []", is_names, ("old_splits",)),
+    (
+        "null or !new:speechbrain_amnet.BackgroundNoise {file: FILE}",
+        lambda value: value is None,
+        ("noise",),
+    ),
+    (
+        "null or a path",
+        lambda value: value is None or isinstance(value, str) and bool(value),
+        ("start_from", "teacher", "grammar", "full_model"),
     ),
     (
         "char, bpe or unigram",

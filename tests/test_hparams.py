@@ -268,6 +268,23 @@ def test_values_with_equals_signs(argv, text):
     assert run_opts["device"] == "cpu"
 
 
+def test_options_of_speechbrain_that_are_hparams(root):
+    """What it takes for short is no option; what it takes is recorded, too."""
+    path, run_opts, overrides = parse_arguments(
+        [
+            str(root / "hparams" / "amnet.yaml"),
+            "--optimizer=!name:torch.optim.SGD {lr: 0.1}",
+            "--precision=bf16",
+            "--noprogressbar",
+        ]
+    )
+    assert run_opts["optimizer_step_limit"] is None
+    assert run_opts["precision"] == "bf16" and run_opts["noprogressbar"]
+    lines = resolve_hparams(path, overrides).splitlines()
+    assert "optimizer: !name:torch.optim.SGD {lr: 0.1}" in lines
+    assert "precision: bf16" in lines
+
+
 def test_a_training_goes_on_under_its_own_hparams(load, tmp_path):
     file = tmp_path / "hyperparams.yaml"
     file.write_text(

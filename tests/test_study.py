@@ -69,6 +69,13 @@ def test_study_becomes_command_lines(study):
         assert option in third.command
 
 
+def test_settings_replace_what_a_run_has_of_its_own(study):
+    *_, third = read_study(study, "data", ["epochs=2"])
+    assert third.epochs == 2 and third.command.count("--epochs=2") == 1
+    assert "--epochs=10" not in third.command
+    assert {t.epochs for t in read_study(AN4, "data", ["epochs=2"])} == {2}
+
+
 def test_the_papers_table_is_a_study():
     paper = AN4.with_name("paper.yaml")
     trainings = {t.name: t for t in read_study(paper, "data")}

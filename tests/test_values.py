@@ -29,6 +29,18 @@ CPU = {"device": "cpu"}
         ("generation: 0", "generation: expected a whole number, 1 or more"),
         ("include: encoder.*", "include: expected a list of patterns"),
         ("exclude: [1]", "exclude: expected a list of patterns"),
+        ("augment: no", "augment: expected True or False, got 'no'"),
+        ("resample: 'off'", "resample: expected True or False, got 'off'"),
+        ("dense_warmup: 40", "dense_warmup: expected a share of the training"),
+        ("ctc_warmup: 1.0", "ctc_warmup: expected a share of .* below 1"),
+        ("teacher_weight: -3", "teacher_weight: expected a finite number, 0"),
+        ("max_grad_norm: abc", "max_grad_norm: expected a finite number, 0"),
+        ("train_splits: []", "train_splits: expected a list of folders"),
+        ("test_splits: test", "test_splits: expected a list of folders"),
+        ("old_splits: [1]", "old_splits: expected a list of folders"),
+        ("noise: kitchen.flac", "noise: expected null or !new:speechbrain_a"),
+        ("teacher: 5", "teacher: expected null or a path, got 5"),
+        ("start_from: True", "start_from: expected null or a path"),
         ("data_folder: ''", "data_folder: expected the path of a folder"),
     ],
 )
@@ -39,6 +51,7 @@ def test_what_is_refused(line, expected):
 
 def test_what_is_not():
     text = "epochs: 1\nlearning_rate: 0.0\nstarts_at: 0\nmine: -3\n"
+    text += "noise: !new:a.B {file: c}\nteacher: null\nold_splits: []\n"
     check_values(text, CPU)
     check_values(text, {"device": None})
 

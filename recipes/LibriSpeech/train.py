@@ -9,6 +9,7 @@ are averaged, the model is written to OUTPUT_FOLDER/model, and dev and test are
 evaluated.
 """
 
+import hashlib
 import logging
 import shlex
 from pathlib import Path
@@ -43,6 +44,13 @@ from speechbrain_amnet.values import check_values
 logger = logging.getLogger("train")
 
 PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
+OF_TOKENS = {  # weights with a row for each
+    "predictor.embedding.weight",
+    "joint.output.weight",
+    "joint.output.bias",
+    "ctc_head.weight",
+    "ctc_head.bias",
+}
 
 
 class Recogniser(sb.Brain):
@@ -75,8 +83,9 @@ class Recogniser(sb.Brain):
         wavs, lengths = batch.sig
         if train and self.hparams.augment:
             wavs = self.hparams.speed_perturb(wavs)
-            if self.hparams.noise:
-                wavs = self.hparams.noise(wavs, lengths)
+        if train and self.hparams.noise:
+            wavs = self.hparams.noise(wavs, lengths)
+        if train and self.hparams.augment:
             gain = self.hparams.gain_db / 20 * torch.randn(len(wavs), 1)
             wavs = wavs * 10 ** gain.to(wavs)
         features, lengths = self.modules.features(wavs, lengths)
@@ -259,6 +268,9 @@ class Recogniser(sb.Brain):
             meta={"epoch": epoch},
             num_to_keep=self.hparams.average_checkpoints,
             keep_recent=True,
+            # One within an epoch must not take an epoch's place: what is
+            # averaged would depend on how fast the machine is.
+            ckpt_predicate=lambda c: "epoch" in c.meta,
         )
 
     def average(self):
@@ -291,15 +303,26 @@ def start_from(hparams):
             module.start_from(other)
             logger.info("Every branch starts from the first of %s.", folder)
         else:
-            module.load_state_dict(with_new_rows(state, module.state_dict()))
+            fresh = module.state_dict()
+            module.load_state_dict(with_new_rows(name, state, fresh))
 
 
-def with_new_rows(state, fresh):
+def with_new_rows(module, state, fresh):
     """A state dict for more tokens than it has: their rows are fresh ones."""
-    for name, old in state.items():
-        new = fresh[name]
-        if len(old.shape) and len(old) < len(new):
-            state[name] = torch.cat([old, new[len(old) :]])
+    for name in state.keys() | fresh.keys():
+        sizes = [
+            list(weights[name].shape) if name in weights else "none"
+            for weights in (state, fresh)
+        ]
+        if sizes[0] == sizes[1]:
+            continue
+        grows = f"{module}.{name}" in OF_TOKENS and sizes[0] < sizes[1]
+        if not grows or sizes[0][1:] != sizes[1][1:]:
+            raise ValueError(
+                f"start_from: there {module}.{name} has the shape {sizes[0]}, "
+                f"here {sizes[1]}; give it the sizes that it was trained with"
+            )
+        state[name] = torch.cat([state[name], fresh[name][sizes[0][0] :]])
     return state
 
 
@@ -321,6 +344,12 @@ def make_brain(argv):
     points = hparams["pruning_schedule"].values
     if not all(0 <= value <= 1 for value in points):
         raise ValueError(f"pruning_schedule: expected 0 to 1, got {points}")
+    branches = len(hparams["encoder"].branch_flops)
+    if branches > 1 and hparams["dense_warmup"] == 1:
+        raise ValueError(
+            "dense_warmup: expected a share below 1 where there are "
+            f"{branches} branches, or only the first one learns"
+        )
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
@@ -333,6 +362,7 @@ def make_brain(argv):
     if not begun:
         run_on_main(record, args=(recorded, text, save_folder))
     sets = make_data(hparams)
+    check_data(sets, save_folder / "data.txt", begun)
     if hparams["start_from"]:
         start_from(hparams)
     elif hparams["starts_at"]:
@@ -369,6 +399,23 @@ def record(file, text, save_folder):
         # Left by one that never came to a checkpoint; its tokens may differ.
         (save_folder / "tokenizer.model").unlink(missing_ok=True)
     files.write(file, text)
+
+
+def check_data(sets, file, begun):
+    """Refuse to go on with other speech; its folder may have moved."""
+    rows = [
+        f"{name} {key} {float(row['duration']):.3f} {row['wrd']}\n"
+        for name, data in sets.items()
+        for key, row in sorted(data.data.items())
+    ]
+    found = hashlib.sha256("".join(rows).encode()).hexdigest()
+    if begun and file.exists() and file.read_text() != found:
+        raise ValueError(
+            "data_folder: its recordings are not those that this training "
+            f"began with ({file.parent.parent}); give another output_folder, "
+            "or `amnet evaluate` the trained model on them"
+        )
+    run_on_main(files.write, args=(file, found))
 
 
 def main(argv):

@@ -140,8 +140,8 @@ def plot_touched(
         for axes, title, row in zip(grid[0], names, overlaps(updates)):
             if row["again"] is not None:
                 title += (
-                    f"\n{100 * row['again']:.0f} % as before "
-                    f"(chance {100 * row['chance']:.0f} %)"
+                    f"\n{100 * row['again']:.0f} % as before,"
+                    f"\n{100 * row['chance']:.0f} % by chance"
                 )
-            axes.set_title(title)
+            axes.set_title(title, fontsize=9)
         return save(figure, out)

@@ -156,6 +156,34 @@ def in_second_epoch(out):
     return False
 
 
+def test_checkpoints_within_epochs_take_no_epochs_place(tones, tmp_path):
+    """What is averaged is the same on a slow machine, which writes more."""
+    often = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 2}
+    values = {"epochs": 3, "dense_warmup": 0.0, **often}
+    done = run(command("amnet.yaml", tones, tmp_path, **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = (tmp_path / "log.txt").read_text()
+    assert "The weights are the mean of 2 checkpoints." in log
+    kept = [p.read_text() for p in (tmp_path / "save").glob("*/CKPT.yaml")]
+    assert sum("intra" in text for text in kept) == 1
+
+
+def test_other_speech_is_no_resumption(whole, tones, tmp_path):
+    """The same of another place is."""
+    out, data = tmp_path / "out", tmp_path / "data"
+    shutil.copytree(whole, out)
+    shutil.copytree(tones, data)
+    arguments = command("amnet.yaml", data, out)
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    before = (out / "results.json").read_bytes()
+    for file in (data / "test").rglob("*.trans.txt"):
+        file.write_text(file.read_text().replace("DO", "SO"))
+    done = run(arguments)
+    assert "are not those that this training began with" in one_line(done)
+    assert (out / "results.json").read_bytes() == before
+
+
 def test_start_from_another_training(whole, tones, tmp_path):
     out = tmp_path / "out"
     values = {"epochs": 1, "learning_rate": 0.0, "dense_warmup": 0.0}
@@ -305,6 +333,28 @@ def train(monkeypatch):
     import train
 
     return train
+
+
+def test_only_tokens_may_be_more_than_at_the_start(train):
+    old, new = torch.zeros(30, 8), torch.ones(32, 8)
+    state = train.with_new_rows("ctc_head", {"weight": old}, {"weight": new})
+    assert state["weight"].sum(1).tolist() == [0] * 30 + [8] * 2
+    for module, name, fresh in (
+        ("features", "mean", torch.ones(160)),
+        ("joint", "output.weight", torch.ones(32, 16)),
+        ("joint", "output.weight", torch.ones(28, 8)),
+    ):
+        here = torch.zeros(30, 8) if module == "joint" else torch.zeros(80)
+        with pytest.raises(ValueError, match=f"start_from: there {module}"):
+            train.with_new_rows(module, {name: here}, {name: fresh})
+    with pytest.raises(ValueError, match="predictor.more has the shape none"):
+        train.with_new_rows("predictor", {}, {"more": old})
+
+
+def test_branches_that_never_meet_are_refused(tones, tmp_path):
+    values = {"dense_warmup": 1.0}
+    done = run(command("amnet.yaml", tones, tmp_path / "out", **values))
+    assert "dense_warmup: expected a share below 1" in one_line(done)
 
 
 @pytest.mark.parametrize(
