@@ -211,7 +211,10 @@ def find_model(path: Path, load: float | None = None) -> Any:
     from speechbrain_amnet.runtime.recogniser import Recogniser
 
     if not path.exists():
-        raise FileNotFoundError(f"no such model: {path}")
+        raise FileNotFoundError(
+            f"{path}: no model; expected what `amnet pack` wrote, or the "
+            "output folder of a finished training"
+        )
     if path.is_file():
         packed = read_packed(path)
     else:

@@ -63,3 +63,15 @@ def test_what_is_no_model_is_refused(tmp_path, capsys):
         assert cli.main(["transcribe", str(model), str(wav)]) == 2
         error = capsys.readouterr().err.strip()
         assert said in error and "\n" not in error
+
+
+def test_what_is_said_where_there_is_no_pytorch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "speechbrain_amnet.inference", None)
+    monkeypatch.delattr("speechbrain_amnet.inference", raising=False)
+    for model, said in (
+        ("nothing", "nothing: no model; expected"),
+        ("", "a training's folder needs PyTorch and SpeechBrain"),
+    ):
+        assert cli.main(["transcribe", str(tmp_path / model), "a.wav"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert said in error and "\n" not in error
