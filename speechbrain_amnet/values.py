@@ -54,6 +54,7 @@ EXPECTED = (
             "n_mels",
             "stack",
             "generation",
+            "grad_accumulation_factor",
         ),
     ),
     (
@@ -153,14 +154,17 @@ def check_values(text: str, run_opts: dict[str, Any]) -> None:
     text : str
         The whole hparams, see `resolve_hparams`.
     run_opts : dict
-        With the `device`.
+        SpeechBrain's options, with the `device`.
 
     Raises
     ------
     ValueError
         If a value is none that its key can have.
     """
-    values = {**plain_values(text), "device": run_opts["device"]}
+    values = plain_values(text)
+    for key in ("device", "grad_accumulation_factor"):
+        if key in run_opts:
+            values[key] = run_opts[key]
     for words, holds, keys in EXPECTED:
         for key in keys:
             if key in values and not holds(values[key]):

@@ -56,6 +56,11 @@ def test_what_is_not():
     check_values(text, {"device": None})
 
 
+def test_an_accumulation_of_no_batches():
+    with pytest.raises(ValueError, match="grad_accumulation_factor: expected"):
+        check_values("epochs: 1\n", {**CPU, "grad_accumulation_factor": 0})
+
+
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match="device: .* got 'nowhere'"):
         check_values("epochs: 1\n", {"device": "nowhere"})
