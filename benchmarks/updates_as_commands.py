@@ -77,6 +77,8 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     args = parser.parse_args(argv)
     found = sorted(args.updates.rglob("diff.json"))
+    if not found:
+        raise FileNotFoundError(f"{args.updates}: there are no updates in it")
     for file in tqdm(found, "updates", unit="update"):
         out = args.out / file.parent.relative_to(args.updates)
         if (out / "diff.json").exists():
