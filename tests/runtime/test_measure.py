@@ -16,6 +16,6 @@ def test_a_peak_is_forgotten():
     before = np.ones(10_000_000)  # 80 MB
     peak = peak_memory_mb()
     del before
-    assert peak_memory_mb() >= peak
+    assert peak_memory_mb() > peak - 10  # counted in batches of pages
     forget_peak()
     assert peak_memory_mb() < peak - 40
