@@ -128,7 +128,8 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         full update), on what is new, mean over the seeds that have both, None
         without a full update; `gained` and `to_gain` are the sums of both.
         `all_error` is that on new and old together, each weighed by its words
-        or commands; None where they are not known.
+        or commands, and `all_range` its least and its most; None where they
+        are not known.
 
     Example
     -------
@@ -174,7 +175,10 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["gained"] = sum(gained for gained, _ in pairs)
         row["to_gain"] = sum(possible for _, possible in pairs)
         everything = [all_error(record) for record in group]
-        row["all_error"] = None if None in everything else mean(everything)
+        row["all_error"] = row["all_range"] = None
+        if None not in everything:
+            row["all_error"] = mean(everything)
+            row["all_range"] = min(everything), max(everything)
         rows.append(row)
     return rows
 
@@ -259,11 +263,16 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     rows : list of dict
         As `summarise_updates` gives them. What was new is told of each
         generation, and its share of the gain of all of them together; what is
-        old, and everything, after the last.
+        old, and everything, after the last; of several runs the mean, and of
+        everything also the least and the most.
     """
 
     def shown(value, form=".1f"):
         return "–" if value is None else format(value, form)
+
+    def spread(row):
+        low, high = row["all_range"] or (0, 0)
+        return "" if low == high else f" ({low:.1f} to {high:.1f})"
 
     def average(some, key):
         known = [row[key] for row in some if row[key] is not None]
@@ -295,7 +304,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             shown(gain_of_all(some), ".2f"),
             shown(some[0]["base_old_error"]),
             shown(some[-1]["old_error"]),
-            shown(some[-1]["all_error"]),
+            shown(some[-1]["all_error"]) + spread(some[-1]),
             ", ".join(runs),
         ]
         front = f"{data} | " if several else ""

@@ -121,6 +121,16 @@ def test_table_weighs_generations_by_what_was_to_gain():
     assert "| 15.5 | 12.0, 11.0 | 0.73 | 4.0 | 9.0 | 9.4 | 1 |" in text
 
 
+def test_table_has_the_spread_of_several_runs():
+    records = [
+        record("full", seed=seed, wer=wer, words=100, old_words=100)
+        for seed, wer in ((1, 10.0), (2, 14.0), (3, 12.0))
+    ]
+    text = markdown_table(summarise_updates(records))
+    assert "| 5.0 | 8.5 (7.5 to 9.5) | 3 |" in text
+    assert "(" not in markdown_table(summarise_updates(records[:1]))
+
+
 def test_everything_is_known_where_its_parts_are():
     counted = record("sparse", words=100, old_words=300)
     assert all_error(counted) == (12 * 100 + 5 * 300) / 400
