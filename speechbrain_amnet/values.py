@@ -164,7 +164,7 @@ def check_values(text: str, run_opts: dict[str, Any]) -> None:
     values = plain_values(text)
     for key in ("device", "grad_accumulation_factor"):
         if key in run_opts:
-            values[key] = run_opts[key]
+            values.setdefault(key, run_opts[key])  # else it is in the text
     for words, holds, keys in EXPECTED:
         for key in keys:
             if key in values and not holds(values[key]):

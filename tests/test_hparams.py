@@ -275,6 +275,7 @@ def test_options_of_speechbrain_that_are_hparams(root):
             str(root / "hparams" / "amnet.yaml"),
             "--optimizer=!name:torch.optim.SGD {lr: 0.1}",
             "--precision=bf16",
+            "--grad_accumulation_factor=2",
             "--noprogressbar",
         ]
     )
@@ -283,6 +284,7 @@ def test_options_of_speechbrain_that_are_hparams(root):
     lines = resolve_hparams(path, overrides).splitlines()
     assert "optimizer: !name:torch.optim.SGD {lr: 0.1}" in lines
     assert "precision: bf16" in lines
+    assert "grad_accumulation_factor: 2" in lines
 
 
 def test_a_training_goes_on_under_its_own_hparams(load, tmp_path):

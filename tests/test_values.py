@@ -59,6 +59,9 @@ def test_what_is_not():
 def test_an_accumulation_of_no_batches():
     with pytest.raises(ValueError, match="grad_accumulation_factor: expected"):
         check_values("epochs: 1\n", {**CPU, "grad_accumulation_factor": 0})
+    run_opts = {**CPU, "grad_accumulation_factor": 1}  # SpeechBrain's own
+    with pytest.raises(ValueError, match="grad_accumulation_factor: expected"):
+        check_values("grad_accumulation_factor: 0\n", run_opts)
 
 
 def test_a_device_that_is_not_there():

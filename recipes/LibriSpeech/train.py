@@ -208,7 +208,10 @@ class Recogniser(sb.Brain):
             self.optimizer_step = counter.current * steps
 
     def init_optimizers(self):
-        """One optimizer; the router's learning rate is its own."""
+        """One optimizer; the router's learning rate is its own.
+
+        So is its gradient: SpeechBrain clips that of the first group alone.
+        """
         router = list(self.hparams.encoder.router.parameters())
         mine = {id(p) for p in router}
         rest = [p for p in self.modules.parameters() if id(p) not in mine]
