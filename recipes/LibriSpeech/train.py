@@ -296,6 +296,9 @@ def start_from(hparams):
     folder = Path(hparams["start_from"])
     checkpointer = SafeCheckpointer(folder / "save")
     checkpoints = settled(last_epochs(checkpointer, 1000))
+    if not (folder / "model").exists():
+        epoch = checkpoints[0].meta["epoch"]
+        logger.warning("start_from: %s ended at epoch %d.", folder, epoch)
     for name, module in hparams["modules"].items():
         state = average_checkpoints(checkpoints, name, load_state)
         if name == "encoder" and not alike(state, module.state_dict()):
@@ -344,9 +347,16 @@ def make_brain(argv):
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
     check_frames(hparams["features"], hparams["encoder"])
-    points = hparams["pruning_schedule"].values
-    if not all(0 <= value <= 1 for value in points):
-        raise ValueError(f"pruning_schedule: expected 0 to 1, got {points}")
+    pruning = hparams["pruning_schedule"]
+    if not all(0 <= value <= 1 for value in pruning.values):
+        raise ValueError(
+            f"pruning_schedule: expected 0 to 1, got {pruning.values}"
+        )
+    if pruning.shares[-1] == 1 and len(pruning.shares) > 1:
+        raise ValueError(
+            "pruning_schedule: expected its last point at a share below 1, or "
+            "no matrix is ever at its density"
+        )
     branches = len(hparams["encoder"].branch_flops)
     if branches > 1 and hparams["dense_warmup"] == 1:
         raise ValueError(

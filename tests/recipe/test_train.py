@@ -358,6 +358,18 @@ def test_branches_that_never_meet_are_refused(tones, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "points, words",
+    [("[[0.4, 0], [0.6, 2]]", "0 to 1"), ("[[0.4, 0], [1, 1]]", "below 1")],
+)
+def test_pruning_must_come_to_its_end(points, words, train, tones, tmp_path):
+    schedule = f"!new:speechbrain_amnet.Schedule {{points: {points}}}"
+    values = {"pruning_schedule": schedule}
+    _, *arguments = command("amnet.yaml", tones, tmp_path / "out", **values)
+    with pytest.raises(ValueError, match=f"^pruning_schedule: .*{words}"):
+        train.make_brain(arguments)
+
+
+@pytest.mark.parametrize(
     "key, value, words",
     [
         ("epochs", 0, "1 or more"),
