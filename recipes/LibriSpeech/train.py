@@ -298,7 +298,8 @@ def start_from(hparams):
     checkpoints = settled(last_epochs(checkpointer, 1000))
     if not (folder / "model").exists():
         epoch = checkpoints[0].meta["epoch"]
-        logger.warning("start_from: %s ended at epoch %d.", folder, epoch)
+        words = "start_from: %s has not ended, its last epoch is %d."
+        logger.warning(words, folder, epoch)
     for name, module in hparams["modules"].items():
         state = average_checkpoints(checkpoints, name, load_state)
         if name == "encoder" and not alike(state, module.state_dict()):

@@ -211,8 +211,13 @@ def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
     done = run(command("amnet.yaml", data, out, **values))
     assert done.returncode == 2
     assert "besides (' H) there are 32, got 30" in done.stderr
+    shutil.copytree(whole / "save", tmp_path / "begun" / "save")
+    shutil.copy(whole / "hyperparams.yaml", tmp_path / "begun")
+    values["start_from"] = tmp_path / "begun"
     done = run(command("amnet.yaml", data, out, tokens=32, **values))
     assert done.returncode == 0, done.stderr[-3000:]
+    said = f"start_from: {tmp_path / 'begun'} has not ended, its last epoch is"
+    assert said in done.stdout
     tokenizer = load_tokenizer(out / "save" / "tokenizer.model")
     assert tokenizer.decode(tokenizer.encode("D'OH SO")) == "D'OH SO"
     assert weights(out)["joint"]["output.weight"].shape[0] == 32
