@@ -25,6 +25,12 @@ def add(subparsers: Any) -> None:
         help="for all pictures (default: each run's own folder)",
     )
     parser.add_argument(
+        "--study",
+        metavar="FILE",
+        type=Path,
+        help="in the trade-off only the runs of this study, by its names",
+    )
+    parser.add_argument(
         "--animate",
         metavar="GIF",
         type=Path,
@@ -51,5 +57,5 @@ def run(args: argparse.Namespace) -> None:
                 runs += [path.parent for path in find_results(folder)]
         print(animate_utterance(runs, args.split, args.animate))
         return
-    for picture in plot_runs(args.folders, args.out):
+    for picture in plot_runs(args.folders, args.out, args.study):
         print(picture)

@@ -8,10 +8,13 @@ from speechbrain_amnet.report.results import group_of, read_results
 from speechbrain_amnet.report.tradeoff import plot_tradeoff
 from speechbrain_amnet.report.training import plot_training
 from speechbrain_amnet.report.utterances import plot_utterances
+from speechbrain_amnet.study import as_named
 
 
 def plot_runs(
-    folders: Iterable[str | Path], out: str | Path | None = None
+    folders: Iterable[str | Path],
+    out: str | Path | None = None,
+    study: str | Path | None = None,
 ) -> list[Path]:
     """Draw all that there is to draw of some runs.
 
@@ -44,6 +47,8 @@ def plot_runs(
     pictures = []
     for run in dict.fromkeys(runs):
         pictures += plot_run(run, None if out is None else Path(out))
+    if study is not None:
+        results = as_named(results, study)
     common = os.path.commonpath([folder.resolve() for folder in folders])
     for data, split in sorted({group_of(r)[:2] for r in results}):
         here = [r for r in results if group_of(r)[:2] == (data, split)]

@@ -25,6 +25,28 @@ def test_command(runs, train_log, tmp_path, capsys):
     ]
 
 
+def test_command_draws_a_study_of_published_results(runs, tmp_path, capsys):
+    for name in ("full", "amnet", "random"):
+        runs.make(name)
+    published, out = tmp_path / "published", tmp_path / "pictures"
+    folder = str(runs.folder / "runs")
+    assert cli.main(["table", folder, "--publish", str(published)]) == 0
+    study = tmp_path / "study.yaml"
+    lines = (
+        "train: t.py\nhparams: h\nresults: r\nruns:\n    full: {seeds: [1]}\n"
+    )
+    study.write_text(lines + "    ours: {trained_as: amnet, seeds: [1]}\n")
+    options = ["--study", str(study), "--out", str(out)]
+    capsys.readouterr()
+    assert cli.main(["plot", str(published), *options]) == 0
+    assert [path.name for path in out.iterdir()] == ["tradeoff_toy_test.png"]
+    study.write_text(lines)  # one run is no trade-off
+    assert cli.main(["plot", str(published), *options]) == 0
+    study.write_text(lines.replace("[1]", "[7]"))
+    assert cli.main(["plot", str(published), *options]) == 2
+    assert str(study) in capsys.readouterr().err
+
+
 def test_command_on_a_training_that_goes_on(train_log, capsys):
     assert cli.main(["plot", str(train_log.parent)]) == 0
     assert capsys.readouterr().out.endswith("training.png\n")
