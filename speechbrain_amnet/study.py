@@ -80,10 +80,12 @@ class Training:
 
     @property
     def epochs_done(self) -> int:
-        """Lines of its log, at most its epochs."""
+        """Lines of its log; the last one only counts with its results."""
+        if self.done:
+            return self.epochs
         log = self.folder / "train_log.txt"
         lines = len(log.read_text().splitlines()) if log.exists() else 0
-        return min(lines, self.epochs)
+        return min(lines, self.epochs - 1)
 
 
 def as_named(
@@ -339,7 +341,9 @@ def _in_order(path, trainings):
     return trainings
 
 
-def train(trainings: Iterable[Training], jobs: int = 1) -> None:
+def train(
+    trainings: Iterable[Training], jobs: int = 1, unit: str = "epoch"
+) -> None:
     """Run trainings, some at a time, each on one core.
 
     What a training prints goes to `output.txt` in its folder. One that fails
@@ -351,6 +355,8 @@ def train(trainings: Iterable[Training], jobs: int = 1) -> None:
         Those to run; they are started in this order.
     jobs : int
         How many run at a time.
+    unit : str
+        What the bar calls an epoch.
 
     Raises
     ------
@@ -366,7 +372,13 @@ def train(trainings: Iterable[Training], jobs: int = 1) -> None:
     total = sum(one.epochs for one in trainings)
     # Epochs of earlier sessions count, but not in the speed.
     before = sum(one.epochs_done for one in trainings)
-    with tqdm(total=total, initial=before, desc="train", unit="epoch") as bar:
+    with tqdm(
+        total=total,
+        initial=before,
+        desc="train",
+        unit=unit,
+        smoothing=0,  # or half a second between looks counts as an epoch's
+    ) as bar:
         try:
             while waiting or running:
                 for one in _startable(waiting, trainings, failed):

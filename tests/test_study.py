@@ -189,6 +189,18 @@ def test_what_runs_is_stopped_with_the_study(tmp_path, monkeypatch):
     assert not slow.done
 
 
+def test_bar_tells_the_mean_time_of_what_it_counts(
+    tmp_path, monkeypatch, capsys
+):
+    """Not that of the last half second, in which one ended."""
+    monkeypatch.chdir(tmp_path)
+    log = "(f / 'train_log.txt').write_text('one\\ntwo\\n')"
+    train([fake("slow", f"{log}; time.sleep(1.5)")], unit="update")
+    shown = capsys.readouterr().err.split("\r")
+    assert any("0/1 [00:01" in state for state in shown), shown
+    assert re.search(r"1/1 .*[1-9]\.\d+s/update", shown[-1]), shown
+
+
 def test_jobs_must_be_positive():
     with pytest.raises(ValueError, match="jobs must be 1 or more, got 0"):
         train([], jobs=0)

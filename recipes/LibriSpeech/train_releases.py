@@ -155,7 +155,7 @@ def main(argv=None):
         check_settings(one)
     missing = [one for one in wanted if not one.done]
     print(f"{len(missing)} of {len(wanted)} updates to train")
-    train(missing, args.jobs)
+    train(missing, args.jobs, "update")
     rows = summarise_updates(read_updates([one.folder for one in wanted]))
     print(markdown_table(rows))
     picture = plot_updates(rows, args.out / "updates.png")
