@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from ruamel.yaml.error import YAMLError
@@ -442,6 +443,20 @@ def load(
         If a file is not what it should be.
     """
     model = find_model(folder)
+    try:
+        asr = _load(model, options)
+    except Exception:
+        # An update takes the old version away, perhaps between two files.
+        if find_model(folder) == model:
+            raise
+        asr = _load(find_model(folder), options)
+    if device_load is not None:
+        asr.mods.encoder.target_device = Device(load=device_load)
+    return asr
+
+
+def _load(model: Path, options: dict[str, Any]) -> AmortizedASR:
+    """Load a folder that `find_model` gave."""
     file = model / "hyperparams.yaml"
     # Says what is wrong with a file; hyperpyyaml may only stumble over it.
     text = resolve_hparams(file)
@@ -457,8 +472,6 @@ def load(
     except YAMLError as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{file}: {said}") from error
-    if device_load is not None:
-        asr.mods.encoder.target_device = Device(load=device_load)
     return asr
 
 

@@ -233,6 +233,27 @@ def test_a_folder_without_the_keys_of_speechbrain_loads(run, asr, tmp_path):
         StreamingASR.from_hparams(str(tmp_path / "model"))
 
 
+def test_an_update_in_the_midst_of_loading(run, asr, tmp_path, monkeypatch):
+    """The version that was found is gone, and another one is in its place."""
+    for name in ("first", "second"):
+        shutil.copytree(run / "model", tmp_path / "versions" / name)
+    link = tmp_path / "model"
+    link.symlink_to("versions/first")
+    whole = AmortizedASR.from_hparams
+
+    def updated(*args, **options):
+        if link.resolve().name == "first":
+            shutil.rmtree(link.resolve())
+            link.unlink()
+            link.symlink_to("versions/second")
+        return whole(*args, **options)
+
+    monkeypatch.setattr(AmortizedASR, "from_hparams", updated)
+    wavs, lengths = speech(1.0)
+    new = load(tmp_path, run_opts={"device": "cpu"})
+    assert new(wavs, lengths) == asr(wavs, lengths)
+
+
 def test_every_weight_is_loaded(trained, asr):
     _, modules, _ = trained
     for name in AmortizedASR.MODULES_NEEDED:

@@ -24,7 +24,12 @@ from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import read_commands, read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
-from speechbrain_amnet.diff.file import fingerprint, make_diff, write_diff
+from speechbrain_amnet.diff.file import (
+    fingerprint,
+    make_diff,
+    model_of,
+    write_diff,
+)
 from speechbrain_amnet.diff.folder import ModelFiles, apply_update
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.hparams import (
@@ -82,9 +87,9 @@ def make_update(hparams, run_opts):
     path = Path(hparams["output_folder"]) / "update.diff"
     old = ModelFiles(base_of(hparams))
     if method == "full":
-        diff = make_diff(changes, old, about)
+        diff = make_diff(changes, old, about, model_of(old))
     else:
-        diff = fitted_diff(changes, old, budget, about)
+        diff = fitted_diff(changes, old, budget, about, model_of(old))
     size = write_diff(diff, path)
     logger.info("%s: %d bytes of %d", path, size, budget)
     return {

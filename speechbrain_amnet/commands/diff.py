@@ -29,6 +29,12 @@ def add(subparsers: Any) -> None:
         help="the new model's folder; without it a folder that `apply` made "
         "is updated itself",
     )
+    apply.add_argument(
+        "--keep",
+        metavar="N",
+        type=int,
+        help="undo the last N updates only (default: all of them)",
+    )
     apply.set_defaults(run=run_apply)
 
     undo = actions.add_parser("undo", help="put the weights back")
@@ -81,7 +87,7 @@ def run_inspect(args: argparse.Namespace) -> None:
 
     diff = read_diff(args.file)
     size = args.file.stat().st_size
-    width = max(map(len, diff.changes), default=0)
+    width = max((len(plain(name)) for name in diff.changes), default=0)
     print(f"{'tensor':{width}}  kind      shape          changed  bits")
     weights = 0
     for name, change in diff.changes.items():
@@ -90,11 +96,11 @@ def run_inspect(args: argparse.Namespace) -> None:
         shape = "x".join(map(str, change.shape))
         bits = bits_of(change.values[0].stored)
         print(
-            f"{name:{width}}  {change.kind:8}  {shape:12}  "
+            f"{plain(name):{width}}  {change.kind:8}  {shape:12}  "
             f"{100 * count / max(1, change.size):6.2f} %  {bits:4}"
         )
     for key, value in diff.about.items():
-        print(f"{key}: {value}")
+        print(f"{plain(key)}: {plain(str(value))}")
     parts = {part: len(some) for part, some in parts_of(diff).items()}
     told = ", ".join(f"{part} {count:,}" for part, count in parts.items())
     print(f"bytes: {told}")
@@ -103,6 +109,11 @@ def run_inspect(args: argparse.Namespace) -> None:
         f"{size:,} bytes for {weights:,} weights in {len(diff.changes)} "
         f"tensors: {100 * size / max(1, 4 * weights):.2f} % of their 32 bits"
     )
+
+
+def plain(text):
+    """What a stranger wrote, without what a terminal would obey."""
+    return text if text.isprintable() else ascii(text)
 
 
 def bits_of(stored):
@@ -116,7 +127,7 @@ def run_apply(args: argparse.Namespace) -> None:
     """Updates a model."""
     from speechbrain_amnet.diff.folder import apply_update, history
 
-    entry = apply_update(args.folder, args.file, args.out)
+    entry = apply_update(args.folder, args.file, args.out, args.keep)
     folder = args.out or args.folder
     print(
         f"{folder} has its update {len(history(folder))}, {entry['diff']} of "

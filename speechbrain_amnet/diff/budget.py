@@ -311,6 +311,7 @@ def fitted_diff(
     old: Mapping[str, np.ndarray],
     budget: int,
     about: dict | None = None,
+    model: str | None = None,
 ) -> Diff:
     """The diff of changes, not a byte above the budget; see `fitted`.
 
@@ -324,6 +325,8 @@ def fitted_diff(
         Bytes of the file.
     about : dict, optional
         What else the file says.
+    model : str, optional
+        As for `make_diff`.
 
     Returns
     -------
@@ -336,7 +339,7 @@ def fitted_diff(
     """
     room = budget
     while True:
-        diff = make_diff(fitted(changes, room, about), old, about)
+        diff = make_diff(fitted(changes, room, about), old, about, model)
         # The real fingerprints may compress worse than those of `size_of`.
         above = len(to_bytes(diff)) - budget
         if above <= 0:

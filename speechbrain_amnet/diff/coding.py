@@ -100,9 +100,13 @@ def decode_positions(coded: np.ndarray, count: int, size: int) -> np.ndarray:
     """
     if 2 * count > size:
         return others(decode_positions(coded, size - count, size), size)
-    bits = np.unpackbits(np.asarray(coded, dtype=np.uint8))
     m = divisor_of(count, size)
     width, short = _widths(m)
+    # Before it takes memory: gaps add up to no more than the size.
+    most = (size - count) // m + count * (width + 2)
+    if 8 * len(coded) >= most + 8:
+        raise ValueError("the coded positions are longer than any are")
+    bits = np.unpackbits(np.asarray(coded, dtype=np.uint8))
     # The count-th one ends the unary part.
     ones = np.flatnonzero(bits)[:count]
     if len(ones) < count:
@@ -119,6 +123,8 @@ def decode_positions(coded: np.ndarray, count: int, size: int) -> np.ndarray:
     last = bits[end : end + int(long.sum())]
     if len(last) < long.sum():
         raise ValueError("the coded positions are cut short")
+    if len(coded) != -(-(end + len(last)) // 8):
+        raise ValueError("there is more than the coded positions")
     rest[long] = 2 * rest[long] + last - short
     positions = np.cumsum(quotient * m + rest + 1) - 1
     if count and positions[-1] >= size:

@@ -33,8 +33,9 @@ KEY = "amnet_diff"
 LEVEL = 19  # of zstandard; a diff is small and written once
 TYPES = ("int8", "float16", "float32")
 SMALL = 1 << 20  # bytes that any file may unpack to,
-RATIO = 1000  # and larger ones as many times their own; where the model is
+RATIO = 100  # and larger ones as many times their own; where the model is
 WEIGHT = 12  # known, as many for each of its weights
+MODEL_DIGITS = 16  # of the fingerprint of a whole model
 PIECE = 1024  # bytes that are unpacked at a time
 LARGEST = 1 << 32  # numbers in a tensor
 HEADER = {
@@ -44,6 +45,7 @@ HEADER = {
     "signature": (str, type(None)),
     "tensors": dict,
 }
+OPTIONAL = {"model": (str, type(None))}
 DAMAGED = (
     ArithmeticError,
     AttributeError,
@@ -73,6 +75,9 @@ class Diff:
         What else the header says: method, budget, training; JSON can hold it.
     signature : str, optional
         Room for one.
+    model : str, optional
+        See `model_of`; of the whole base, the tensors that do not change
+        too.
     """
 
     changes: dict[str, Change]
@@ -80,6 +85,7 @@ class Diff:
     result: str
     about: dict[str, Any] = field(default_factory=dict)
     signature: str | None = None
+    model: str | None = None
 
 
 def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
@@ -108,6 +114,17 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
         total.update(json.dumps(about).encode())
         total.update(array.reshape(-1).view(np.uint8))
     return total.hexdigest()
+
+
+def model_of(tensors: Mapping[str, np.ndarray]) -> str:
+    """The beginning of the fingerprint of all tensors of a model.
+
+    Example
+    -------
+    >>> model_of({"w": np.zeros(2, dtype=np.float32)})
+    '07c145c6b594dcc8'
+    """
+    return fingerprint(tensors)[:MODEL_DIGITS]
 
 
 def to_bytes(diff: Diff, level: int = LEVEL) -> bytes:
@@ -147,6 +164,7 @@ def parts_of(diff: Diff, level: int = LEVEL) -> dict[str, bytes]:
         "format": FORMAT,
         "base": diff.base,
         "result": diff.result,
+        **({"model": diff.model} if diff.model else {}),
         "signature": diff.signature,
         "about": diff.about,
         "tensors": entries,
@@ -221,7 +239,9 @@ def from_bytes(
             f"format {FORMAT}: a newer speechbrain_amnet is needed"
         )
     try:
-        return _read(header, load(whole))
+        return _read(header, load(whole), weights)
+    except DiffError as error:
+        raise DiffError(f"{what}: {error}") from None
     except DAMAGED as error:
         why = " ".join(str(error).split())[:200]
         raise DiffError(f"{what}: damaged ({why})") from None
@@ -250,7 +270,7 @@ def _decompressed(content: bytes, what: str, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _read(header, arrays):
+def _read(header, arrays, weights=None):
     """The diff of a header and its arrays; all of both must be used."""
     taken = dict.fromkeys(("positions", "scales", *TYPES), 0)
 
@@ -264,18 +284,25 @@ def _read(header, arrays):
         taken[kind] += count
         return part
 
-    for key, kinds in HEADER.items():
-        if not isinstance(header[key], kinds):
-            raise ValueError(f"{key} is {header[key]!r}")
+    for key, kinds in {**HEADER, **OPTIONAL}.items():
+        value = header.get(key) if key in OPTIONAL else header[key]
+        if not isinstance(value, kinds):
+            raise ValueError(f"{key} is {value!r}")
     if header["base"] == header["result"]:
         raise ValueError("it changes nothing")
-    changes = {}
+    changes, declared = {}, 0
     for name, entry in header["tensors"].items():
         shape = entry["shape"]
         if not all(type(n) is int and n > 0 for n in shape) or (
             math.prod(shape) > LARGEST
         ):
             raise ValueError(f"{name} of shape {shape}")
+        declared += math.prod(shape)
+        if weights is not None and declared > max(SMALL, weights):
+            raise DiffError(
+                f"not for this model: it changes more than its {weights:,} "
+                "weights"
+            )
         values = [
             Values(take(kind, count), take("scales", 1)[0])
             for kind, count in entry["values"]
@@ -291,6 +318,7 @@ def _read(header, arrays):
         header["result"],
         header["about"],
         header["signature"],
+        header.get("model"),
     )
 
 
@@ -334,7 +362,8 @@ def check_base(
     Raises
     ------
     DiffError
-        If a tensor is missing or one is not as in the base.
+        If a tensor is missing or one is not as in the base; where the diff
+        says so, also of those that it does not change.
     """
     for name, change in diff.changes.items():
         if name not in tensors:
@@ -353,6 +382,11 @@ def check_base(
         raise DiffError(
             f"{what} is not the base of this diff: its fingerprint is "
             f"{found[:12]}, the base's is {diff.base[:12]}"
+        )
+    if diff.model is not None and model_of(tensors) != diff.model:
+        raise DiffError(
+            f"{what} is not the base of this diff: what it does not change is "
+            "that of another model"
         )
 
 
@@ -433,8 +467,21 @@ def make_diff(
     changes: Mapping[str, Change],
     old: Mapping[str, np.ndarray],
     about: Mapping[str, Any] | None = None,
+    model: str | None = None,
 ) -> Diff:
     """A diff of changes to known tensors, with both fingerprints.
+
+    Arguments
+    ---------
+    changes : mapping
+        Name to change.
+    old : mapping
+        Name to the base's tensor.
+    about : mapping, optional
+        What else the file says.
+    model : str, optional
+        `model_of` the whole base: then no other model takes the diff, also
+        where the tensors that change are the same.
 
     Raises
     ------
@@ -450,4 +497,5 @@ def make_diff(
     base, result = fingerprint(old), fingerprint(new)
     if base == result:
         raise ValueError("the update changes nothing: there is no diff to make")
-    return Diff(dict(changes), base, result, dict(about or {}))
+    about = dict(about or {})
+    return Diff(dict(changes), base, result, about, model=model)

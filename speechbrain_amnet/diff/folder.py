@@ -10,7 +10,6 @@ left behind is cleared away by the next one.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pickle
@@ -34,8 +33,15 @@ from speechbrain_amnet.diff.file import (
 )
 
 MODEL, VERSIONS, UPDATES = "model", "versions", "updates"
+WEIGHTS = ".ckpt"
 HISTORY, LINK = "history.json", "model.part"
 OWN_NAME = re.compile(r"\d+-([0-9a-f]{12}|first)")  # of a version
+ENTRY = {  # of a history, all of which a stranger may have written
+    "diff": r"[^\x00-\x1f/]+",
+    "base": "[0-9a-f]{64}",
+    "result": "[0-9a-f]{64}",
+    "undo": r"\d+\.undo",
+}
 # How the files of torch.save begin, now and before PyTorch 1.6.
 ZIP, BEFORE_ZIP = b"PK\x03\x04", bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 UNREADABLE = (
@@ -77,7 +83,7 @@ class ModelFiles(MutableMapping):
     def __init__(self, folder: str | Path):
         self.folder = find_model(folder)
         self.states, self.places = {}, {}
-        for path in sorted(self.folder.glob("*.ckpt")):
+        for path in sorted(self.folder.glob(f"*{WEIGHTS}")):
             state = read_state(path)
             if state is not None:
                 self.states[path.stem] = state
@@ -128,12 +134,15 @@ class ModelFiles(MutableMapping):
             if inside.parts[0] == UPDATES:
                 continue
             target = folder / inside
+            own = len(inside.parts) == 1 and path.suffix == WEIGHTS
             if path.is_dir():
                 target.mkdir()
-            elif len(inside.parts) == 1 and path.stem in self.states:
+            elif own and path.stem in self.states:
                 write_state(self.states[path.stem], target)
             else:
                 shutil.copyfile(path, target)
+            shutil.copymode(path, target)  # who may read it still may
+        shutil.copymode(self.folder, folder)
         for path in [*folder.rglob("*"), folder]:
             files.to_disk(path)
 
@@ -191,7 +200,7 @@ def find_model(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     for place in (folder / MODEL, folder):
-        if any(place.glob("*.ckpt")):
+        if any(place.glob(f"*{WEIGHTS}")):
             return place.resolve()
     raise FileNotFoundError(
         f"{folder}: no model; expected a folder with *.ckpt files, or with a "
@@ -200,16 +209,51 @@ def find_model(folder: str | Path) -> Path:
 
 
 def history(folder: str | Path) -> list[dict[str, Any]]:
-    """The updates that a model has had: the last one is at the end."""
+    """The updates that a model has had: the last one is at the end.
+
+    Raises
+    ------
+    DiffError
+        If they cannot be read, or a name leads elsewhere.
+    ValueError
+        If the model has a folder of this name that is something else.
+    """
     path = find_model(folder) / UPDATES / HISTORY
+    if not path.exists():
+        if os.path.lexists(path.parent):
+            raise ValueError(
+                f"{path.parent} is not what updates have left, and is in "
+                "their place; give it another name"
+            )
+        return []
     try:
-        return json.loads(path.read_text()) if path.exists() else []
-    except ValueError:
-        raise DiffError(f"{path}: damaged; fetch the model anew") from None
+        entries = json.loads(path.read_text())
+        sound = isinstance(entries, list) and all(map(is_entry, entries))
+    except (ValueError, RecursionError):
+        sound = False
+    if not sound:
+        raise DiffError(f"{path}: damaged; fetch the model anew")
+    return entries
+
+
+def is_entry(entry: Any) -> bool:
+    """Whether it is what `apply_update` writes into a history."""
+    if not isinstance(entry, dict):
+        return False
+    said = {key: entry.get(key) for key in ENTRY}
+    if said["undo"] is None and "undo" in entry:
+        del said["undo"]  # it was not kept
+    return all(
+        isinstance(value, str) and re.fullmatch(ENTRY[key], value)
+        for key, value in said.items()
+    )
 
 
 def apply_update(
-    folder: str | Path, diff: str | Path, out: str | Path | None = None
+    folder: str | Path,
+    diff: str | Path,
+    out: str | Path | None = None,
+    keep: int | None = None,
 ) -> dict[str, Any]:
     """Update a model.
 
@@ -222,6 +266,10 @@ def apply_update(
     out : str or Path, optional
         The new model's folder. Left out, `folder` is updated itself, which
         must then be one that this function made.
+    keep : int, optional
+        Updates that can be undone, the last ones; all of them by default. What
+        undoes one takes as much as the diff or, where that changes all
+        weights, as the model.
 
     Returns
     -------
@@ -233,13 +281,15 @@ def apply_update(
     FileExistsError
         If `out` exists.
     ValueError
-        If there is no `out` and `folder` is not a deployed one, or `out` is in
-        the model.
+        If there is no `out` and `folder` is not a deployed one, `out` is in
+        the model, or `keep` is below 0.
     DiffError
         If the diff is damaged or not for this model; nothing has changed.
     OSError
         If the disk is too full; nothing has changed.
     """
+    if keep is not None and keep < 0:
+        raise ValueError(f"keep: expected 0 updates or more, got {keep}")
     folder = deployed(folder)
     with locked(folder, None if out is None else Path(out).resolve().parent):
         target = check_target(folder, out)
@@ -255,7 +305,12 @@ def apply_update(
         }
         content = to_bytes(undo, UNDO_LEVEL)
         entry["undo_bytes"] = len(content)
-        install(model, target, [*past, entry], {entry["undo"]: content})
+        new = {entry["undo"]: content}
+        entries = [*past, entry]
+        if keep is not None:
+            for old in entries[: len(entries) - keep]:
+                old |= {"undo": None, "undo_bytes": 0}
+        install(model, target, entries, new)
     return entry
 
 
@@ -288,6 +343,10 @@ def undo_update(folder: str | Path) -> dict[str, Any]:
                 f"folder that has them in {VERSIONS}"
             )
         model = ModelFiles(folder)
+        if past[-1]["undo"] is None:
+            raise DiffError(
+                f"{folder}: what undoes {past[-1]['diff']} was not kept"
+            )
         path = model.folder / UPDATES / past[-1]["undo"]
         undo = read_diff(path, model.weights)
         apply_diff(undo, model, str(folder))
@@ -371,6 +430,12 @@ def locked(*folders: Path | None) -> Iterator[None]:
 
     Folders that are not there are made, and go again if all was for nothing.
     """
+    try:
+        import fcntl
+    except ImportError:
+        raise OSError(
+            "a folder is updated on Linux or macOS, where it can be locked"
+        ) from None
     with contextlib.ExitStack() as held:
         for folder in sorted({f for f in folders if f is not None}):
             for one in (*reversed(folder.parents), folder):
@@ -450,6 +515,8 @@ def write_version(
     updates.mkdir()
     for entry in entries:
         undo = entry["undo"]
+        if undo is None:
+            continue
         content = new.get(undo)
         if content is None:
             content = (model.folder / UPDATES / undo).read_bytes()

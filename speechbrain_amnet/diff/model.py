@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,15 +17,19 @@ from speechbrain_amnet.diff.file import (
     Diff,
     apply_diff,
     make_diff,
+    model_of,
     to_bytes,
     write_diff,
 )
+from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.positions import best_positions
 from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
 
 
 class DiffModel(nn.Module):
     """A frozen model whose weights are changed by a diff alone.
+
+    Running statistics stay as they are, in training too: they do not travel.
 
     Every weight is reached: of linear layers and convolutions, embeddings,
     `nn.LSTM` and `nn.GRU`, of the amortized encoder in all weight forms. The
@@ -83,7 +88,11 @@ class DiffModel(nn.Module):
                 f"{tied[0]} is one weight with another name, too; a diff of "
                 "tied weights is not supported, untie them"
             )
-        chosen = chosen_names(names, include, exclude)
+        chosen = [
+            name
+            for name in chosen_names(names, include, exclude)
+            if model.get_parameter(name).numel()
+        ]
         for name in chosen:
             check_type(name, model.get_parameter(name))
         self.places: dict[str, tuple[nn.Module, str]] = {}
@@ -100,6 +109,9 @@ class DiffModel(nn.Module):
             module for module, _ in self.places.values()
         ):
             module.register_load_state_dict_pre_hook(under_the_diffs)
+        for module in model.modules():
+            if has_statistics(module):
+                module.register_forward_pre_hook(as_deployed)
         self.merged = False
 
     def forward(self, *inputs, **options):
@@ -119,14 +131,6 @@ class DiffModel(nn.Module):
                 for module, leaf in self.places.values():
                     getattr(module, leaf)
             yield
-
-    def train(self, mode: bool = True) -> "DiffModel":
-        """Training mode, but no running statistics: they do not travel."""
-        super().train(mode)
-        for module in self.model.modules():
-            if getattr(module, "track_running_stats", False):
-                module.eval()
-        return self
 
     def diff_parameters(self) -> Iterator[nn.Parameter]:
         """What learns."""
@@ -312,6 +316,7 @@ class DiffModel(nn.Module):
         budget: str | int | None = None,
         bits: int = 4,
         about: dict | None = None,
+        base: str | Path | Mapping[str, np.ndarray] | None = None,
     ) -> int:
         """Write the diff's file.
 
@@ -325,23 +330,42 @@ class DiffModel(nn.Module):
             Of a value.
         about : dict, optional
             What else the file says; method and budget by default.
+        base : str, Path or mapping, optional
+            The deployed model's folder, or its tensors by name. The diff is
+            then made for these files, in their types, and no other model takes
+            it; without, any that has the same weights where it changes some.
 
         Returns
         -------
         int
             Its size in bytes.
+
+        Raises
+        ------
+        ValueError
+            If nothing fits into the budget, or the deployed model's weights
+            are not those that were trained from.
         """
         kind = type(next(iter(self.diffs.values())))
         said = {"method": kind.kind, "bits": bits}
         if budget is not None:
             said["budget"] = str(budget)
         about = said | (about or {})
-        if budget is None:
-            return write_diff(self.to_diff(bits, about), path)
         changes = self.changes(bits)
-        old = self.base_arrays(changes)
+        old, model = self.base_arrays(changes), None
+        if base is not None:
+            files = base if isinstance(base, Mapping) else ModelFiles(base)
+            for name, array in old.items():
+                if name not in files or not np.array_equal(files[name], array):
+                    raise ValueError(
+                        f"base: its {name} is not the weight that was trained "
+                        "from; load the modules from these files"
+                    )
+            old, model = files, model_of(files)
+        if budget is None:
+            return write_diff(make_diff(changes, old, about, model), path)
         size = parse_budget(budget, self.size)
-        return write_diff(fitted_diff(changes, old, size, about), path)
+        return write_diff(fitted_diff(changes, old, size, about, model), path)
 
     def budget_used(self, bits: int = 4) -> float:
         """Bytes of the diff's file over those of the model in 32 bits."""
@@ -371,7 +395,8 @@ class DiffModel(nn.Module):
         arrays = {}
         if diff is not None:
             arrays = self.base_arrays(self.places)
-            apply_diff(diff, arrays)
+            # Of a whole model, of which this may be a part.
+            apply_diff(replace(diff, model=None), arrays)
         for name, (module, leaf) in self.places.items():
             base = self.base(name)
             if diff is None:
@@ -395,6 +420,24 @@ class DiffModel(nn.Module):
                 module, leaf, self.diffs[name], unsafe=True
             )
         self.merged = False
+
+
+def has_statistics(module: nn.Module) -> bool:
+    """Whether it goes on to measure its input, as batch normalization does.
+
+    Example
+    -------
+    >>> has_statistics(nn.BatchNorm1d(3)), has_statistics(nn.LayerNorm(3))
+    (True, False)
+    """
+    return bool(getattr(module, "track_running_stats", False)) or (
+        hasattr(module, "glob_mean")  # SpeechBrain's InputNormalization
+    )
+
+
+def as_deployed(module, *_) -> None:
+    """Before each call, as a Brain sets modes of modules one by one."""
+    module.eval()
 
 
 def under_the_diffs(module, state_dict, prefix, *_) -> None:
@@ -448,7 +491,7 @@ def check_type(name: str, weight: torch.Tensor) -> None:
     if weight.dtype not in (torch.float32, torch.float16):
         raise ValueError(
             f"{name} is {weight.dtype}, and a diff is for float32 or float16; "
-            "convert the model with .float()"
+            "deploy the model as .float(), and update that"
         )
 
 

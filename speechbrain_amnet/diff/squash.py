@@ -77,4 +77,5 @@ def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
         before,
         after,
         {"method": "squashed", "of": [diff.about for diff in diffs]},
+        model=diffs[0].model,
     )

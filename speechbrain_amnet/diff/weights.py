@@ -230,9 +230,11 @@ class SparseDiff(WeightDiff):
             Their values to begin with; those that they have by default.
         """
         with torch.no_grad():
-            positions = positions.sort().values
+            positions, order = positions.sort()
             if start is None:
                 start = self.delta().reshape(-1)[positions]
+            else:
+                start = start[order]
             start = start.detach().clone()
         self.positions = positions
         self.values = nn.Parameter(start)

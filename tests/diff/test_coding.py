@@ -56,6 +56,15 @@ def test_code_that_is_cut_short_is_refused():
             decode_positions(coded[:length], 50, 1000)
 
 
+@pytest.mark.parametrize("count", [0, 50, 950, 1000])
+def test_code_that_is_longer_is_refused(count):
+    coded = encode_positions(drawn(count, 1000), 1000)
+    for more in (1, 2, 100_000):
+        longer = np.append(coded, np.full(more, 255, dtype=np.uint8))
+        with pytest.raises(ValueError, match="more than|longer than"):
+            decode_positions(longer, count, 1000)
+
+
 def test_steps_are_the_nearest():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     for bits in (2, 4, 8):

@@ -3,6 +3,7 @@
 import pytest
 
 from speechbrain_amnet.cli import main
+from speechbrain_amnet.diff.file import write_diff
 from speechbrain_amnet.diff.folder import ModelFiles
 
 
@@ -40,6 +41,25 @@ def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
         assert array.tobytes() == there[name].tobytes()
     code, said = run("undo", new)
     assert code == 0 and "as it was before 2.diff; it has 1 updates" in said
+
+
+def test_inspect_does_not_obey_a_stranger(run, make, tensors, tmp_path):
+    name, said = "x\x1b[2J\nresult: forged", "\x1b[1mtrust me"
+    renamed = {name: tensors["joint.w"]}
+    diff = make.diff_of("sparse", renamed)
+    diff.about = {"by": said}
+    write_diff(diff, tmp_path / "1.diff")
+    code, said = run("inspect", tmp_path / "1.diff")
+    assert code == 0 and "\x1b" not in said and r"x\x1b[2J" in said
+    assert "\nresult: forged" not in said
+
+
+def test_what_undoes_older_updates_may_go(run, model, chain, tmp_path):
+    new = tmp_path / "new"
+    code, _ = run("apply", model, chain[0], "--out", new, "--keep", "0")
+    assert code == 0
+    code, said = run("undo", new)
+    assert code == 2 and "what undoes 1.diff was not kept" in said
 
 
 def test_mistakes_are_one_line(run, model, chain, tmp_path):

@@ -21,11 +21,13 @@ from speechbrain_amnet.diff.file import (
     fingerprint,
     from_bytes,
     make_diff,
+    model_of,
     new_tensors,
     read_diff,
     to_bytes,
     write_diff,
 )
+from speechbrain_amnet.diff.squash import squash
 
 HEAD = (
     '{"format":1,"base":"a","result":"","about":{},"signature":null,"tensors":'
@@ -299,3 +301,51 @@ def test_numbers_that_are_none_are_named(tensors):
     change.deltas.scale = np.float32(np.inf)
     with pytest.raises(ValueError, match="joint.w: the update has NaN"):
         make_diff({"joint.w": change}, tensors)
+
+
+def test_a_model_that_differs_elsewhere_is_refused(make, tensors):
+    """What a diff does not change was there when it was measured."""
+    changes = {"joint.w": make.sparse((5, 7))}
+    other = {**tensors, "encoder.bias": tensors["encoder.bias"] + 1}
+    apply_diff(make_diff(changes, tensors), dict(other))
+    diff = make_diff(changes, tensors, model=model_of(tensors))
+    diff = from_bytes(to_bytes(diff))
+    with pytest.raises(DiffError, match="does not change is that of another"):
+        apply_diff(diff, dict(other))
+    now = dict(tensors)
+    undo = apply_diff(diff, now)
+    with pytest.raises(DiffError, match="has this diff already"):
+        apply_diff(diff, now)
+    apply_diff(undo, now)
+    assert fingerprint(now) == fingerprint(tensors)
+    chain = squash([diff], tensors)
+    with pytest.raises(DiffError, match="does not change is that of another"):
+        apply_diff(chain, dict(other))
+
+
+def test_a_small_file_does_not_take_much_memory():
+    """A stranger's: of a huge tensor, with positions that are all ones."""
+    coded = np.full(800_000, 255, dtype=np.uint8)
+    entry = (
+        '"kind":"sparse","shape":[2000,2000],"values":[["int8",1]],'
+        f'"position_bytes":{len(coded)}'
+    )
+    arrays = {"int8": np.ones(1, "i1"), "scales": np.ones(1, "f4")}
+    content = frame(
+        f'{HEAD}{{"w":{{{entry}}}}}}}', arrays | {"positions": coded}
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(DiffError, match="longer than any are"):
+            from_bytes(content)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(DiffError, match="not for this model: it changes more"):
+        from_bytes(content, weights=1000)
+
+
+def test_a_model_that_is_no_text_is_refused():
+    head = HEAD.replace('"signature"', '"model":7,"signature"')
+    with pytest.raises(DiffError, match="model is 7"):
+        from_bytes(frame(head + "{}}"))

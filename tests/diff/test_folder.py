@@ -1,5 +1,6 @@
 """Deployed folders: the old model or the new one, whatever happens."""
 
+import json
 import os
 import shutil
 import signal
@@ -428,3 +429,74 @@ def test_a_damaged_history_is_named(model, chain, tmp_path):
     file.write_text("[{")
     with pytest.raises(DiffError, match="history.json: damaged"):
         undo_update(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("undo", "../../../../rc"),
+        ("undo", 7),
+        ("result", "../../elsewhere"),
+        ("base", None),
+        ("diff", "a\nb"),
+    ],
+)
+def test_a_history_that_leads_elsewhere_is_damaged(
+    key, value, model, chain, tmp_path
+):
+    apply_update(model, chain[0], tmp_path / "new")
+    file = tmp_path / "new" / "model" / "updates" / "history.json"
+    (entry,) = json.loads(file.read_text())
+    file.write_text(json.dumps([entry | {key: value}]))
+    for action in (
+        lambda: undo_update(tmp_path / "new"),
+        lambda: apply_update(tmp_path / "new", chain[1]),
+        lambda: apply_update(tmp_path / "new", chain[1], tmp_path / "other"),
+    ):
+        with pytest.raises(DiffError, match="history.json: damaged"):
+            action()
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_is_not_weights_stays_as_it_is(model, chain, tmp_path):
+    """Also beside weights of the same name; and who may read it."""
+    inside, new = model / "model", tmp_path / "new"
+    (inside / "encoder.yaml").write_text("b: 2\n")
+    (inside / "encoder.safetensors").write_bytes(b"abc")
+    (inside / "encoder.ckpt").chmod(0o640)
+    inside.chmod(0o750)
+    apply_update(model, chain[0], new)
+    for _ in range(2):
+        made = new / "model"
+        assert (made / "encoder.yaml").read_text() == "b: 2\n"
+        assert (made / "encoder.safetensors").read_bytes() == b"abc"
+        modes = [(made / name).stat().st_mode for name in ("", "encoder.ckpt")]
+        assert [mode & 0o777 for mode in modes] == [0o750, 0o640]
+        if history(new):
+            undo_update(new)
+
+
+def test_a_folder_in_the_place_of_ours_is_refused(model, chain, tmp_path):
+    (model / "model" / "updates").mkdir()
+    (model / "model" / "updates" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="updates is not what updates have"):
+        apply_update(model, chain[0], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_the_last_updates_may_be_kept(model, chain, tmp_path):
+    new, first = tmp_path / "new", state(model)
+    apply_update(model, chain[0], new, keep=1)
+    second = state(new)
+    apply_update(new, chain[1], keep=1)
+    kept = [path.name for path in (new / "model" / "updates").iterdir()]
+    assert sorted(kept) == ["2.undo", "history.json"]
+    undo_update(new)
+    assert state(new) == second != first
+    with pytest.raises(DiffError, match="what undoes 1.diff was not kept"):
+        undo_update(new)
+    entry = apply_update(new, chain[1], keep=0)
+    assert entry["undo"] is None and entry["undo_bytes"] == 0
+    assert [e["diff"] for e in history(new)] == ["1.diff", "2.diff"]
+    with pytest.raises(ValueError, match="expected 0 updates or more"):
+        apply_update(model, chain[0], tmp_path / "other", keep=-1)

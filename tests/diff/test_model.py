@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from speechbrain.processing.features import InputNormalization
 from torch import nn
 
 from speechbrain_amnet import (
@@ -22,6 +23,7 @@ from speechbrain_amnet.diff.file import (
     read_diff,
     to_bytes,
 )
+from speechbrain_amnet.diff.folder import ModelFiles, apply_update
 from speechbrain_amnet.diff.model import DiffModel
 from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
 
@@ -208,6 +210,54 @@ def test_running_statistics_stay_as_they_are():
     model(torch.randn(8, 3))
     assert not norm.running_mean.any() and norm.num_batches_tracked == 0
     assert model.model[1].training
+    # A Brain's modules, of which the diff is one, in any order.
+    nn.ModuleDict({"updated": model, "norm": norm}).train()
+    norm(torch.randn(8, 3))
+    assert not norm.running_mean.any()
+
+
+def test_statistics_of_speechbrain_stay_too():
+    norm = InputNormalization(norm_type="global")
+    norm(torch.randn(4, 10, 3), torch.ones(4))
+    before = norm.glob_mean.clone()
+    modules = {"norm": norm, "output": nn.Linear(3, 2)}
+    DiffModel(modules).train()
+    nn.ModuleDict(modules).train()
+    norm(3 + torch.randn(4, 10, 3), torch.ones(4))
+    assert torch.equal(norm.glob_mean, before)
+
+
+@pytest.mark.parametrize("budget", [None, "90%"])
+def test_a_diff_for_deployed_files_is_in_their_types(budget, tmp_path):
+    """Of half precision, trained in whole; and for no other model."""
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    net = nn.Linear(30, 20)
+    state = {n: w.half() for n, w in net.state_dict().items()}
+    torch.save(state | {"other": torch.ones(3)}, folder / "net.ckpt")
+    net.load_state_dict(state)
+    model = DiffModel({"net": net}, partial(HashDiff, share=0.3), ["*weight"])
+    model.diffs["net.weight"].start(torch.randn(20, 30))
+    file = tmp_path / "update.diff"
+    model.save(file, budget, bits=8, base=folder)
+    apply_update(folder, file, tmp_path / "new")
+    new = ModelFiles(tmp_path / "new")
+    assert new["net.weight"].dtype == np.float16
+    assert not np.array_equal(new["net.weight"], state["weight"].numpy())
+    assert np.array_equal(new["net.bias"], state["bias"].numpy())
+    torch.save(state | {"other": torch.zeros(3)}, folder / "net.ckpt")
+    with pytest.raises(DiffError, match="is that of another model"):
+        apply_update(folder, file, tmp_path / "next")
+    for wrong in (net.weight + 1, None):
+        with pytest.raises(ValueError, match="net.weight is not the weight"):
+            arrays = {} if wrong is None else {"net.weight": wrong.detach()}
+            model.save(file, budget, bits=8, base=arrays)
+
+
+def test_what_has_no_numbers_gets_no_diff():
+    net = nn.Sequential(nn.Linear(3, 2))
+    net.empty = nn.Parameter(torch.zeros(0, 3))
+    assert sorted(DiffModel(net).diffs) == ["0.bias", "0.weight"]
 
 
 def test_only_kept_values_are_rounded():

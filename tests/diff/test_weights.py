@@ -135,6 +135,8 @@ def test_only_kept_positions_learn():
     assert diff.values.grad.tolist() == [1, 1]
     changed = (diff(WEIGHT) != WEIGHT).flatten().nonzero().flatten()
     assert changed.tolist() == [2, 7]
+    diff.keep(torch.tensor([7, 2]), torch.tensor([70.0, 20.0]))
+    assert diff.values.tolist() == [20, 70]
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
