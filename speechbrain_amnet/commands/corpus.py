@@ -42,9 +42,8 @@ def add(subparsers: Any) -> None:
         dest="source",
         metavar="FOLDER",
         type=Path,
-        help="speak nothing: these releases of a corpus of real speech, as "
-        "links to its recordings; with --grammar its sentences, of words cut "
-        "from the recordings of train",
+        help="speak nothing: make releases of this corpus of real speech, as "
+        "links to its recordings",
     )
     parser.add_argument(
         "--by",
@@ -62,16 +61,12 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, or says that it is there already."""
-    if args.source and args.grammar:
-        check_options(
-            args, "words of recordings (--from, --grammar)", "minutes"
-        )
-        make_spliced(args)
-    elif args.source:
+    if args.source:
         check_options(args, "releases of real speech (--from)", "by", "fold")
         make_resplit(args)
     elif args.grammar:
-        check_options(args, "sentences of a grammar (--grammar)", "minutes")
+        kinds = "grammar", "minutes"
+        check_options(args, "sentences of a grammar (--grammar)", *kinds)
         make_spoken(args)
     else:
         kinds = "minutes", "releases"
@@ -82,19 +77,11 @@ def run(args: argparse.Namespace) -> None:
 
 def check_options(args, what, *options) -> None:
     """Refuse those that would say nothing."""
-    for option in ("minutes", "releases", "by", "fold"):
-        given = getattr(args, option) not in (None, False)
-        if given and option not in options:
-            raise ValueError(f"--{option} says nothing about {what}; leave it")
-
-
-def make_spliced(args) -> None:
-    """Sentences of a grammar, of words cut from recordings."""
-    from speechbrain_amnet.corpus import spliced
-    from speechbrain_amnet.grammar import Grammar
-
-    grammar, minutes = Grammar.read(args.grammar), minutes_of(args)
-    spliced.make_spliced(args.source, args.out, grammar, minutes, args.seed)
+    for option in ("minutes", "releases", "grammar", "by", "fold"):
+        given = getattr(args, option)
+        if given is None or given is False or option in options:
+            continue
+        raise ValueError(f"--{option} says nothing about {what}; leave it")
 
 
 def make_resplit(args) -> None:
@@ -107,6 +94,11 @@ def make_resplit(args) -> None:
         raise ValueError(f"--fold: expected N/M, as 1/5, got {said}")
     number, folds = map(int, fold.groups())
     by = args.by or "speaker"
+    if by == "speaker" and args.fold:
+        raise ValueError(
+            "--fold says nothing about releases by speaker, whose dev and test "
+            "stay; name a slot (--by), or leave it"
+        )
     resplit(args.source, args.out, by, (number, folds), args.seed)
 
 

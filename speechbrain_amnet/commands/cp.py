@@ -11,7 +11,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 # What of a recipe an installed package holds; setup.cfg has the same list.
 SHIPPED = ("*.py", "*.md", "hparams/*.md", "hparams/*.yaml", "studies/*.yaml")
 # A link out of the recipe's folder, which leads nowhere from a copy.
-OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./\.\./[^)]*\)")
+OUTSIDE = re.compile(r"!?\[([^\]]+)\]\(\.\./\.\./[^)]*\)")
 
 
 def add(subparsers: Any) -> None:

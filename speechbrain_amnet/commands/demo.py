@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.summary import summarise
     from speechbrain_amnet.report.table import terminal_text
 
+    if args.epochs is not None and args.epochs < 1:
+        raise ValueError(f"--epochs: expected 1 or more, got {args.epochs}")
     start = time.monotonic()
     out = Path(args.out)
     corpus = make_spoken_corpus(out / "corpus", args.minutes, seed=SEED)
@@ -94,7 +96,7 @@ def trainings(
             f"--data_folder={corpus}",
             f"--output_folder={folder}",
             f"--seed={SEED}",
-            *([f"--epochs={epochs}"] if epochs else []),
+            *([] if epochs is None else [f"--epochs={epochs}"]),
         ]
         found.append(training(name, folder, RECIPE / "train.py", arguments))
     return found

@@ -26,7 +26,9 @@ def add(subparsers: Any) -> None:
         help="a split's folder; may be repeated (default: test)",
     )
     parser.add_argument(
-        "--data", help="name of the data (default: of its folder)"
+        "--data",
+        help="name of the data (default: that of the training where it is the "
+        "training's, else its folder's)",
     )
     parser.add_argument(
         "--soft",

@@ -54,17 +54,55 @@ def read_commands(
         file = split / COMMANDS
         if not file.is_file():
             continue
+        own: dict[str, dict[str, Any]] = {}
         lines = file.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
-                records[record["id"]] = record
-            except (ValueError, KeyError, TypeError):
+                record = checked(json.loads(line))
+            except (
+                AttributeError,
+                LookupError,
+                RecursionError,
+                TypeError,
+                ValueError,
+            ):
                 raise ValueError(
                     f"{file}, line {number}: expected a JSON object with an "
-                    f"id, got {line[:60]!r}"
+                    "id and, where they are known, slots (words by name) and "
+                    f"intent (a name), got {line[:60]!r}"
                 ) from None
+            if record["id"] in own:
+                raise ValueError(
+                    f"{file}, line {number}: {record['id']} is there already"
+                )
+            own[record["id"]] = record
+        records |= own
     return records
+
+
+def checked(record: Any) -> dict[str, Any]:
+    """A line of `commands.jsonl`; what it says is null is not known.
+
+    Raises
+    ------
+    AttributeError, LookupError, TypeError, ValueError
+        If it is something else.
+
+    Example
+    -------
+    >>> checked({"id": "1-1-1", "slots": None, "intent": "stop"})
+    {'id': '1-1-1', 'intent': 'stop'}
+    """
+    known = {key: value for key, value in record.items() if value is not None}
+    slots = known.get("slots", {})
+    named = (known["id"], known.get("intent", ""), *slots)
+    words = (str, int, float)
+    if not isinstance(slots, dict) or not (
+        all(isinstance(name, str) for name in named)
+        and all(isinstance(value, words) for value in slots.values())
+    ):
+        raise ValueError
+    return known
 
 
 def has_slots(words: str, slots: dict[str, str]) -> bool:

@@ -30,6 +30,7 @@ from speechbrain_amnet.corpus.grammar import (
 )
 from speechbrain_amnet.corpus.spoken import (
     GRAMMAR,
+    SIGN,
     CorpusError,
     Part,
     audio_path,
@@ -231,6 +232,11 @@ def make_releases(
             raise CorpusError(
                 f"{split}: expected minutes above 0, got {length}"
             )
+    if (out / SIGN).exists():
+        raise CorpusError(
+            f"{out}: is a corpus of its own, without releases; name another "
+            "folder"
+        )
     make_spoken_corpus(out / "base", minutes, seed, speakers)
     people = split_speakers(make_speakers(seed, speakers))
     newcomers = make_speakers(seed + 1000, len(RELEASES))

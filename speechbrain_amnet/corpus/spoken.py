@@ -44,6 +44,7 @@ SPLITS = {"train": 0.85, "dev": 0.07, "test": 0.08}  # shares of the minutes
 MARKER = "corpus.json"  # written last: the corpus is whole
 GRAMMAR = "commands.gram"  # its sentences, in JSGF
 SIGN = ".amnet-corpus"  # written first: the folder is ours
+OWN = {*SPLITS, "replay"}  # folders of any such corpus
 DRAWS = 10_000  # until a sentence of a split is found
 CANDIDATES = 4  # for a sentence of a grammar
 FORMAT = 4  # of the corpus: a new number makes all of them again
@@ -205,6 +206,7 @@ def make_corpus(
         logger.info("%s: already there, nothing to do", out_folder)
         return out_folder
 
+    _check_replaced(out_folder)
     aside = out_folder.with_name(out_folder.name + ".part")
     old = out_folder.with_name(out_folder.name + ".old")
     try:
@@ -248,6 +250,17 @@ def _is_ours(folder):
     if not folder.is_dir():
         return False
     return (folder / SIGN).is_file() or not any(folder.iterdir())
+
+
+def _check_replaced(folder):
+    """Refuse where something else lies in what will be made anew."""
+    if folder.is_dir():
+        others = sorted({p.name for p in folder.iterdir() if p.is_dir()} - OWN)
+        if others:
+            raise CorpusError(
+                f"{folder}: has {', '.join(others)}, which are not of this "
+                "corpus and would be lost; name another folder"
+            )
 
 
 def _remove_ours(folder):

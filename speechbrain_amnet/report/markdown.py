@@ -45,7 +45,8 @@ def find_tables(text: str, file: Any = "the text") -> list[Place]:
     [Place(name='an4', sources=['a', 'b'], start=1, stop=2)]
     """
     places, opened = [], None
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(text.split("\n")):
+        line = line.rstrip("\r")
         marker = MARKER.fullmatch(line)
         if marker and opened:
             break
@@ -90,16 +91,19 @@ def update_markdown(
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"no such Markdown file: {file}")
-    text = file.read_text(encoding="utf-8")
+    # As it is, the ends of lines too: only the table is written anew.
+    text = file.read_bytes().decode()
     places = [p for p in find_tables(text, file) if p.name == name]
     if not places:
         raise ValueError(
             f"{file} has no line `<!-- table: {name} -->` for the table"
         )
-    old = text.splitlines()
+    end = "\r" if "\r\n" in text else ""
+    old = text.split("\n")
     new = list(old)
     for place in reversed(places):
-        new[place.start : place.stop] = table.strip().splitlines()
+        lines = [line + end for line in table.strip().splitlines()]
+        new[place.start : place.stop] = lines
     if new != old and not check:
-        write(file, "\n".join(new) + "\n")
+        write(file, "\n".join(new))
     return new != old

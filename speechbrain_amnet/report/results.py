@@ -61,7 +61,7 @@ def read_results(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
         if run in seen:
             raise ValueError(
                 f"two results of {result['experiment']}, seed "
-                f"{result['seed']}, on {result['data']} {result['split']}: "
+                f"{result['seed']}, on {heard(result)} {result['split']}: "
                 f"{seen[run]} and {file}; leave out one of them"
             )
         seen[run] = file
@@ -198,16 +198,24 @@ def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
         As `read_results` gives them.
     folder : str or Path
         Where to write.
+
+    Raises
+    ------
+    ValueError
+        If two would have one name, as those of two data sets may; nothing is
+        written.
     """
     results = list(results)
-    for result in results:
-        name = result["experiment"]
-        if result.get("noise_db") is not None:
-            name += f"-{result['noise_db']:g}dB"
-        same = [r for r in results if r["experiment"] == result["experiment"]]
-        if len({device_of(r) for r in same}) > 1:
-            name += "-" + device_of(result).replace(" = ", "").split(" ")[0]
-        name += f"-{result['seed']}"
+    names = [published_name(result, results) for result in results]
+    for name in names:
+        same = [r for r, other in zip(results, names) if other == name]
+        if len(same) > 1:
+            sets = " and ".join(f"{heard(r)} {r['split']}" for r in same)
+            raise ValueError(
+                f"{name} is a result on {sets}; publish them into folders of "
+                "their own"
+            )
+    for result, name in zip(results, names, strict=True):
         source, table = utterances_file(result), io.StringIO()
         if source is not None:
             rows = read_rows(source)
@@ -222,6 +230,19 @@ def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
         files.write(
             Path(folder) / f"{name}.json", json.dumps(kept, indent=2) + "\n"
         )
+
+
+def published_name(
+    result: dict[str, Any], results: Iterable[dict[str, Any]]
+) -> str:
+    """The name of a published file among others, see `publish`."""
+    name = result["experiment"]
+    if result.get("noise_db") is not None:
+        name += f"-{result['noise_db']:g}dB"
+    same = [r for r in results if r["experiment"] == result["experiment"]]
+    if len({device_of(r) for r in same}) > 1:
+        name += "-" + device_of(result).replace(" = ", "").split(" ")[0]
+    return f"{name}-{result['seed']}"
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
@@ -247,15 +268,20 @@ def group_of(result: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def heard(result: dict[str, Any]) -> str:
-    """The data, and the noise that was mixed in.
+    """The data, the noise that was mixed in, and what was searched alone.
 
     Example
     -------
-    >>> heard({"data": "coffee", "noise_db": 12.0})
-    'coffee, noise 12 dB'
+    >>> heard({"data": "coffee", "noise_db": 12.0, "grammar": "coffee.gram"})
+    'coffee, noise 12 dB, held to coffee.gram'
     """
-    noise = result.get("noise_db")
-    return result["data"] + ("" if noise is None else f", noise {noise:g} dB")
+    noise, grammar = result.get("noise_db"), result.get("grammar")
+    parts = [result["data"]]
+    if noise is not None:
+        parts.append(f"noise {noise:g} dB")
+    if grammar is not None:
+        parts.append(f"held to {grammar}")
+    return ", ".join(parts)
 
 
 def device_of(result: dict[str, Any]) -> str:

@@ -63,9 +63,9 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     FileNotFoundError
         If a path does not exist or holds no records.
     ValueError
-        If a file holds something else.
+        If a file holds something else, or two records are of one update.
     """
-    records = []
+    records, seen = [], {}
     for path in map(Path, paths):
         files = sorted(path.rglob("diff.json")) if path.is_dir() else [path]
         if not files or not files[0].exists():
@@ -95,6 +95,15 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
                             f"{file}: {key} must be a number, got "
                             f"{record[key]!r}"
                         )
+                one = (*place_of(record), *kind_of(record))
+                if one in seen:
+                    raise ValueError(
+                        f"two records of {name_of_kind(*kind_of(record))}, "
+                        f"generation {record['generation']}, seed "
+                        f"{record['seed']}, on {record['data']}: {seen[one]} "
+                        f"and {file}; leave out one of them"
+                    )
+                seen[one] = file
                 records.append(record)
     return records
 
@@ -244,9 +253,12 @@ def name_of(row: dict[str, Any]) -> str:
     >>> name_of({"method": "sparse", "budget": 0.02})
     'sparse 2 %'
     """
-    if row["method"] == BOUND:
-        return "full"
-    return f"{row['method']} {100 * row['budget']:.3g} %"
+    return name_of_kind(row["method"], row["budget"])
+
+
+def name_of_kind(method: str, budget: float) -> str:
+    """What `name_of` says of method and budget."""
+    return method if method == BOUND else f"{method} {100 * budget:.3g} %"
 
 
 def title_of(rows: list[dict[str, Any]]) -> str:

@@ -24,7 +24,9 @@ def test_corpus_passes_its_arguments_on(tmp_path, monkeypatch, capsys):
         (["--fold=1/5"], "--fold says nothing"),
         (["--grammar=x", "--releases"], "--releases says nothing about sen"),
         (["--from=x", "--minutes=3"], "--minutes says nothing about releases"),
-        (["--from=x", "--grammar=x", "--by=size"], "--by says nothing about w"),
+        (["--from=x", "--minutes=0"], "--minutes says nothing about releases"),
+        (["--from=x", "--grammar=x"], "--grammar says nothing about releases"),
+        (["--from=x", "--fold=1/5"], "--fold says nothing about releases by s"),
     ],
 )
 def test_options_that_say_nothing(options, wrong, tmp_path, capsys):

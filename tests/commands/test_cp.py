@@ -42,10 +42,11 @@ def test_ls_lists_what_cp_copies(recipes, tmp_path, capsys):
 def test_links_out_of_a_copy_are_words(recipes, tmp_path):
     (recipes / "Toy" / "README.md").write_text(
         "See [why](../../docs/why.md#so), [here](hparams/a.md).\n"
+        "![Errors](../../docs/pictures/errors.png)\n"
     )
     assert cli.main(["cp", "Toy", str(tmp_path / "mine")]) == 0
     text = (tmp_path / "mine" / "README.md").read_text()
-    assert text == "See why, [here](hparams/a.md).\n"
+    assert text == "See why, [here](hparams/a.md).\nErrors\n"
 
 
 def test_cp_follows_the_link_of_a_checkout(tmp_path, capsys):

@@ -69,7 +69,7 @@ def test_any_sample_rate_and_commands_without_labels(data, tmp_path, capsys):
     lines[0] = json.dumps({**json.loads(lines[0]), "slots": ["WEST"]})
     labels.write_text("\n".join(lines))
     assert cli.main(["grammar", str(data), str(file)]) == 2
-    assert "slots of 1-1-0: expected the words" in capsys.readouterr().err
+    assert "line 1: expected a JSON object with" in capsys.readouterr().err
 
 
 def test_data_without_commands(data, tmp_path, capsys):

@@ -149,3 +149,15 @@ def test_releases_are_prepared_and_made_once(made, tmp_path, monkeypatch):
 def test_minutes_must_make_sense(tmp_path):
     with pytest.raises(CorpusError, match="test: expected minutes above 0"):
         make_releases(tmp_path / "r", 1.0, {"test": 0})
+
+
+def test_a_corpus_and_releases_have_folders_of_their_own(made, tmp_path):
+    corpus = module.make_spoken_corpus(tmp_path / "plain", 0.1, speakers=8)
+    with pytest.raises(CorpusError, match="is a corpus of its own"):
+        make_releases(corpus, 1.0, MINUTES, speakers=8)
+    assert not (corpus / "base").exists()
+    # What lies in a corpus is not lost when another one is asked for.
+    (corpus / "base").mkdir()
+    with pytest.raises(CorpusError, match="plain: has base, which are not of"):
+        module.make_spoken_corpus(corpus, 0.2, speakers=8)
+    assert (corpus / "base").is_dir()

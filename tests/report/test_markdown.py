@@ -33,3 +33,14 @@ def test_markers_that_are_wrong(tmp_path):
     file.write_text("text <!-- table: an4 --> text\n")
     with pytest.raises(ValueError, match="has no line `<!-- table: an4 -->`"):
         markdown.update_markdown(file, "", "an4")
+
+
+def test_what_is_not_the_table_stays_byte_for_byte(tmp_path):
+    file = tmp_path / "README.md"
+    before = (
+        "a\r\nb\x0cc\r\n<!-- table: an4 -->\r\nold\r\n<!-- end -->\r\nz\u2028y"
+    ).encode()
+    file.write_bytes(before)
+    assert markdown.update_markdown(file, "| 1 |\n| 2 |", "an4")
+    assert file.read_bytes() == before.replace(b"old", b"| 1 |\r\n| 2 |")
+    assert not markdown.update_markdown(file, "| 1 |\n| 2 |", "an4")

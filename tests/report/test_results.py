@@ -1,6 +1,7 @@
 """Results are read once each; what is none is refused."""
 
 import json
+import shutil
 
 import pytest
 
@@ -73,3 +74,29 @@ def test_published_results_give_the_same_table(runs):
     for file in (runs.folder / "kept").iterdir():
         assert "LIGHTS" not in file.read_text(), "the corpus's words"
         assert str(runs.folder) not in file.read_text()
+
+
+def test_held_to_a_grammar_is_another_measurement(runs):
+    """Not the same run twice, and not to be compared with a free search."""
+    made = [runs.make("full"), runs.make("amnet", grammar="lights.gram")]
+    rows = summarise(read_results(made))
+    said = {row["experiment"]: row["data"] for row in rows}
+    assert said == {"full": "toy", "amnet": "toy, held to lights.gram"}
+    held = made[1] / "grammar-lights"
+    shutil.copytree(made[1], held)
+    runs.make("amnet")
+    assert len(read_results([made[1], held])) == 2
+
+
+def test_two_results_are_not_published_under_one_name(runs, tmp_path):
+    made = [runs.make("full")]
+    other = shutil.copytree(made[0], runs.folder / "other")
+    content = json.loads((other / "results.json").read_text())
+    content = json.dumps({**content, "data": "other"})
+    (other / "results.json").write_text(content)
+    results = read_results([*made, other])
+    with pytest.raises(
+        ValueError, match="full-1 is a result on toy test and o"
+    ):
+        publish(results, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

@@ -121,6 +121,15 @@ def test_table_weighs_generations_by_what_was_to_gain():
     assert "| 15.5 | 12.0, 11.0 | 0.73 | 4.0 | 9.0 | 9.4 | 1 |" in text
 
 
+def test_an_update_counts_once(records, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text(json.dumps(records[:1]))
+    with pytest.raises(ValueError, match=r"two records of full, .*: .*b\.json"):
+        read_updates([tmp_path / "a.json", tmp_path / "b.json"])
+    with pytest.raises(ValueError, match="leave out one of them"):
+        read_updates([tmp_path / "a.json"] * 2)
+
+
 def test_table_has_the_spread_of_several_runs():
     records = [
         record("full", seed=seed, wer=wer, words=100, old_words=100)
