@@ -14,11 +14,18 @@ from speechbrain_amnet.diff.changes import (
     SparseChange,
     Values,
 )
-from speechbrain_amnet.diff.file import Diff, make_diff, to_bytes
+from speechbrain_amnet.diff.file import (
+    MODEL_DIGITS,
+    Diff,
+    make_diff,
+    to_bytes,
+)
 
 UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1_000_000}
 # Of the size of real ones, which no compressor makes smaller.
-FINGERPRINTS = [hashlib.sha256(x).hexdigest() for x in (b"base", b"result")]
+BASE, RESULT, WHOLE = (
+    hashlib.sha256(x).hexdigest() for x in (b"base", b"result", b"model")
+)
 SPARE = 16  # bytes by which other digits may compress worse
 CLOSE = 1000  # a count is found to a thousandth
 
@@ -64,7 +71,8 @@ def parse_budget(text: str | int | float, weights: int) -> int:
 
 def size_of(changes: Mapping[str, Change], about: dict | None = None) -> int:
     """About the bytes of a diff's file, whatever its fingerprints are."""
-    diff = Diff(dict(changes), *FINGERPRINTS, about or {})
+    model = WHOLE[:MODEL_DIGITS]
+    diff = Diff(dict(changes), BASE, RESULT, about or {}, model=model)
     return len(to_bytes(diff)) + SPARE
 
 
