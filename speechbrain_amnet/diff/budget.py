@@ -178,7 +178,7 @@ def share_that_fits(
     Example
     -------
     >>> round(share_that_fits({"w": (100, 100)}, 1000, 8), 2)
-    0.07
+    0.06
     """
     parts = 1_000_000
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
+from speechbrain_amnet.diff.sparse import SparseDiff
+from speechbrain_amnet.diff.weights import WeightDiff
 
 
 class DiffLinear(nn.Module):

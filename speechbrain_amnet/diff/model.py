@@ -23,7 +23,8 @@ from speechbrain_amnet.diff.file import (
 )
 from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.positions import best_positions
-from speechbrain_amnet.diff.weights import SparseDiff, WeightDiff
+from speechbrain_amnet.diff.sparse import SparseDiff
+from speechbrain_amnet.diff.weights import WeightDiff
 
 
 class DiffModel(nn.Module):

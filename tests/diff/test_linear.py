@@ -6,7 +6,7 @@ from speechbrain.nnet.adapters import AdaptedModel
 from torch import nn
 
 from speechbrain_amnet.diff.linear import DiffLinear
-from speechbrain_amnet.diff.weights import LowRankDiff
+from speechbrain_amnet.diff.lowrank import LowRankDiff
 
 
 @pytest.fixture

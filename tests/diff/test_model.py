@@ -24,8 +24,10 @@ from speechbrain_amnet.diff.file import (
     to_bytes,
 )
 from speechbrain_amnet.diff.folder import ModelFiles, apply_update
+from speechbrain_amnet.diff.hashed import HashDiff
+from speechbrain_amnet.diff.lowrank import LowRankDiff
 from speechbrain_amnet.diff.model import DiffModel
-from speechbrain_amnet.diff.weights import HashDiff, LowRankDiff, SparseDiff
+from speechbrain_amnet.diff.sparse import SparseDiff
 
 KINDS = {
     "sparse": SparseDiff,

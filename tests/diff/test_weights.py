@@ -5,13 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_amnet.diff.weights import (
-    HashDiff,
-    LowRankDiff,
-    SparseDiff,
-    _AddAt,
-    _Hashed,
-)
+from speechbrain_amnet.diff.hashed import HashDiff, _Hashed
+from speechbrain_amnet.diff.lowrank import LowRankDiff
+from speechbrain_amnet.diff.sparse import SparseDiff, _AddAt
 
 WEIGHT = torch.randn(6, 5, generator=torch.manual_seed(0))
 
@@ -39,7 +35,7 @@ def test_a_new_diff_changes_nothing(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_start_comes_as_near_as_the_kind_can(kind, monkeypatch):
-    monkeypatch.setattr("speechbrain_amnet.diff.weights.BLOCK", 7)
+    monkeypatch.setattr("speechbrain_amnet.diff.hashed.BLOCK", 7)
     target = KINDS[kind]().delta() + torch.randn(WEIGHT.shape)
     diff = KINDS[kind]()
     diff.start(target)
@@ -104,7 +100,7 @@ def test_hashing_in_blocks_is_the_same(monkeypatch):
     buckets = torch.randn(9, requires_grad=True)
     whole = _Hashed.apply(buckets, 1000, 5)
     (gradient,) = torch.autograd.grad(whole.square().sum(), buckets)
-    monkeypatch.setattr("speechbrain_amnet.diff.weights.BLOCK", 64)
+    monkeypatch.setattr("speechbrain_amnet.diff.hashed.BLOCK", 64)
     parts = _Hashed.apply(buckets, 1000, 5)
     (other,) = torch.autograd.grad(parts.square().sum(), buckets)
     assert torch.equal(whole, parts)

@@ -1,0 +1,214 @@
+"""A weight's diff that is zero but at few positions."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from speechbrain_amnet.diff.changes import SparseChange, Values, check_bits
+from speechbrain_amnet.diff.coding import steps_of
+from speechbrain_amnet.diff.weights import WeightDiff
+
+
+class _AddAt(torch.autograd.Function):
+    """A tensor with values added at flat positions."""
+
+    @staticmethod
+    def forward(ctx, weight, values, positions):
+        ctx.save_for_backward(positions)
+        new = weight.clone(memory_format=torch.contiguous_format)
+        new.view(-1)[positions] += values
+        return new
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (positions,) = ctx.saved_tensors
+        mine = None
+        if ctx.needs_input_grad[1]:
+            mine = gradient.reshape(-1)[positions]
+        whole = gradient if ctx.needs_input_grad[0] else None
+        return whole, mine, None
+
+
+class SparseDiff(WeightDiff):
+    """A diff that is zero but at few positions.
+
+    It begins dense, at zero, and learns all of `D`. While it is pruned, a gate
+    opens for the entries above a threshold, the sharper the higher its
+    temperature (`gate`); or the best positions are found after that alone
+    (`keep`). From then on nothing dense is left: `D` is its values at the
+    kept positions.
+
+    Source: Learning a Neural Diff for Speech Models, Interspeech 2021,
+    https://arxiv.org/abs/2108.01561
+
+    Arguments
+    ---------
+    weight : torch.Tensor
+        The tensor of the base model.
+    name : str
+        Its name.
+    alpha : float
+        What the base's weight is multiplied by.
+    beta : float
+        What the diff is multiplied by.
+
+    Example
+    -------
+    >>> diff = SparseDiff(torch.ones(2, 2))
+    >>> diff.dense.data = torch.tensor([[0.1, -3.0], [0.2, 0.0]])
+    >>> diff.keep(torch.tensor([1]))
+    >>> diff(torch.ones(2, 2)).tolist()
+    [[1.0, -2.0], [1.0, 1.0]]
+    >>> diff.change(bits=4).positions.tolist()
+    [1]
+    """
+
+    kind = "sparse"
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        name: str = "",
+        alpha: float = 1.0,
+        beta: float = 1.0,
+    ):
+        super().__init__(weight, name, alpha, beta)
+        self.dense = nn.Parameter(torch.zeros_like(weight))
+        self.values: nn.Parameter | None = None
+        self.importance: torch.Tensor | None = None
+        self.register_buffer("positions", None)
+        # Found anew when a training goes on.
+        self.register_buffer("step", None, persistent=False)
+        self.bits = 32
+        self.threshold = self.temperature = 0.0
+
+    def note_gradient(self) -> None:
+        """Add the dense diff's squared gradient to `importance`, and clear it.
+
+        Raises
+        ------
+        ValueError
+            If it is not dense any more, or has no gradient.
+        """
+        if self.dense is None or self.dense.grad is None:
+            raise ValueError(
+                f"{self.name}: no gradient of a dense diff; run backward() "
+                "before, and keep() after it"
+            )
+        square = self.dense.grad.square()
+        if self.importance is not None:
+            square += self.importance
+        self.importance, self.dense.grad = square, None
+
+    def gate(self, threshold: float, temperature: float) -> None:
+        """Let through what is above a threshold.
+
+        Arguments
+        ---------
+        threshold : float
+            Of the absolute values; 0 lets everything through.
+        temperature : float
+            How sharp: a value of twice the threshold is let through by
+            `sigmoid(temperature)`.
+        """
+        self.threshold, self.temperature = threshold, temperature
+
+    def gated(self) -> torch.Tensor:
+        """The dense diff behind its gate."""
+        if not self.threshold:
+            return self.dense
+        size = self.dense.abs() / self.threshold - 1
+        return self.dense * torch.sigmoid(self.temperature * size)
+
+    def keep(
+        self, positions: torch.Tensor, start: torch.Tensor | None = None
+    ) -> None:
+        """Keep these positions alone; the dense diff is gone after it.
+
+        Arguments
+        ---------
+        positions : torch.Tensor
+            Flat, int64.
+        start : torch.Tensor, optional
+            Their values to begin with; those that they have by default.
+        """
+        with torch.no_grad():
+            positions, order = positions.sort()
+            if start is None:
+                start = self.delta().reshape(-1)[positions]
+            else:
+                start = start[order]
+            start = start.detach().clone()
+        self.positions = positions
+        self.values = nn.Parameter(start)
+        self.dense = self.importance = None
+
+    @torch.no_grad()
+    def start(self, delta: torch.Tensor) -> None:
+        """Begin with this diff."""
+        if self.dense is None:
+            self.values.copy_(delta.reshape(-1)[self.positions])
+        else:
+            self.dense.copy_(delta)
+
+    def round(self, bits: int) -> None:
+        """From now on use the values as so many bits will hold them.
+
+        Gradients pass as if they were not rounded.
+
+        Arguments
+        ---------
+        bits : int
+            As for `changes.Values.rounded`; 32 takes it back.
+        """
+        if self.values is None:
+            raise ValueError(
+                f"{self.name}: the diff is dense still; keep() comes first"
+            )
+        check_bits(bits)
+        self.bits = bits
+        self.step = None
+        if bits <= 8:
+            values = self._beta(self.values)
+            scale = Values.rounded(values, bits).scale
+            self.step = self.values.new_tensor(float(scale))
+
+    def kept(self) -> torch.Tensor:
+        """The values at the kept positions, rounded if that was asked for."""
+        if self.step is None:
+            return self.values
+        most, step = 2 ** (self.bits - 1) - 1, self.step / self.beta
+        steps = (self.values / step).round().clamp(-most, most)
+        return self.values + (steps * step - self.values).detach()
+
+    def delta(self) -> torch.Tensor:
+        """The diff, dense."""
+        if self.values is None:
+            return self.gated()
+        zeros = self.values.new_zeros(self.shape)
+        return _AddAt.apply(zeros, self.kept(), self.positions)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The updated weight."""
+        if self.values is None:
+            return super().forward(weight)
+        if self.alpha != 1:
+            weight = self.alpha * weight
+        return _AddAt.apply(weight, self.beta * self.kept(), self.positions)
+
+    def change(self, bits: int = 4) -> SparseChange | None:
+        """How it travels; None if nothing is kept."""
+        if self.values is None:
+            raise ValueError(
+                f"{self.name}: the diff is dense still; keep() comes first"
+            )
+        if not len(self.positions):
+            return None
+        values = self._beta(self.values)
+        if self.step is not None and bits == self.bits:
+            # The very steps that it was trained with.
+            scale = np.float32(float(self.step))
+            rounded = Values(steps_of(values, scale, bits), scale)
+        else:
+            rounded = Values.rounded(values, bits)
+        return SparseChange(self.shape, self.positions.cpu().numpy(), rounded)
