@@ -26,7 +26,7 @@ import torch
 
 from speechbrain_amnet.diff.changes import SparseChange, Values
 from speechbrain_amnet.diff.file import make_diff, write_diff
-from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model_files import ModelFiles
 
 ACTIONS = {
     "copy": "model = ModelFiles(a); Path(b).mkdir(); model.write(Path(b))",

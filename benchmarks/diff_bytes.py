@@ -34,7 +34,7 @@ from safetensors.numpy import save
 
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.diff.file import read_diff
-from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.figures import markdown_text, write_figures

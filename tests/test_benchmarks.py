@@ -15,7 +15,7 @@ import torch
 
 from speechbrain_amnet.diff.changes import SparseChange, Values
 from speechbrain_amnet.diff.file import make_diff, write_diff
-from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.figures import markdown_text, read_figures

@@ -30,7 +30,8 @@ from speechbrain_amnet.diff.file import (
     model_of,
     write_diff,
 )
-from speechbrain_amnet.diff.folder import ModelFiles, apply_update
+from speechbrain_amnet.diff.folder import apply_update
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.hparams import (
     check_recorded,

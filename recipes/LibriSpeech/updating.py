@@ -24,10 +24,10 @@ from speechbrain_amnet.diff.budget import (
     share_that_fits,
 )
 from speechbrain_amnet.diff.file import fingerprint, values_at
-from speechbrain_amnet.diff.folder import ModelFiles
 from speechbrain_amnet.diff.hashed import HashDiff
 from speechbrain_amnet.diff.lowrank import LowRankDiff
 from speechbrain_amnet.diff.model import DiffModel, as_array
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.diff.sparse import SparseDiff
 from speechbrain_amnet.inference import CTC_HEAD, MODULES, load
 

@@ -83,7 +83,7 @@ def add_folder(parser, what):
 
 def run_inspect(args: argparse.Namespace) -> None:
     """Prints what a diff changes, and what its bytes are for."""
-    from speechbrain_amnet.diff.file import parts_of, read_diff
+    from speechbrain_amnet.diff.file import parts_of, plain, read_diff
 
     diff = read_diff(args.file)
     size = args.file.stat().st_size
@@ -109,11 +109,6 @@ def run_inspect(args: argparse.Namespace) -> None:
         f"{size:,} bytes for {weights:,} weights in {len(diff.changes)} "
         f"tensors: {100 * size / max(1, 4 * weights):.2f} % of their 32 bits"
     )
-
-
-def plain(text):
-    """What a stranger wrote, without what a terminal would obey."""
-    return text if text.isprintable() else ascii(text)
 
 
 def bits_of(stored):
@@ -150,7 +145,7 @@ def run_undo(args: argparse.Namespace) -> None:
 def run_squash(args: argparse.Namespace) -> None:
     """Makes one diff of several, and says which way is smaller."""
     from speechbrain_amnet.diff.file import read_diff, write_diff
-    from speechbrain_amnet.diff.folder import ModelFiles
+    from speechbrain_amnet.diff.model_files import ModelFiles
     from speechbrain_amnet.diff.squash import squash
 
     if args.out.resolve() in [file.resolve() for file in args.files]:

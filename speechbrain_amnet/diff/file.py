@@ -322,6 +322,17 @@ def _read(header, arrays, weights=None):
     )
 
 
+def plain(text: str) -> str:
+    """What a stranger wrote, without what a terminal would obey.
+
+    Example
+    -------
+    >>> plain("joint.w"), plain("a\\nb")
+    ('joint.w', "'a\\\\nb'")
+    """
+    return text if text.isprintable() else ascii(text)
+
+
 def write_diff(diff: Diff, path: str | Path) -> int:
     """Write a diff, aside and renamed; gives its size in bytes."""
     content = to_bytes(diff)

@@ -12,28 +12,30 @@ left behind is cleared away by the next one.
 import contextlib
 import json
 import os
-import pickle
 import re
 import shutil
-import zipfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from speechbrain_amnet import files
 from speechbrain_amnet.diff.file import (
     DiffError,
     apply_diff,
+    plain,
     read_diff,
     to_bytes,
 )
+from speechbrain_amnet.diff.model_files import (
+    MODEL,
+    UPDATES,
+    ModelFiles,
+    everything_in,
+    find_model,
+)
 
-MODEL, VERSIONS, UPDATES = "model", "versions", "updates"
-WEIGHTS = ".ckpt"
+VERSIONS = "versions"
 HISTORY, LINK = "history.json", "model.part"
 OWN_NAME = re.compile(r"\d+-([0-9a-f]{12}|first)")  # of a version
 ENTRY = {  # of a history, all of which a stranger may have written
@@ -42,170 +44,8 @@ ENTRY = {  # of a history, all of which a stranger may have written
     "result": "[0-9a-f]{64}",
     "undo": r"\d+\.undo",
 }
-# How the files of torch.save begin, now and before PyTorch 1.6.
-ZIP, BEFORE_ZIP = b"PK\x03\x04", bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-UNREADABLE = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 UNDO_LEVEL = 3  # of zstandard; may be as large as the model, and in a hurry
 SPARE = 1 << 20  # bytes that must stay free
-
-
-class ModelFiles(MutableMapping):
-    """The weights of a model's folder: name to array, the model's own memory.
-
-    Every file `*.ckpt` that holds a state dict of PyTorch's counts, whatever
-    SpeechBrain model it is. A tensor's name begins with its file's:
-    `encoder.layers.0.bias.0`. What is put in takes the old one's place, and
-    its memory is free.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder of a model, or one with a folder `model`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no model.
-    ValueError
-        If a file is damaged, or two weights have one name.
-    """
-
-    def __init__(self, folder: str | Path):
-        self.folder = find_model(folder)
-        self.states, self.places = {}, {}
-        for path in sorted(self.folder.glob(f"*{WEIGHTS}")):
-            state = read_state(path)
-            if state is not None:
-                self.states[path.stem] = state
-        for stem, state in self.states.items():
-            for key, tensor in state.items():
-                if not torch.is_tensor(tensor) or tensor.dtype not in _NUMPY:
-                    continue
-                name = f"{stem}.{key}"
-                if name in self.places:
-                    raise ValueError(
-                        f"{self.folder}: two weights would be called {name}; "
-                        f"rename {self.places[name][0]}.ckpt or {stem}.ckpt"
-                    )
-                self.places[name] = stem, key
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        stem, key = self.places[name]
-        return self.states[stem][key].detach().numpy()
-
-    def __setitem__(self, name: str, array: np.ndarray) -> None:
-        stem, key = self.places[name]
-        self.states[stem][key] = torch.from_numpy(array)
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError(f"{name} is a part of the model, and stays")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @property
-    def weights(self) -> int:
-        """Numbers in all tensors."""
-        return sum(self.states[s][k].numel() for s, k in self.places.values())
-
-    def write(self, folder: Path) -> None:
-        """Write the model's files to another folder, flushed to disk.
-
-        Raises
-        ------
-        OSError
-            If that cannot be done.
-        """
-        for path in everything_in(self.folder):
-            inside = path.relative_to(self.folder)
-            if inside.parts[0] == UPDATES:
-                continue
-            target = folder / inside
-            own = len(inside.parts) == 1 and path.suffix == WEIGHTS
-            if path.is_dir():
-                target.mkdir()
-            elif own and path.stem in self.states:
-                write_state(self.states[path.stem], target)
-            else:
-                shutil.copyfile(path, target)
-            shutil.copymode(path, target)  # who may read it still may
-        shutil.copymode(self.folder, folder)
-        for path in [*folder.rglob("*"), folder]:
-            files.to_disk(path)
-
-
-def everything_in(folder: Path) -> list[Path]:
-    """All files and folders, each behind the one that it is in; links too."""
-    return [
-        Path(place, name)
-        for place, folders, names in os.walk(folder, followlinks=True)
-        for name in sorted([*folders, *names])
-    ]
-
-
-def read_state(path: Path) -> dict[str, Any] | None:
-    """The state dict in a file; None if it holds something else.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged.
-    """
-    with open(path, "rb") as file:
-        if not file.read(len(BEFORE_ZIP)).startswith((ZIP, BEFORE_ZIP)):
-            return None  # a tokenizer, for instance
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise ValueError(
-            f"{path}: unreadable weights ({type(error).__name__}); fetch the "
-            "model anew"
-        ) from None
-    return state if isinstance(state, dict) else None
-
-
-def write_state(state: dict[str, Any], path: Path) -> None:
-    """Write a state dict, piece by piece; a full disk is an OSError."""
-    try:
-        with open(path, "wb") as file:
-            torch.save(state, file)
-    except RuntimeError as error:
-        why = " ".join(str(error).split())[:200]
-        raise OSError(f"{path}: cannot be written ({why})") from None
-
-
-_NUMPY = (torch.float32, torch.float16)
-
-
-def find_model(folder: str | Path) -> Path:
-    """The folder that holds a model's files.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    folder = Path(folder)
-    for place in (folder / MODEL, folder):
-        if any(place.glob(f"*{WEIGHTS}")):
-            return place.resolve()
-    raise FileNotFoundError(
-        f"{folder}: no model; expected a folder with *.ckpt files, or with a "
-        "folder `model` that has them"
-    )
 
 
 def history(folder: str | Path) -> list[dict[str, Any]]:
@@ -297,7 +137,7 @@ def apply_update(
         update = read_diff(diff, model.weights)
         undo = apply_diff(update, model, str(folder))
         entry = {
-            "diff": Path(diff).name,
+            "diff": plain(Path(diff).name),
             "bytes": Path(diff).stat().st_size,
             "base": update.base,
             "result": update.result,

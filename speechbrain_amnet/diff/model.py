@@ -21,7 +21,7 @@ from speechbrain_amnet.diff.file import (
     to_bytes,
     write_diff,
 )
-from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.diff.positions import best_positions
 from speechbrain_amnet.diff.sparse import SparseDiff
 from speechbrain_amnet.diff.weights import WeightDiff

@@ -14,7 +14,7 @@ from speechbrain_amnet.diff.changes import (
     Values,
 )
 from speechbrain_amnet.diff.file import make_diff, write_diff
-from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model_files import ModelFiles
 
 SHAPES = {"encoder.weight": (24, 16), "encoder.bias": (24,), "joint.w": (5, 7)}
 

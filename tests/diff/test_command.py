@@ -4,7 +4,7 @@ import pytest
 
 from speechbrain_amnet.cli import main
 from speechbrain_amnet.diff.file import write_diff
-from speechbrain_amnet.diff.folder import ModelFiles
+from speechbrain_amnet.diff.model_files import ModelFiles
 
 
 @pytest.fixture

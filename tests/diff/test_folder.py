@@ -16,13 +16,12 @@ import torch
 from speechbrain_amnet import files
 from speechbrain_amnet.diff.file import DiffError, fingerprint
 from speechbrain_amnet.diff.folder import (
-    ModelFiles,
     apply_update,
-    find_model,
     history,
     locked,
     undo_update,
 )
+from speechbrain_amnet.diff.model_files import ModelFiles, find_model
 
 
 def state(folder):
@@ -500,3 +499,10 @@ def test_only_the_last_updates_may_be_kept(model, chain, tmp_path):
     assert [e["diff"] for e in history(new)] == ["1.diff", "2.diff"]
     with pytest.raises(ValueError, match="expected 0 updates or more"):
         apply_update(model, chain[0], tmp_path / "other", keep=-1)
+
+
+def test_any_name_of_a_file_can_be_undone(model, chain, tmp_path):
+    odd = chain[0].rename(tmp_path / "a\n\x1b[1m.diff")
+    entry = apply_update(model, odd, tmp_path / "new")
+    assert entry["diff"].isprintable()
+    assert undo_update(tmp_path / "new") == entry

@@ -23,10 +23,11 @@ from speechbrain_amnet.diff.file import (
     read_diff,
     to_bytes,
 )
-from speechbrain_amnet.diff.folder import ModelFiles, apply_update
+from speechbrain_amnet.diff.folder import apply_update
 from speechbrain_amnet.diff.hashed import HashDiff
 from speechbrain_amnet.diff.lowrank import LowRankDiff
 from speechbrain_amnet.diff.model import DiffModel
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.diff.sparse import SparseDiff
 
 KINDS = {

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from speechbrain_amnet.diff.file import read_diff
-from speechbrain_amnet.diff.folder import ModelFiles, apply_update
+from speechbrain_amnet.diff.folder import apply_update
+from speechbrain_amnet.diff.model_files import ModelFiles
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
