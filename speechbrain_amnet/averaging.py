@@ -5,6 +5,8 @@ from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
 from .checkpoints import load_state
 
+FORM = ("mask", "kept", "routed", "temperature")  # buffers of an encoder
+
 
 def last_epochs(checkpointer: Checkpointer, count: int) -> list[Checkpoint]:
     """The checkpoints of the ends of the last epochs.
@@ -40,9 +42,10 @@ def last_epochs(checkpointer: Checkpointer, count: int) -> list[Checkpoint]:
 
 
 def settled(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Those whose branches have the last one's form.
+    """Those whose branches and routing have the last one's form.
 
-    Weights may be averaged, but not what is pruned or the rank of a branch.
+    Weights may be averaged, but not what is pruned, the rank of a branch, or
+    branches that learnt while they were mixed more softly.
 
     Arguments
     ---------
@@ -55,7 +58,7 @@ def settled(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
         form = {
             name: value
             for name, value in state.items()
-            if name.rpartition(".")[2] in ("mask", "kept", "routed")
+            if name.rpartition(".")[2] in FORM
         }
         last = last or form
         if all(torch.equal(form[name], last[name]) for name in last):

@@ -20,11 +20,12 @@ def test_the_ends_of_the_last_epochs(tmp_path):
     assert [c.meta["epoch"] for c in found] == [3, 2]
 
 
-def test_only_branches_of_one_form_are_averaged(tmp_path):
+@pytest.mark.parametrize("name", ["form.mask", "router.temperature"])
+def test_only_branches_of_one_form_are_averaged(tmp_path, name):
     checkpoints = []
-    for n, mask in enumerate(([1.0, 0.0], [1.0, 0.0], [1.0, 1.0])):
+    for n, form in enumerate(([1.0, 0.0], [1.0, 0.0], [1.0, 1.0])):
         file = tmp_path / f"{n}.ckpt"
-        state = {"weight": torch.rand(2), "form.mask": torch.tensor(mask)}
+        state = {"weight": torch.rand(2), name: torch.tensor(form)}
         torch.save(state, file)
         checkpoints.append(SimpleNamespace(paramfiles={"encoder": file}))
     assert settled(checkpoints) == checkpoints[:2]
