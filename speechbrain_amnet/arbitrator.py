@@ -399,6 +399,10 @@ class RandomRouting(Router):
                 "RandomRouting: shares must be 0 or more and sum to 1, got "
                 f"{list(shares)}."
             )
+        if not 0 <= seed < 2**32:
+            raise ValueError(
+                f"RandomRouting: seed must be 0 to {2**32 - 1}, got {seed}."
+            )
         self.register_buffer(
             "edges",
             torch.tensor(shares[:-1], dtype=torch.float64).cumsum(0),

@@ -11,6 +11,15 @@ import soundfile
 
 LOUDEST = 100
 """40 dB above full scale: whatever is louder is no audio in -1 to 1."""
+HEADERS = {
+    b"RIFF": "a WAV file",
+    b"RF64": "a WAV file",
+    b"fLaC": "a FLAC file",
+    b"OggS": "an Ogg file",
+    b"FORM": "an AIFF file",
+    b"ID3\x03": "an MP3 file",
+    b"ID3\x04": "an MP3 file",
+}
 DIVIDE = "divide 16-bit samples by 32768"
 
 
@@ -78,7 +87,7 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
     Raises
     ------
     ValueError
-        If it begins as a WAV file does.
+        If it begins as a file of audio does.
 
     Example
     -------
@@ -87,16 +96,17 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
     >>> [part.tolist() for part in read_pcm(pipe, 1)]
     [[0.0], [0.5]]
     """
-    half, begun = b"", False
+    half, first = b"", b""
     # Nothing to read is the end, but not where others made a pipe non-blocking.
     while has_come(file, wait=True) and (read := file.read1(2 * count)):
-        # What `arecord` writes, too. Its rate and channels may be any.
-        if not begun and read.startswith(b"RIFF"):
-            raise ValueError(
-                "the stream begins with the header of a WAV file: expected raw "
-                "samples, as of `arecord -t raw` or `ffmpeg -f s16le`"
-            )
-        begun = True
+        if len(first) < 4:
+            first += read[:4]
+            # `arecord` writes one, too. Its rate and channels may be any.
+            if kind := HEADERS.get(first[:4]):
+                raise ValueError(
+                    f"the stream begins with the header of {kind}: expected "
+                    "raw samples, as of `arecord -t raw` or `ffmpeg -f s16le`"
+                )
         read = half + read
         whole = len(read) // 2 * 2
         half = read[whole:]

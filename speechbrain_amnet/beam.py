@@ -166,7 +166,7 @@ class CtcBeam(HeldBeam):
         margin: float = 40.0,
     ):
         super().__init__(grammar, pieces, blank)
-        _check_width(width)
+        check_width(width)
         self.width, self.margin = width, margin
         first = CtcHypothesis((), (), 0.0, -math.inf, grammar.start)
         self.hypotheses = [first]
@@ -255,7 +255,7 @@ class Beam(HeldBeam):
         margin: float = 8.0,
     ):
         super().__init__(grammar, pieces, blank)
-        _check_width(width)
+        check_width(width)
         self.scorer, self.width, self.margin = scorer, width, margin
         self.max_symbols = max_symbols
         first = Hypothesis((), (), 0.0, grammar.start, scorer.start())
@@ -359,7 +359,8 @@ def _either(one: float, other: float) -> float:
     return high if low == -math.inf else high + math.log1p(math.exp(low - high))
 
 
-def _check_width(width: int) -> None:
+def check_width(width: int) -> None:
+    """Refuse to keep no hypothesis."""
     if width < 1:
         raise ValueError(f"width must be 1 or more, got {width}")
 

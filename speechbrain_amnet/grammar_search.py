@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .beam import CTC_WIDTH, WIDTH, Beam, CtcBeam, HeldBeam
+from .beam import CTC_WIDTH, WIDTH, Beam, CtcBeam, HeldBeam, check_width
 from .grammar import Grammar
 from .search import GreedySearch
 from .transducer import absolute_lengths
@@ -74,6 +74,7 @@ class GrammarSearch:
         self.head = head
         if width is None:
             width = WIDTH if head is None else CTC_WIDTH
+        check_width(width)
         self.width = width
 
     def __call__(

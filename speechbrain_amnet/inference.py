@@ -5,12 +5,14 @@
 and the same routing.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ruamel.yaml.error import YAMLError
 from speechbrain.inference.interfaces import Pretrained
@@ -25,7 +27,7 @@ from .grammar import Grammar
 from .grammar_search import GrammarContext, GrammarSearch
 from .hparams import building, resolve_hparams
 from .loading import load_weights  # noqa: F401  old folders name it here
-from .search import SearchContext
+from .search import GreedySearch, SearchContext
 from .slots import Command, is_tag
 from .text import TextStream, command_of, pieces_of
 
@@ -40,16 +42,19 @@ class ASRStreamingContext:
     fea_extractor_context : samples that a coming frame still needs.
     encoder_context : states and backlog; its `routing` tells the decisions on
         the latest chunk, None if that completed no frame.
-    decoder_context : the search; its `token_frames` tell the frames of the
+    decoder_context : of the search; its `token_frames` tell the frames of the
         latest tokens.
     tokenizer_context : for each stream, how its text ends; none before the
         first chunk.
+    search : whose context that is; the next stream may have another, see
+        `AmortizedASR.hold_to`.
     """
 
     fea_extractor_context: FeaturesContext
     encoder_context: EncoderContext
     decoder_context: SearchContext | GrammarContext
     tokenizer_context: list[TextStream]
+    search: GreedySearch | GrammarSearch
 
 
 class AmortizedASR(Pretrained):
@@ -71,7 +76,8 @@ class AmortizedASR(Pretrained):
     run_opts : dict
         Such as ``{"device": "cuda"}``.
     freeze_params : bool
-        Whether parameters get no gradient.
+        Whether parameters get no gradient. If they do, modules are left in
+        training mode, as SpeechBrain does: `mods.eval()` before transcribing.
 
     Example
     -------
@@ -147,7 +153,8 @@ class AmortizedASR(Pretrained):
             Relative lengths of the frames, ``[batch]``.
         routing : Routing
         """
-        wavs, wav_lens = self.on_device(wavs), wav_lens.to(self.device)
+        wavs = self.on_device(wavs)
+        wav_lens = torch.as_tensor(wav_lens).to(self.device)
         with torch.no_grad():
             features, lengths = self.mods.features(wavs, wav_lens)
             encoded, routing = self.mods.encoder(features, lengths, hard=True)
@@ -155,6 +162,7 @@ class AmortizedASR(Pretrained):
 
     def on_device(self, wavs: torch.Tensor) -> torch.Tensor:
         """In float32; whole numbers stay as they are, and are refused."""
+        wavs = torch.as_tensor(wavs)  # of NumPy, too
         return (wavs.float() if wavs.is_floating_point() else wavs).to(
             self.device
         )
@@ -205,7 +213,7 @@ class AmortizedASR(Pretrained):
     def hold_to(
         self, grammar: str | Path | None, width: int | None = None
     ) -> None:
-        """Search only the sentences of a grammar, from now on.
+        """Search only the sentences of a grammar, from the next stream on.
 
         By what the encoder alone says, where the model has a CTC head, else by
         the transducer; see `beam`.
@@ -285,6 +293,7 @@ class AmortizedASR(Pretrained):
             self.mods.encoder.make_streaming_context(batch=batch),
             self.hparams.search.make_streaming_context(batch),
             [],
+            self.hparams.search,
         )
 
     @torch.no_grad()
@@ -316,6 +325,7 @@ class AmortizedASR(Pretrained):
         )
         encoded = self.mods.encoder.forward_streaming(features, encoder_context)
         if final and not encoder_context.first:
+            context.fea_extractor_context.ended = False  # may still come
             raise ValueError("the stream has ended without any audio")
         return encoded
 
@@ -326,7 +336,7 @@ class AmortizedASR(Pretrained):
         final: bool = False,
     ) -> tuple[list[str], list[list[int]]]:
         """Search what `encode_chunk` gave: new text and tokens of each row."""
-        search = self.hparams.search
+        search = context.search
         tokens = search.forward_streaming(x, context.decoder_context)
         if final:
             rest = search.finish(context.decoder_context)
@@ -394,8 +404,13 @@ class AmortizedASR(Pretrained):
         """
         if isinstance(source, str | Path):
             source = self.chunks(self.load_audio(source), chunk_ms)
+        elif isinstance(source, torch.Tensor | np.ndarray):
+            raise ValueError(
+                "source: expected a recording's path or chunks, got samples "
+                f"of shape {list(source.shape)}; give [samples]"
+            )
         context = context or self.make_streaming_context()
-        for chunk in source:
+        for chunk in map(torch.as_tensor, source):
             if chunk.numel() != max(chunk.shape, default=0):
                 raise ValueError(
                     "expected chunks of one channel, [samples], got one of "
@@ -407,12 +422,12 @@ class AmortizedASR(Pretrained):
 
     def chunks(self, wav: torch.Tensor, chunk_ms: float) -> Sequence:
         """Cut ``[samples]`` into chunks of so many milliseconds."""
-        size = round(self.mods.features.sample_rate * chunk_ms / 1000)
-        if size < 1:
+        size = self.mods.features.sample_rate * chunk_ms / 1000
+        if not 0.5 < size < math.inf:
             raise ValueError(
                 f"a chunk must have at least one sample, got {chunk_ms} ms"
             )
-        return wav.split(size)
+        return wav.split(round(size))
 
 
 def load(

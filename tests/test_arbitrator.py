@@ -304,6 +304,7 @@ def test_energy_routing_learns_nothing_from_padding():
         (lambda: RandomRouting([0.5, 0.6]), r"sum to 1, got \[0.5, 0.6\]"),
         (lambda: RandomRouting([1.5, -0.5]), r"got \[1.5, -0.5\]"),
         (lambda: RandomRouting([]), "RandomRouting: .* got 0"),
+        (lambda: RandomRouting([1.0], seed=-1), "seed must be 0 to .* got -1"),
         (lambda: EnergyRouting(1.2), "share must be 0 to 1, got 1.2"),
     ],
 )

@@ -92,12 +92,16 @@ def test_raw_samples_are_not_kept_waiting():
         assert list(parts) == []
 
 
-def test_a_wav_file_is_no_raw_samples(tmp_path):
-    path = tmp_path / "some.wav"
-    soundfile.write(path, np.zeros(1000), 44100)
-    with open(path, "rb") as file:
-        with pytest.raises(ValueError, match="`arecord -t raw`"):
-            list(read_pcm(file, 640))
+@pytest.mark.parametrize("sizes", [[640], [1, 2, 2], [2] * 9])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "AIFF", "MP3"])
+def test_a_file_of_audio_is_no_raw_samples(tmp_path, kind, sizes):
+    path = tmp_path / "some"
+    soundfile.write(path, np.zeros(1000), 44100, format=kind)
+    data = path.read_bytes()
+    if kind == "MP3" and not data.startswith(b"ID3"):
+        data = b"ID3\x04" + data  # as most programs write them
+    with pytest.raises(ValueError, match=f"(?i)an? {kind} file.*`arecord -t"):
+        list(read_pcm(Pieces(data, *sizes, 0), 640))
 
 
 @pytest.mark.parametrize(

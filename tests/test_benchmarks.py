@@ -221,32 +221,65 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
     assert errors[0] == errors[1] and errors[3] == errors[4]
 
 
-def test_commands_in_noise_beside_published_figures(root, run):
+@pytest.fixture
+def in_noise(root, monkeypatch):
+    """Two others that hear one sentence clean and another in noise."""
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    benchmark = program(root, "commands_in_noise")
+    peers = benchmark.peers
+
+    class Other:
+        def __init__(self, told, rows, prompt):
+            self.spoken = "Go, on" if told is None else "go on"
+
+        def start(self):
+            self.heard = None
+
+        def feed(self, samples, final):
+            self.heard = final and abs(abs(samples).max() - 0.5) < 1e-3
+
+        def result(self):
+            return "stop" if self.heard else self.spoken
+
+    kinds = {"whisper": Other, "pocketsphinx": Other}
+    monkeypatch.setattr(peers, "KINDS", kinds)
+    return benchmark
+
+
+def test_commands_in_noise_beside_others(in_noise, run):
     """Once clean and once in noise; the grammar has one sentence alone."""
     test = run / "test" / "a" / "b"
     (test / "a-b-0.wav").rename(test / "wav")
     noise, _ = soundfile.read(test / "wav")
     soundfile.write(test / "a-b-0.flac", noise, 16000)
     (test / "wav").unlink()
-    record = {"id": "a-b-0", "intent": "go", "slots": {}}
+    record = {"id": "a-b-0", "intent": "go", "slots": {"where": "on"}}
     (run / "test" / "commands.jsonl").write_text(json.dumps(record))
     soundfile.write(run / "noise.flac", noise, 16000)
     grammar = run / "go.gram"
-    grammar.write_text("#JSGF V1.0;\ngrammar go;\npublic <go> = GO ON;\n")
+    rule = "public <go> = GO ON {where};"
+    grammar.write_text(f"#JSGF V1.0;\ngrammar go;\n{rule}\n")
     page = run / "page.md"
     page.write_text("<!-- table: commands_in_noise from x -->\n<!-- end -->\n")
     argv = [f"ours={run}", f"--data_folder={run}", f"--grammar={grammar}"]
     argv += [f"--noise={run / 'noise.flac'}", "--decibels", "12"]
     argv += [f"--out={run / 'n.json'}", f"--markdown={page}"]
-    program(root, "commands_in_noise").main(argv)
+    in_noise.main(argv)
+    others = ["--peers", "pocketsphinx", "whisper"]
+    in_noise.main([*argv[1:], *others])  # what was measured stays
     found = read_figures(run / "n.json")
-    ours, rhino, *_ = found["rows"]
+    ours, sphinx, whisper, rhino, *_ = found["rows"]
     assert ours == {"Engine": "`ours`", "clean": 100.0, "12 dB": 100.0}
+    for other in (sphinx, whisper):
+        assert (other["clean"], other["12 dB"]) == (100.0, 0.0)
+    assert len(found["rows"]) == 3 + len(in_noise.PUBLISHED)
     assert rhino["12 dB"] == 98.0 and rhino["clean"] is None
     assert "| Amazon Lex, published | – | 85.0 |" in page.read_text()
     assert "of the 1 of `test`" in found["sentence"]
     (noisy,) = run.rglob("noise-12/grammar-go/results.json")
     assert json.loads(noisy.read_text())["noise_db"] == 12
+    with pytest.raises(ValueError, match="of other columns.* another file"):
+        in_noise.main([*argv, "--decibels", "6"])
 
 
 def test_updates_in_words_become_updates_in_commands(root, run, capsys):

@@ -448,8 +448,29 @@ def test_bad_streams_are_refused(asr):
     asr.transcribe_chunk(context, torch.zeros(1, 700), final=True)
     with pytest.raises(ValueError, match="has ended"):
         asr.transcribe_chunk(context, torch.zeros(1, 700))
-    with pytest.raises(ValueError, match="at least one sample"):
-        asr.chunks(torch.zeros(9), 0)
+    for size in (0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="at least one sample"):
+            asr.chunks(torch.zeros(9), size)
+    with pytest.raises(ValueError, match=r"shape \[700\]; give \[samples\]"):
+        list(asr.transcribe_stream(torch.zeros(700)))
+
+
+def test_an_end_without_audio_is_no_end(asr):
+    wav = speech(1.0)[0][:1]
+    context = asr.make_streaming_context()
+    with pytest.raises(ValueError, match="without any audio"):
+        asr.transcribe_chunk(context, wav[:, :0], final=True)
+    words = asr.transcribe_chunk(context, wav, final=True)
+    assert words == asr.transcribe_batch(wav, torch.ones(1))[0]
+
+
+def test_samples_of_numpy(asr):
+    wavs, lengths = speech(1.0)
+    words = asr.transcribe_batch(wavs, lengths)
+    assert asr.transcribe_batch(wavs.numpy(), lengths.numpy()) == words
+    wav = wavs[0].numpy().astype("float64")
+    (alone,), _ = asr.transcribe_batch(wav[None], [1.0])
+    assert "".join(asr.transcribe_stream([wav])) == alone
 
 
 def test_a_slower_device_is_reckoned_with(run, asr):

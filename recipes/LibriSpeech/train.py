@@ -27,7 +27,12 @@ from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
 from speechbrain_amnet.export import export_model
-from speechbrain_amnet.frames import check_frames, frame_mask, last_frame
+from speechbrain_amnet.frames import (
+    check_frames,
+    frame_counts,
+    frame_mask,
+    last_frame,
+)
 from speechbrain_amnet.hparams import (
     check_recorded,
     load_hparams,
@@ -144,7 +149,7 @@ class Recogniser(sb.Brain):
     def ctc_loss(self, logits, batch, lengths):
         """Nats per utterance, mean over the batch."""
         tokens, token_lengths = batch.tokens
-        frames = (lengths * logits.shape[1]).round().long()
+        frames = frame_counts(lengths, logits.shape[1])
         counts = (token_lengths * tokens.shape[1]).round().long()
         loss = torch.nn.functional.ctc_loss(
             logits.float().log_softmax(-1).transpose(0, 1),

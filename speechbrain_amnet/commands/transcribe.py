@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
             "- is standard input, which is timed otherwise than recordings: "
             "give it alone"
         )
+    if Path("-") in args.wavs and sys.stdin is None:
+        raise ValueError("-: standard input is closed: expected raw samples")
     model = find_model(args.model, args.load)
     if args.grammar:
         model.hold_to(args.grammar)

@@ -41,6 +41,8 @@ def pack(asr: AmortizedASR) -> Packed:
     ------
     UnknownRouter
         If the model has a router that the runtime does not know.
+    ValueError
+        If its weights have NaN or infinity.
     """
     modules, search = asr.mods, asr.hparams.search
     held = {}
@@ -84,7 +86,13 @@ def pack(asr: AmortizedASR) -> Packed:
     head = getattr(modules, CTC_HEAD, None)
     if head is not None:
         arrays |= {"ctc.weight": head.weight, "ctc.bias": head.bias}
-    return Packed(config, {k: as_array(v) for k, v in arrays.items()})
+    arrays = {k: as_array(v) for k, v in arrays.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():  # 8 bits would make zeros of them
+            raise ValueError(
+                f"{name}: the model's weights have NaN or infinity"
+            )
+    return Packed(config, arrays)
 
 
 def as_int8(packed: Packed) -> Packed:

@@ -80,7 +80,7 @@ class LiveStream:
 
     def hold_back(self, slowdown: float, load: float | None = None) -> None:
         """Changes the device, in mid-stream too; see `LiveStream`."""
-        if not slowdown >= 1:
+        if not 1 <= slowdown < np.inf:
             raise ValueError(f"slowdown must be 1 or more, got {slowdown}")
         if load is not None:
             self.stream.load = load

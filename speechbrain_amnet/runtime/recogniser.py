@@ -1,6 +1,7 @@
 """Speech in, words out, frame by frame: the device's runtime."""
 
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,9 @@ class Frame(NamedTuple):
 class Recogniser:
     """A packed model, ready to stream.
 
+    Its streams may be fed from several threads, which wait for each other:
+    products write into memory that the model has once.
+
     Arguments
     ---------
     packed : Packed
@@ -64,6 +68,7 @@ class Recogniser:
         self.branch_flops = config["branch_flops"]
         self.dense_flops = config["dense_flops"]
         self.device = device or Device(**packed.config["device"])
+        self.lock = threading.RLock()
 
     def branch_seconds(self, device: Device) -> list[float]:
         """Seconds of a frame on each branch, as a device reckons them."""
@@ -157,15 +162,16 @@ class Stream:
         self.cells = recogniser.encoder.start()
         self.search: SearchState | GrammarState
         self.grammar = recogniser.grammar  # the next stream may have another
-        if recogniser.grammar is None:
-            self.search = SearchState(recogniser.search)
-        else:
-            self.search = GrammarState(
-                recogniser.search,
-                recogniser.grammar,
-                recogniser.pieces,
-                recogniser.width,
-            )
+        with recogniser.lock:
+            if self.grammar is None:
+                self.search = SearchState(recogniser.search)
+            else:
+                self.search = GrammarState(
+                    recogniser.search,
+                    self.grammar,
+                    recogniser.pieces,
+                    recogniser.width,
+                )
         self.text = TextStream(recogniser.pieces)
         self.tokens: list[int] = []
         self.rest = ""  # text of which only the stream's end made sure
@@ -230,6 +236,11 @@ class Stream:
             If the stream has ended, or samples have what cannot be in -1
             to 1, as NaN; the stream is then as it was.
         """
+        with self.recogniser.lock:
+            return self._feed(samples, final)
+
+    def _feed(self, samples: np.ndarray, final: bool) -> list[Frame]:
+        """The same, where nobody else does it."""
         features = self.recogniser.features
         if self.ended:
             raise ValueError("the stream has ended (final=True): start another")

@@ -109,6 +109,12 @@ def test_what_is_no_audio_ends_with_a_line(
     assert said in error and "\n" not in error
 
 
+def test_a_closed_input_is_told(model, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it then
+    assert cli.main(["transcribe", str(model), "-"]) == 2
+    assert "standard input is closed" in capsys.readouterr().err
+
+
 def test_standard_input_goes_alone(model, tmp_path, capsys):
     assert cli.main(["transcribe", str(model), "a.wav", "-"]) == 2
     assert "give it alone" in capsys.readouterr().err

@@ -124,9 +124,11 @@ def test_a_device_that_throttles_is_as_reckoned(model, clocks, length):
     assert run.latency == pytest.approx(reckoned, abs=0.004)
 
 
-def test_only_slower(model):
-    with pytest.raises(ValueError, match="slowdown must be 1 or more, got 0.5"):
-        live.run_live(model, speech(0.1), 0.5)
+@pytest.mark.parametrize("slowdown", [0.5, float("nan"), float("inf")])
+def test_only_slower(model, slowdown):
+    said = f"slowdown must be 1 or more, got {slowdown}"
+    with pytest.raises(ValueError, match=said):
+        live.run_live(model, speech(0.1), slowdown)
 
 
 def test_a_stall_of_the_source_is_no_backlog(model, clock, clocks):

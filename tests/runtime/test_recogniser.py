@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -134,6 +135,11 @@ def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path):
     assert stream.command == asr.command(tokens[0])
     assert stream.command.slots or tags
     said = stream.command
+    with pytest.raises(ValueError, match="width must be 1 or more"):
+        asr.hold_to(tmp_path / "animals.gram", width=0)
+    asr.hold_to(tmp_path / "animals.gram", width=3)
+    assert Recogniser(pack(asr)).width == 3
+    asr.hold_to(tmp_path / "animals.gram")
     stream.recogniser.hold_to(None)  # the next stream is another matter
     assert stream.command == said
     encoded, *_ = asr.encode_batch(wavs, torch.ones(1))
@@ -147,9 +153,10 @@ def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path):
         assert one.score == pytest.approx(other.score, abs=0.01)
     assert Recogniser(pack(asr)).transcribe(samples) == words[0]
     streamed = asr.transcribe_stream(samples_of(samples))
-    assert "".join(streamed) == words[0]
+    said = next(streamed)
+    asr.hold_to(None)  # the next stream is another matter
+    assert said + "".join(streamed) == words[0]
     # Let go, it chatters again.
-    asr.hold_to(None)
     assert asr.transcribe_batch(wavs, torch.ones(1))[0] != words
     assert asr.understands == bool(tags)
 
@@ -259,6 +266,28 @@ def test_streams_do_not_disturb_each_other(asr):
     for n, stream in enumerate(streams):
         words[n] += "".join(f.text for f in stream.feed([], final=True))
     assert words == alone and alone[0] != alone[1]
+
+
+def test_threads_wait_for_each_other(asr):
+    """Products write into one memory: half of a frame of each is neither's."""
+    model = Recogniser(pack(asr))
+    spoken = [speech(1.0, seed=n) for n in range(3)]
+    alone = [model.transcribe(one) for one in spoken]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            found = list(threads.map(model.transcribe, spoken * 3))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == alone * 3 and len(set(alone)) == 3
+
+
+def test_broken_weights_are_not_packed(asr, monkeypatch):
+    bias = asr.mods.joint.output.bias
+    monkeypatch.setattr(bias, "data", torch.full_like(bias, torch.nan))
+    with pytest.raises(ValueError, match="weights have NaN"):
+        pack(asr)
 
 
 def test_bad_streams_are_refused(asr):
