@@ -19,7 +19,7 @@ import torch
 
 from speechbrain_amnet import AmortizedEncoder, Device, LowRank, Sparse
 from speechbrain_amnet.corpus.manifest import read_manifest
-from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.corpus.prepare import manifest_name, prepare_librispeech
 from speechbrain_amnet.frames import timing
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.records import spread_ms
@@ -109,10 +109,12 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, default=Path("manifests"))
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     args = parser.parse_args()
-    manifests = prepare_librispeech(
-        args.data_folder, args.manifests, {args.split: [args.split]}
-    )
-    wavs = [row["wav"] for row in read_manifest(manifests[args.split])]
+    (manifest,) = prepare_librispeech(
+        args.data_folder,
+        args.manifests,
+        {manifest_name(args.split): [args.split]},
+    ).values()
+    wavs = [row["wav"] for row in read_manifest(manifest)]
     rows = []
     for run in args.runs:
         asr = load(run)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .corpus.manifest import has_slots, read_commands, read_manifest
-from .corpus.prepare import prepare_librispeech
+from .corpus.prepare import manifest_name, prepare_librispeech
 from .footprint import measure_stream, model_size
 from .frames import frame_counts, timing
 from .inference import AmortizedASR, load
@@ -206,7 +206,8 @@ def evaluate_folder(
     data_folder : str or Path
         The folder with the split folders.
     splits : sequence of str
-        Names of split folders.
+        Names of split folders, or paths of folders elsewhere; results are
+        named as `manifest_name` says.
     device_load : float, optional
         Reckon with a device on which a dense frame takes this many frame
         durations.
@@ -233,6 +234,11 @@ def evaluate_folder(
     list of dict
         The results of each split.
     """
+    names = [manifest_name(split) for split in splits]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"splits: expected each once, got {', '.join(map(str, splits))}"
+        )
     asr = load(folder, device_load)
     asr.hold_to(grammar)
     if noise is not None:
@@ -255,7 +261,7 @@ def evaluate_folder(
     manifests = prepare_librispeech(
         data_folder,
         Path(out) / "manifests",
-        {split: [split] for split in splits},
+        {name: [split] for name, split in zip(names, splits)},
         asr.mods.features.sample_rate,
         resample,
     )

@@ -73,6 +73,21 @@ def export_model(
         os.replace(old, folder)  # killed between the two renames below
     remove(aside)
     aside.mkdir(parents=True)
+    try:
+        _fill(aside, hparams, modules, tokenizer)
+    except BaseException:
+        remove(aside)
+        raise
+    remove(old)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(aside, folder)
+    remove(old)
+    return folder
+
+
+def _fill(aside, hparams, modules, tokenizer):
+    """Write all files, and load them once."""
     names = [*MODULES, *({CTC_HEAD} & set(modules))]
     sample_rate = modules["features"].sample_rate
     text = inference_hparams(hparams, sample_rate, names)
@@ -84,12 +99,6 @@ def export_model(
         torch.save(weights, file)
         (aside / f"{name}.ckpt").write_bytes(file.getvalue())
     load(aside, run_opts={"device": "cpu"})
-    remove(old)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(aside, folder)
-    remove(old)
-    return folder
 
 
 def remove(folder: Path) -> None:

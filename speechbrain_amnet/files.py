@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+CLAIMED: dict[tuple[int, int], int] = {}  # folders of this process, open
+
 
 def write(
     file: str | Path, content: str | bytes, durable: bool = False
@@ -100,6 +102,54 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def claim(folder: str | Path) -> None:
+    """Keep other processes out of a folder until this one ends.
+
+    It is no file, so one that is killed leaves nothing. Where folders cannot be
+    locked (Windows, some network disks) nobody is kept out.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Made if it is not there.
+
+    Raises
+    ------
+    ValueError
+        If another process has claimed it.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> claim(folder)
+    >>> claim(folder)  # twice is once
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    status = os.fstat(handle)
+    one = status.st_dev, status.st_ino
+    if one in CLAIMED:
+        os.close(handle)
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ValueError(
+            f"{folder}: another process trains there; wait for it, or give "
+            "another output_folder"
+        ) from None
+    except OSError:
+        os.close(handle)
+        return
+    CLAIMED[one] = handle
 
 
 def to_disk(path: str | Path) -> None:

@@ -19,12 +19,15 @@ what one has trained the other finds. `loads: [1, 4]` evaluates a run for these
 devices, too.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,17 +111,15 @@ def as_named(
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or the file is no study.
     """
     study, found = _read_yaml(Path(path)), []
-    _check_keys(path, study, KEYS, KEYS)
     for name, run in study["runs"].items():
-        run = run or {}
         found += [
             {**result, "experiment": name}
             for result in results
             if result["experiment"] == run.get("trained_as", name)
-            and result["seed"] in run.get("seeds", [])
+            and result["seed"] in run["seeds"]
         ]
     if not found:
         raise ValueError(f"{path}: none of its runs is among the results")
@@ -154,29 +155,11 @@ def read_study(
     """
     path = Path(path)
     study = _read_yaml(path)
-    _check_keys(path, study, KEYS, KEYS)
     trainings = []
     for experiment, run in study["runs"].items():
-        where = f"{path}: {experiment}"
-        run = run or {}
-        _check_keys(where, run, RUN_KEYS, {"seeds"})
         seeds, overrides = run["seeds"], run.get("overrides") or {}
-        if (
-            not isinstance(seeds, list)
-            or not seeds
-            or len(set(map(str, seeds))) < len(seeds)
-        ):
-            raise ValueError(
-                f"{where}: seeds must be a list of different ones, as [1, 2, 3]"
-            )
-        if not isinstance(overrides, dict):
-            raise ValueError(f"{where}: overrides must be `key: value` lines")
         trained_as = run.get("trained_as", experiment)
         loads = run.get("loads", [])
-        if not isinstance(loads, list) or not all(
-            isinstance(load, int | float) and load > 0 for load in loads
-        ):
-            raise ValueError(f"{where}: loads must be a list, as [1, 1.5, 4]")
         file = path.parent / study["hparams"]
         file = file / run.get("file", f"{experiment}.yaml")
         for seed in seeds:
@@ -233,7 +216,30 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     for key in ("train", "hparams", "results"):
         if key in study and not isinstance(study[key], str):
             raise ValueError(f"{path}: {key} must be a path")
+    _check_keys(path, study, KEYS, KEYS)
+    for experiment, run in study["runs"].items():
+        _check_run(f"{path}: {experiment}", run)
     return study
+
+
+def _check_run(where, run):
+    """Seeds, and what else a row says, are what they should be."""
+    _check_keys(where, {} if run is None else run, RUN_KEYS, {"seeds"})
+    seeds, loads = run["seeds"], run.get("loads", [])
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or len(set(map(str, seeds))) < len(seeds)
+    ):
+        raise ValueError(
+            f"{where}: seeds must be a list of different ones, as [1, 2, 3]"
+        )
+    if not isinstance(run.get("overrides") or {}, dict):
+        raise ValueError(f"{where}: overrides must be `key: value` lines")
+    if not isinstance(loads, list) or not all(
+        isinstance(load, int | float) and load > 0 for load in loads
+    ):
+        raise ValueError(f"{where}: loads must be a list, as [1, 1.5, 4]")
 
 
 def _check_keys(where, found, known, needed):
@@ -275,14 +281,7 @@ def training(
     FileNotFoundError, ValueError
         As `load_hparams`.
     """
-    from speechbrain_amnet.hparams import load_hparams, parse_arguments
-
-    with tempfile.TemporaryDirectory() as aside:  # loading makes its folder
-        kept = [a for a in arguments if not a.startswith("--output_folder=")]
-        file, _, overrides = parse_arguments(
-            [*kept, f"--output_folder={aside}"]
-        )
-        hparams = load_hparams(file, overrides)
+    hparams = loaded(arguments)
     skipped = int(hparams["starts_at"] * hparams["epochs"])
     return Training(
         name,
@@ -291,6 +290,39 @@ def training(
         hparams["epochs"] - skipped,
         [Path(hparams[k]) for k in ("start_from", "teacher") if hparams[k]],
     )
+
+
+def loaded(arguments: Sequence[str]) -> dict[str, Any]:
+    """The hparams of a command line, which checks them; nothing is written.
+
+    Arguments
+    ---------
+    arguments : sequence of str
+        What follows the script.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_hparams` and `check_values`.
+    """
+    from speechbrain_amnet.hparams import (
+        load_hparams,
+        parse_arguments,
+        resolve_hparams,
+    )
+    from speechbrain_amnet.values import check_values
+
+    with tempfile.TemporaryDirectory() as aside:  # loading makes its folder
+        kept = [a for a in arguments if not a.startswith("--output_folder=")]
+        file, run_opts, overrides = parse_arguments(
+            [*kept, f"--output_folder={aside}"]
+        )
+        check_values(resolve_hparams(file, overrides), run_opts)
+        return load_hparams(file, overrides)
 
 
 def check_settings(one: Training) -> None:
@@ -372,13 +404,16 @@ def train(
     total = sum(one.epochs for one in trainings)
     # Epochs of earlier sessions count, but not in the speed.
     before = sum(one.epochs_done for one in trainings)
-    with tqdm(
-        total=total,
-        initial=before,
-        desc="train",
-        unit=unit,
-        smoothing=0,  # or half a second between looks counts as an epoch's
-    ) as bar:
+    with (
+        ended_by_signals(),
+        tqdm(
+            total=total,
+            initial=before,
+            desc="train",
+            unit=unit,
+            smoothing=0,  # or half a second between looks counts as an epoch's
+        ) as bar,
+    ):
         try:
             while waiting or running:
                 for one in _startable(waiting, trainings, failed):
@@ -402,6 +437,31 @@ def train(
                 process.wait()
     if failed:
         raise ValueError(_said(failed, waiting))
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what is inside as Ctrl-C does, by an exception.
+
+    Else its trainings would go on alone.
+    """
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, n) for n in names if hasattr(signal, n)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # Python lets no other one set what a signal does
+    before = {n: signal.getsignal(n) for n in numbers}
+    before = {n: b for n, b in before.items() if b == signal.SIG_DFL}
+    for number in before:  # `nohup` has SIGHUP ignored: so it stays
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _startable(waiting, trainings, failed):

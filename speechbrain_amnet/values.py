@@ -34,6 +34,34 @@ def is_device(value: Any) -> bool:
         return False
 
 
+OBJECTS = (
+    "lr_schedule",
+    "temperature_schedule",
+    "router_lr_schedule",
+    "routing_weight_schedule",
+    "pruning_schedule",
+    "routing_loss",
+    "features",
+    "speed_perturb",
+    "drop_frequencies",
+    "drop_times",
+    "target_device",
+    "arbitrator",
+    "encoder",
+    "predictor",
+    "joint",
+    "ctc_head",
+    "transducer_loss",
+    "distillation_loss",
+    "search",
+    "optimizer",
+    "epoch_counter",
+    "generator",
+    "checkpointer",
+    "train_logger",
+    "tensorboard",
+)
+
 # In words, the condition, and the keys of train.py and train_diff.py. A
 # learning rate of 0 keeps the weights.
 EXPECTED = (
@@ -121,6 +149,16 @@ EXPECTED = (
         "null or !new:speechbrain_amnet.BackgroundNoise {file: FILE}",
         lambda value: value is None,
         ("noise",),
+    ),
+    (
+        "null or !new:speechbrain_amnet.Schedule {points: ...}",
+        lambda value: value is None,
+        ("gate_schedule",),
+    ),
+    (
+        "an object, as !new:CLASS or !name:CLASS, as in the base",
+        lambda value: False,
+        OBJECTS,
     ),
     (
         "null or a path",

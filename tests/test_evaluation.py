@@ -405,6 +405,19 @@ def test_command_writes_beside_the_training(
     assert other["latency_ms"]["mean"] < test["latency_ms"]["mean"]
     assert (run / "results.json").read_bytes() == before
 
+    # A path elsewhere: its recordings stay, and the test's results do.
+    elsewhere = tmp_path / "mine" / "test"
+    shutil.copytree(noises / "test", elsewhere)
+    there = sorted(elsewhere.rglob("*"))
+    before = (run / "results.json").read_bytes()
+    assert cli.main([*line, "--split", f"{elsewhere}/"]) == 0
+    assert sorted(elsewhere.rglob("*")) == there
+    assert sorted(p.name for p in elsewhere.parent.iterdir()) == ["test"]
+    (named,) = run.glob("results_*_mine_test.json")
+    assert json.loads(named.read_text())["wer"] == test["wer"]
+    assert (run / "results.json").read_bytes() == before
+    assert cli.main([*line, "--split", "dev", "--split", "dev/"]) == 2
+    assert "expected each once" in capsys.readouterr().err
     assert cli.main([*line, "--split", "eval"]) == 2
     assert "no such split" in capsys.readouterr().err.splitlines()[-1]
 

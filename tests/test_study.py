@@ -1,6 +1,9 @@
 """Studies: what is read, in which order it runs, what a failure leaves."""
 
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -129,6 +132,15 @@ def test_mistakes_are_named(study, old, new, message):
         read_study(study, "data")
 
 
+def test_a_table_s_study_is_checked_too(study):
+    results = [{"experiment": "full", "seed": 1}]
+    good = study.read_text()
+    for bad in ("full: [1, 2]", "full: {seeds: 1}", "full: {seed: [1]}"):
+        study.write_text(good.replace("full: {seeds: [1, 2]}", bad))
+        with pytest.raises(ValueError, match=": full: "):
+            as_named(results, study)
+
+
 def test_no_such_study(tmp_path, capsys):
     for path in (tmp_path, tmp_path / "none.yaml"):
         assert main(["study", str(path), "--data_folder=data"]) == 2
@@ -187,6 +199,33 @@ def test_what_runs_is_stopped_with_the_study(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert not slow.done
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_stop_what_runs(tmp_path, monkeypatch, name):
+    """Or the training would go on alone, and twice with the next study."""
+    monkeypatch.chdir(tmp_path)
+    slow = fake("slow", "time.sleep(60)")
+    number = getattr(signal, name)
+    started = []
+
+    def told(seconds):
+        started.append(1)
+        os.kill(os.getpid(), number)
+
+    children = []
+    popen = subprocess.Popen
+    monkeypatch.setattr("speechbrain_amnet.study.time.sleep", told)
+    monkeypatch.setattr(
+        "speechbrain_amnet.study.subprocess.Popen",
+        lambda *a, **k: children.append(popen(*a, **k)) or children[0],
+    )
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        train([slow])
+    assert ended.value.code == 128 + number and started
+    assert children[0].poll() is not None  # waited for, and gone
+    assert signal.getsignal(number) == before
 
 
 def test_bar_tells_the_mean_time_of_what_it_counts(

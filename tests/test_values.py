@@ -2,7 +2,8 @@
 
 import pytest
 
-from speechbrain_amnet.values import check_values
+from speechbrain_amnet.nodes import built_name, compose
+from speechbrain_amnet.values import OBJECTS, check_values
 
 CPU = {"device": "cpu"}
 
@@ -39,6 +40,9 @@ CPU = {"device": "cpu"}
         ("test_splits: test", "test_splits: expected a list of folders"),
         ("old_splits: [1]", "old_splits: expected a list of folders"),
         ("noise: kitchen.flac", "noise: expected null or !new:speechbrain_a"),
+        ("gate_schedule: 0.5", "gate_schedule: expected null or !new:speech"),
+        ("optimizer: sgd", "optimizer: expected an object, .* got 'sgd'"),
+        ("train_logger: null", "train_logger: expected an object, .* None"),
         ("teacher: 5", "teacher: expected null or a path, got 5"),
         ("start_from: True", "start_from: expected null or a path"),
         ("data_folder: ''", "data_folder: expected the path of a folder"),
@@ -47,6 +51,13 @@ CPU = {"device": "cpu"}
 def test_what_is_refused(line, expected):
     with pytest.raises(ValueError, match=expected):
         check_values(f"{line}\n", CPU)
+
+
+@pytest.mark.parametrize("file", ["amnet.yaml", "diff_sparse.yaml"])
+def test_whatever_is_built_is_known_to_be(root, file):
+    whole = compose((root / "hparams" / file).read_text(), file)
+    built = {key.value for key, value in whole.value if built_name(value)}
+    assert built - {"__set_seed"} <= set(OBJECTS)
 
 
 def test_what_is_not():

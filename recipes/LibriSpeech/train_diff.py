@@ -47,16 +47,13 @@ from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train_diff")
 
+ANY_SIZE = 2**40  # weights: whether a budget is one, not whether it is kept
 BASE = "base.txt"  # in the output folder: the fingerprint of the base model
 
 
 def make_update(hparams, run_opts):
     """Train the diff and write its file; gives what is known of it."""
     method = hparams["method"]
-    if method not in METHODS:
-        raise ValueError(
-            f"method: expected {', '.join(METHODS)}, got {method!r}"
-        )
     asr = load_base(hparams, run_opts)
     check_features(hparams, asr.mods.features)
     updated = wrap(asr, hparams)
@@ -196,6 +193,11 @@ def main(argv):
     check_values(text, run_opts)
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
+    if hparams["method"] not in METHODS:
+        raise ValueError(
+            f"method: expected {', '.join(METHODS)}, got {hparams['method']!r}"
+        )
+    parse_budget(hparams["budget"], ANY_SIZE)
     folder = Path(hparams["output_folder"])
     check_folder(folder, hparams, text)
     if (folder / "diff.json").exists():
@@ -234,6 +236,13 @@ def check_folder(folder, hparams, text):
                 "overwritten; give another output_folder"
             )
     recorded = folder / "hyperparams.yaml"
+    if recorded.exists() and not (folder / BASE).exists():
+        raise ValueError(
+            f"{folder} holds another training, no update (there is no {BASE}); "
+            "give another output_folder"
+        )
+    ModelFiles(hparams["base_model"])  # it is there
+    files.claim(folder)
     save = Path(hparams["save_folder"])
     if any(save.glob("*/CKPT*")) or (folder / "update.diff").exists():
         check_base(folder, hparams["base_model"])

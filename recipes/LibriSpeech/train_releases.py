@@ -21,13 +21,14 @@ from train_diff import check_base
 
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.diff.budget import parse_budget
+from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.report.updates import (
     markdown_table,
     plot_updates,
     read_updates,
     summarise_updates,
 )
-from speechbrain_amnet.study import Training, check_settings, train
+from speechbrain_amnet.study import Training, check_settings, loaded, train
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = 1_000_000  # of some model, to see that budgets are some
@@ -122,7 +123,10 @@ def main(argv=None):
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--generations", type=int, default=5)
     parser.add_argument(
-        "--out", type=Path, default=Path("results/releases"), metavar="FOLDER"
+        "--out",
+        type=Path,
+        default=Path("results/releases/updates"),
+        metavar="FOLDER",
     )
     parser.add_argument(
         "--grammar",
@@ -150,9 +154,25 @@ def main(argv=None):
             )
     for budget in args.budgets:
         parse_budget(budget, WEIGHTS)
+    for name in ("generations", "jobs"):
+        if getattr(args, name) < 1:
+            raise ValueError(
+                f"--{name}: expected 1 or more, got {getattr(args, name)}"
+            )
+    for generation in range(1, args.generations + 1):
+        folder = args.data_folder / str(generation) / "train"
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"--data_folder: {folder} is not there; expected what `amnet "
+                "corpus --releases` or `--from` writes"
+            )
+    ModelFiles(args.base)  # there is a model
     wanted = updates(args)
     for one in wanted:
         check_settings(one)
+    # One of each hparams file: what is wrong with one is so with all.
+    for one in {one.command[2]: one for one in wanted}.values():
+        loaded(one.command[2:-1])
     missing = [one for one in wanted if not one.done]
     print(f"{len(missing)} of {len(wanted)} updates to train")
     train(missing, args.jobs, "update")

@@ -37,6 +37,10 @@ def add_markdown(parser: argparse.ArgumentParser) -> None:
 
 
 def check_markdown(args: argparse.Namespace) -> None:
-    """Both of them or none."""
+    """Both of them or none; the file has a place for the table."""
+    from speechbrain_amnet.report.markdown import update_markdown
+
     if (args.markdown is None) != (args.name is None):
         raise ValueError("--markdown FILE and --name NAME go together")
+    if args.markdown is not None:
+        update_markdown(args.markdown, "", args.name, check=True)

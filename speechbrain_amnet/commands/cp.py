@@ -9,7 +9,14 @@ from typing import Any
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 # What of a recipe an installed package holds; setup.cfg has the same list.
-SHIPPED = ("*.py", "*.md", "hparams/*.md", "hparams/*.yaml", "studies/*.yaml")
+SHIPPED = (
+    "*.py",
+    "*.md",
+    "grammars/*.gram",
+    "hparams/*.md",
+    "hparams/*.yaml",
+    "studies/*.yaml",
+)
 # A link out of the recipe's folder, which leads nowhere from a copy.
 OUTSIDE = re.compile(r"!?\[([^\]]+)\]\(\.\./\.\./[^)]*\)")
 

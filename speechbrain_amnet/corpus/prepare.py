@@ -93,6 +93,13 @@ def prepare_librispeech(
         raise PreparationError(
             f"{data_folder}: no such folder; expected one with split folders"
         )
+    for name in splits:
+        # A path would lead out of `save_folder`, where old copies are removed.
+        if name != manifest_name(name):
+            raise PreparationError(
+                f"splits: a manifest's name is no path: {name!r}; "
+                f"expected {manifest_name(name)!r}"
+            )
     return {
         name: _prepare_csv(
             name,
@@ -103,6 +110,19 @@ def prepare_librispeech(
         )
         for name, folders in splits.items()
     }
+
+
+def manifest_name(split: str) -> str:
+    """What the manifest and the results of a split are called.
+
+    Example
+    -------
+    >>> [manifest_name(split) for split in ("dev/", "1/test", "/my/test")]
+    ['dev', '1_test', 'my_test']
+    """
+    path = Path(os.path.normpath(split))
+    parts = [p for p in path.parts if p not in (path.anchor, "..", ".")]
+    return "_".join(parts) or "all"
 
 
 def _prepare_csv(name, folders, save_folder, sample_rate, resample):

@@ -259,6 +259,13 @@ def test_other_sample_rate(prepare, data):
     )
 
 
+@pytest.mark.parametrize("name", ["dev/", "1/test", "/data/test", "", ".."])
+def test_a_manifest_s_name_is_no_path(prepare, name):
+    """Old copies are removed from a folder of this name."""
+    with pytest.raises(PreparationError, match="a manifest's name is no path"):
+        prepare({name: ["dev"]})
+
+
 def test_resampled_copies(prepare, data):
     path = write_utterance(data, "dev/9-2-0001", rate=11025, samples=11025)
     tone = np.sin(np.arange(11025) * 2 * np.pi * 440 / 11025)

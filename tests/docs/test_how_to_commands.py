@@ -9,9 +9,9 @@ import pytest
 from speechbrain_amnet.cli import main
 from speechbrain_amnet.grammar import Grammar
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGE = (DOCS / "how-to-commands.md").read_text(encoding="utf-8")
-FILE = DOCS / "lights.gram"
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "how-to-commands.md").read_text(encoding="utf-8")
+FILE = ROOT / "recipes" / "LibriSpeech" / "grammars" / "lights.gram"
 
 
 def test_the_rules_of_the_page_are_those_of_the_file():

@@ -1,5 +1,6 @@
 """The recipe as a user runs it: whole, killed, on two processes, and wrong."""
 
+import fcntl
 import json
 import os
 import resource
@@ -426,6 +427,17 @@ def test_a_whole_run_keeps_its_hparams(whole, tones):
     assert "torchvision" not in done.stderr
     assert (whole / "hyperparams.yaml").read_bytes() == recorded
     assert (whole / "model" / "encoder.ckpt").read_bytes() == model
+
+
+def test_one_training_at_a_time_in_a_folder(train, tones, tmp_path):
+    """Another one's hparams and tokens would take the place of its own."""
+    _, *arguments = command("amnet.yaml", tones, tmp_path)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as one that runs has it
+    with pytest.raises(ValueError, match="another process trains there"):
+        train.make_brain(arguments)
+    os.close(handle)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_came_to_no_checkpoint_may_begin_again(train, tones, tmp_path):

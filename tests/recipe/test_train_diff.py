@@ -1,7 +1,9 @@
 """train_diff.py as a user runs it: each method, the file, and mistakes."""
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -227,10 +229,30 @@ def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
         **values,
     )
     assert done.returncode == 2
+    if re.match("budget: exp|method: exp|include: exp|nowhere:", message):
+        assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out" / "save" / "find").exists()
     assert not (tmp_path / "out" / "save" / "full").exists()
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_something_else_stays_as_it_is(base, tones, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    values = {"base": base, "data_folder": tones, "output_folder": out}
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as a training that runs has it
+    done = run("train_diff.py", "diff_hash.yaml", **values)
+    assert done.returncode == 2
+    assert "another process trains there" in done.stderr.splitlines()[-1]
+    assert list(out.iterdir()) == []
+    os.close(handle)
+    (out / "hyperparams.yaml").write_text("epochs: 1\n")
+    done = run("train_diff.py", "diff_hash.yaml", **values)
+    assert done.returncode == 2
+    assert "holds another training, no update" in done.stderr.splitlines()[-1]
+    assert [path.name for path in out.iterdir()] == ["hyperparams.yaml"]
 
 
 def test_a_refused_command_may_be_mended(base, tones, tmp_path):
