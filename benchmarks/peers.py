@@ -231,11 +231,14 @@ class PocketSphinx:
 
     def start(self):
         self.decoder.start_utt()
+        self.fresh = True
 
     def feed(self, samples, final):
         pcm = (samples * 32767).astype("int16").tobytes()
         if pcm:
-            self.decoder.process_raw(pcm, False, False)
+            # Of a whole recording it takes the mean before it begins.
+            self.decoder.process_raw(pcm, False, self.fresh and final)
+        self.fresh = False
         if final:
             self.decoder.end_utt()
 

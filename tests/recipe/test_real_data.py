@@ -11,7 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_amnet.slots import SCORES
+from speechbrain_amnet.corpus.manifest import read_commands, read_manifest
+from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.grammar import Grammar
+from speechbrain_amnet.slots import SCORES, score
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -51,6 +54,20 @@ def run(script, hparams, *options, **values):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_grammar_of_the_coffee_commands(coffee, tmp_path):
+    """Each command of train and dev is in it, and means what its label says."""
+    manifests = prepare_librispeech(
+        coffee, tmp_path, {"seen": ["train", "dev"]}
+    )
+    rows = read_manifest(manifests["seen"])
+    commands = read_commands(rows)
+    file = ROOT / "recipes" / "LibriSpeech" / "grammars" / "coffee.gram"
+    grammar = Grammar.read(file)
+    found = [grammar.command(row["wrd"]) for row in rows]
+    right = score([commands[row["ID"]] for row in rows], found)
+    assert len(rows) == 424 and right["command_accuracy"] == 100
 
 
 def test_commands_with_slots(coffee, tmp_path):
