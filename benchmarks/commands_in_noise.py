@@ -57,8 +57,8 @@ SENTENCE = (
     "What is published is another measurement: of all 619 commands, by engines "
     "that know the grammar and none of the recordings. The others here are of "
     "the {count} of `{split}`: ours, other voices than those in training, "
-    "learnt from recordings of the same grammar; PocketSphinx and whisper-tiny "
-    "never heard any of them."
+    "learnt from recordings of the same grammar; PocketSphinx and "
+    "whisper-tiny, where they are here, never heard any of them."
 )
 
 

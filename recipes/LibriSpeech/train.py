@@ -372,7 +372,8 @@ def make_brain(argv):
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
-    run_on_main(files.claim, args=(folder,))
+    # Not the output folder: who updates the model locks that.
+    run_on_main(files.claim, args=(save_folder,))
     recorded = folder / "hyperparams.yaml"
     # In every process, before the main one may write.
     begun = recorded.exists() and is_begun(folder, save_folder)

@@ -242,8 +242,8 @@ def check_folder(folder, hparams, text):
             "give another output_folder"
         )
     ModelFiles(hparams["base_model"])  # it is there
-    files.claim(folder)
     save = Path(hparams["save_folder"])
+    files.claim(save)  # the folder itself is locked where `updated` is made
     if any(save.glob("*/CKPT*")) or (folder / "update.diff").exists():
         check_base(folder, hparams["base_model"])
         check_recorded(recorded, text)

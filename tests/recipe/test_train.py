@@ -191,12 +191,19 @@ def test_start_from_another_training(whole, tones, tmp_path):
     done = run(command("amnet.yaml", tones, out, start_from=whole, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     first, other = weights(whole)["encoder"], weights(out)["encoder"]
+    # Its epochs at the final temperature count: of two the second.
+    checkpoints = [
+        torch.load(c / "encoder.ckpt") for c in (whole / "save").glob("CKPT*")
+    ]
+    heat = [c["router.temperature"].item() for c in checkpoints]
     before = torch.stack(
         [
-            torch.load(c / "encoder.ckpt")["layers.0.recurrent.0.weight"]
-            for c in (whole / "save").glob("CKPT*")
+            c["layers.0.recurrent.0.weight"]
+            for c in checkpoints
+            if c["router.temperature"].item() == max(heat)
         ]
     )
+    assert len(before) == 1 and len(checkpoints) == 2
     assert first.keys() == other.keys()
     torch.testing.assert_close(
         other["layers.0.recurrent.0.weight"], before.mean(0)
@@ -432,12 +439,13 @@ def test_a_whole_run_keeps_its_hparams(whole, tones):
 def test_one_training_at_a_time_in_a_folder(train, tones, tmp_path):
     """Another one's hparams and tokens would take the place of its own."""
     _, *arguments = command("amnet.yaml", tones, tmp_path)
-    handle = os.open(tmp_path, os.O_RDONLY)
+    (tmp_path / "save").mkdir()
+    handle = os.open(tmp_path / "save", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)  # as one that runs has it
     with pytest.raises(ValueError, match="another process trains there"):
         train.make_brain(arguments)
     os.close(handle)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "save"]
 
 
 def test_what_came_to_no_checkpoint_may_begin_again(train, tones, tmp_path):

@@ -239,20 +239,20 @@ def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
 
 def test_a_folder_of_something_else_stays_as_it_is(base, tones, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
+    (out / "save").mkdir(parents=True)
     values = {"base": base, "data_folder": tones, "output_folder": out}
-    handle = os.open(out, os.O_RDONLY)
+    handle = os.open(out / "save", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)  # as a training that runs has it
     done = run("train_diff.py", "diff_hash.yaml", **values)
     assert done.returncode == 2
     assert "another process trains there" in done.stderr.splitlines()[-1]
-    assert list(out.iterdir()) == []
+    assert list(out.iterdir()) == [out / "save"]
     os.close(handle)
     (out / "hyperparams.yaml").write_text("epochs: 1\n")
     done = run("train_diff.py", "diff_hash.yaml", **values)
     assert done.returncode == 2
     assert "holds another training, no update" in done.stderr.splitlines()[-1]
-    assert [path.name for path in out.iterdir()] == ["hyperparams.yaml"]
+    assert {p.name for p in out.iterdir()} == {"save", "hyperparams.yaml"}
 
 
 def test_a_refused_command_may_be_mended(base, tones, tmp_path):

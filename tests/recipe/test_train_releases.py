@@ -79,6 +79,17 @@ def test_two_generations(corpus, tmp_path):
     # Nothing is trained again.
     done = run("train_releases.py", *arguments, *settings)
     assert "0 of 4 updates to train" in done.stdout
+    fresh = [*arguments[:3], "--methods", "sparse", "--budgets", "7%"]
+    for more, said in (
+        (["--generations=0"], "--generations: expected 1 or more, got 0"),
+        (["--jobs=0"], "--jobs: expected 1 or more, got 0"),
+        (["--generations=6"], "6/train is not there; expected what"),
+        (["--set", "find_epoch=2"], "unknown key 'find_epoch'"),
+        ([f"--base={tmp_path}/nowhere"], "nowhere: no model"),
+    ):
+        done = run("train_releases.py", *fresh, *more)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+        assert "to train" not in done.stdout
     # Nor is it taken for an update of other weights, or made twice at once.
     (chain / "1" / "base.txt").write_text("another")
     done = run("train_releases.py", *arguments, *settings)
@@ -88,16 +99,6 @@ def test_two_generations(corpus, tmp_path):
     done = run("train_releases.py", *arguments[:3], "--methods", "magic")
     assert done.returncode == 2
     assert "expected some of full, sparse" in done.stderr
-    for more, said in (
-        (["--generations=0"], "--generations: expected 1 or more, got 0"),
-        (["--jobs=0"], "--jobs: expected 1 or more, got 0"),
-        (["--generations=6"], "6/train is not there; expected what"),
-        (["--set", "find_epoch=2"], "unknown key 'find_epoch'"),
-        ([f"--base={tmp_path}/nowhere"], "nowhere: no model"),
-    ):
-        done = run("train_releases.py", *arguments[:3], *more)
-        assert done.returncode == 2 and said in done.stderr, done.stderr
-        assert "to train" not in done.stdout
     done = run("train_releases.py", *arguments[:3], "--budgets", "5%", "2 %%")
     assert done.returncode == 2
     assert "budget: expected a share of the model" in done.stderr
