@@ -107,22 +107,10 @@ def measure_peer(name, args):
                 slots = {k: peers.normal(v) for k, v in wanted["slots"].items()}
                 right += has_slots(peers.normal(said), slots)
             else:
-                heard = longest(grammar, said.split())
+                heard = grammar.command(said)
                 right += score([wanted], [heard])["command_accuracy"] > 0
         found[column(decibels)] = 100 * right / len(rows)
     return found
-
-
-def longest(grammar, words):
-    """What the longest beginning that is a sentence means.
-
-    PocketSphinx may end in the midst of one, as in "with sugar and".
-    """
-    heard = grammar.command(" ".join(words))
-    while words and heard.intent is None:
-        words = words[:-1]
-        heard = grammar.command(" ".join(words))
-    return heard
 
 
 def written_before(file, columns, data):

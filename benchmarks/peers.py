@@ -225,6 +225,10 @@ class PocketSphinx:
                     hmm=str(folder / "en-us"),
                     dict=str(dictionary),
                     **{"jsgf" if model else "lm": file.name},
+                    # The best path through the lattice ends in the midst of
+                    # a sentence of a grammar: 54 % of the coffee commands
+                    # of dev right with it, 80 % without.
+                    bestpath=not model,
                     loglevel="FATAL",
                 )
             )

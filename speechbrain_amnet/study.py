@@ -428,7 +428,9 @@ def train(
                         del running[one.name]
                         if process.returncode:
                             failed.append(one)
-                bar.set_postfix_str(" ".join(running))
+                # A log would get two lines a second.
+                shown = sys.stderr.isatty()
+                bar.set_postfix_str(" ".join(running), refresh=shown)
                 now = sum(one.epochs_done for one in trainings)
                 bar.update(now - bar.n)
         finally:

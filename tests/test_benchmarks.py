@@ -230,7 +230,7 @@ def in_noise(root, monkeypatch):
 
     class Other:
         def __init__(self, told, rows, prompt):
-            self.spoken = "Go, on" if told is None else "go on and"
+            self.spoken = "Go, on" if told is None else "go on"
 
         def start(self):
             self.heard = None

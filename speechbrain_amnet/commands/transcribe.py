@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> None:
             f"got {args.chunk_ms:g}"
         )
     size = round(rate * args.chunk_ms / 1000)
-    seconds = spent = 0.0
-    flops, waits = [], []
+    seconds = spent = flops = 0.0
+    count, waits = 0, []
     for wav in args.wavs:
         if len(args.wavs) > 1:
             print(f"{wav}:")
@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> None:
             spent += time.perf_counter() - start
             seconds += len(chunk) / rate
             for frame in frames:
-                flops.append(model.branch_flops[frame.branch])
+                flops += model.branch_flops[frame.branch]
+                count += 1
                 waited = wait(
                     frame.backlog, stream.branch_seconds[frame.branch]
                 )
@@ -136,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
         waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
     device = "by the clock" if live else on_device(model.device.load, speed)
-    saved = 1 - sum(flops) / len(flops) / model.dense_flops
+    saved = 1 - flops / count / model.dense_flops
     print(
         f"{seconds:.1f} s of audio in {spent / seconds:.3f} times its duration;"
         f" {100 * saved:.0f} % of the dense encoder's computation saved; "

@@ -98,8 +98,9 @@ class LiveStream:
         """Read the next samples; see `Stream.feed`.
 
         Afterwards `latency` is the time from their arrival until the words of
-        the last frame were there, `first_word` the time from the start of the
-        stream to the first text, if there was any.
+        the last frame were there, `took` what each of the frames took, and
+        `first_word` the time from the start of the stream to the first text,
+        if there was any.
 
         Arguments
         ---------
@@ -112,6 +113,7 @@ class LiveStream:
             given. One who reads late must say it, or nothing has waited.
         """
         self.arrived = self.clock() if arrived is None else arrived
+        self.took = []  # of all frames it would grow as long as people speak
         frames = self.stream.feed(samples, final)
         if frames:
             self.latency = self.clock() - self.arrived
@@ -231,7 +233,7 @@ def run_live(
     size = recogniser.features.frame_samples
     count = -(-len(samples) // size)
     live = LiveStream(recogniser, slowdown, **options)
-    frames = []
+    frames, took = [], []
     for n in range(count):
         if then and n == middle(count):
             live.hold_back(*then)
@@ -239,7 +241,8 @@ def run_live(
         live.wait(arrival)
         chunk = samples[n * size : (n + 1) * size]
         frames += live.feed(chunk, n == count - 1, arrival)
-    return Live(frames, live.took, live.latency, live.first_word)
+        took += live.took
+    return Live(frames, took, live.latency, live.first_word)
 
 
 def middle(count: int) -> int:
