@@ -69,7 +69,9 @@ class StreamingFeatures(torch.nn.Module):
         Least power of a band, for samples in -1..1. 1e-7 (-70 dB) is just
         above the rounding noise of 16-bit audio (-77 dB) and below the
         silence of real recordings (about -60 dB), so that digital silence
-        looks like a quiet room, and not like an outlier.
+        looks like a quiet room, and not like an outlier. Of microphones that
+        fall silent between words, each in its way, 1e-3 hides the difference
+        (measured: docs/decisions.md, Coffee commands).
     mean_seconds : float, optional
         Memory of a running mean of each band, in s, which is subtracted, too;
         none is if not given. It begins with that of the training data. A
@@ -112,6 +114,8 @@ class StreamingFeatures(torch.nn.Module):
                 f"mean_seconds must be above 0, or null for no running mean, "
                 f"got {mean_seconds}"
             )
+        if not 0 < floor < math.inf:
+            raise ValueError(f"floor must be above 0, got {floor}")
         self.sample_rate = sample_rate
         self.stack = stack
         self.frame_samples = int(hop) * stack

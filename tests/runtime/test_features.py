@@ -14,7 +14,7 @@ from speechbrain_amnet.runtime.packed import Packed
     "options",
     [
         {},
-        {"mean_seconds": 0.2},
+        {"mean_seconds": 0.2, "floor": 1e-3},
         {"sample_rate": 8000, "n_mels": 23, "stack": 3, "window_ms": 20},
     ],
 )
