@@ -50,10 +50,13 @@ def same(asr, samples, chunks, **options):
     return frames
 
 
-def test_running_mean(tiny, tmp_path):
-    made = tiny(tmp_path, ["GO", "STOP"], mean_seconds=0.5)
+def test_running_mean_and_floor(tiny, tmp_path):
+    options = {"mean_seconds": 0.5, "floor": 1e-3}
+    made = tiny(tmp_path, ["GO", "STOP"], **options)
     export_model(*made, tmp_path / "model")
     asr = load(tmp_path, run_opts={"device": "cpu"})
+    floor = asr.mods.features.filterbank.amin
+    assert floor == pytest.approx(1e-3)
     frames = same(asr, 0.1 * speech(1.7), [1, 700, 701, 9000])
     assert len({frame.branch for frame in frames}) == 2
 
