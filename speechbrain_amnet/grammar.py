@@ -375,8 +375,8 @@ def written(
     Raises
     ------
     ValueError
-        If there are no commands, one has no intent, or a name that no tag can
-        have.
+        If there are no commands, one has no intent, a name that no tag can
+        have, or a word that no grammar can.
 
     Example
     -------
@@ -408,13 +408,19 @@ def written(
                     f"{one!r}: the name of a slot or intent has no spaces and "
                     f"none of < > = {{ }}; it is that of the command {words}"
                 )
+        for one in words.split():
+            if set(one) & set('"<>\\'):
+                raise ValueError(
+                    f'{one!r}: a word in a grammar has none of " < > \\; it '
+                    f"is one of the command {words}"
+                )
         parts = [
             word.rstrip(">").partition("<")
             for word in tagged(words, dict(slots)).split()
         ]
         chain: list[str] = []
         for slot, group in groupby(parts, lambda part: part[2]):
-            said = [word for word, _, _ in group]
+            said = [_word(word) for word, _, _ in group]
             if slot:
                 rule = f"{slot}-slot" if slot in intents else slot
                 _note(phrases.setdefault(rule, {}), said)
@@ -429,6 +435,17 @@ def written(
     for slot, follow in phrases.items():
         lines += ["", *_chain(slot, follow)]
     return "\n".join(lines) + "\n"
+
+
+def _word(word: str) -> str:
+    """A word as JSGF has it: in quotes where it has signs of the language.
+
+    Example
+    -------
+    >>> _word("AC/DC"), _word("DON'T")
+    ('"AC/DC"', "DON'T")
+    """
+    return f'"{word}"' if set(word) & set("()[]{}|/*+;=") else word
 
 
 Follow = dict[str, Counter[str]]  # in the order in which they came

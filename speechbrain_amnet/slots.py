@@ -132,7 +132,7 @@ def tags_of(texts: Iterable[str]) -> list[str]:
 
 def score(
     references: Sequence[dict[str, Any]], found: Sequence[Command]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """How many commands, slots and intents were understood.
 
     Arguments
@@ -147,7 +147,8 @@ def score(
     dict
         In percent: `command_accuracy`, of commands of which the intent and
         every slot are right and nothing is made up; `slot_f1`, over name and
-        words of each; and `intent_accuracy`.
+        words of each; and `intent_accuracy`, None if no intent is known. One
+        that is not known counts as right.
 
     Example
     -------
@@ -156,7 +157,7 @@ def score(
     >>> score([said], [heard])["command_accuracy"]
     0.0
     """
-    right = hits = wanted = given = intents = 0
+    right = hits = wanted = given = intents = named = 0
     for reference, command in zip(references, found, strict=True):
         slots = {
             (name, " ".join(str(words).upper().split()))
@@ -166,12 +167,14 @@ def score(
         hits += len(slots & heard)
         wanted += len(slots)
         given += len(heard)
-        same = command.intent == reference.get("intent")
-        intents += same
+        intent = reference.get("intent")
+        same = intent is None or command.intent == intent
+        named += intent is not None
+        intents += intent is not None and same
         right += same and slots == heard
     values = (
         100 * right / len(found),
         200 * hits / max(1, wanted + given),
-        100 * intents / len(found),
+        100 * intents / named if named else None,
     )
     return dict(zip(SCORES, values))

@@ -175,7 +175,7 @@ def read_study(
             arguments = [
                 str(file),
                 *(
-                    f"--{key}={str(value).replace('{seed}', str(seed))}"
+                    f"--{key}={_text(value).replace('{seed}', str(seed))}"
                     for key, value in values.items()
                 ),
                 *(f"--{one}" for one in settings if "=" not in one),
@@ -198,6 +198,11 @@ def read_study(
         names[one.folder] = one.name
         check_settings(one)
     return _in_order(path, trainings)
+
+
+def _text(value: Any) -> str:
+    """As YAML reads it again."""
+    return "null" if value is None else str(value)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

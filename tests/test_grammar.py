@@ -288,6 +288,20 @@ def test_written_grammar_needs_names_without_spaces(slots, intent):
         written([("A SMALL TEA", slots, intent)])
 
 
+@pytest.mark.parametrize("words", ["[NOISE] GO AC/DC", "ROCK+ROLL (UH) {NOW}"])
+def test_signs_of_the_language_are_words(words):
+    said = words.split()
+    text = written([(words, {"way": said[-1]}, "go")])
+    command = Grammar(text).command(words)
+    assert command.intent == "go" and command.slots == {"way": said[-1]}
+    assert Grammar(text).command(" ".join(said[1:])).intent is None
+
+
+def test_a_word_that_no_grammar_has():
+    with pytest.raises(ValueError, match="'<UNK>': .* command GO <UNK>"):
+        written([("GO <UNK>", {}, "go")])
+
+
 def test_a_slot_may_be_called_as_an_intent_is():
     grammar = Grammar(written([("GO NOW", {"go": "NOW"}, "go")]))
     assert grammar.command("GO NOW").slots == {"go": "NOW"}

@@ -58,6 +58,16 @@ def test_tags():
     assert not any(map(is_tag, ["<", "b", "<>", "<b", "<b>c", "▁<b>"]))
 
 
+def test_an_intent_that_is_not_known_is_not_judged():
+    said = {"slots": {"size": "large"}}
+    heard = Command("", "order", {"size": "LARGE"})
+    found = score([said], [heard])
+    assert found["command_accuracy"] == 100 and found["intent_accuracy"] is None
+    # Of two commands one has an intent, which was understood.
+    both = score([said, {**said, "intent": "order"}], [heard, heard])
+    assert both["intent_accuracy"] == 100
+
+
 def test_score():
     said = [
         {"intent": "order", "slots": {"size": "large", "drink": "iced tea"}},

@@ -72,6 +72,15 @@ def test_study_becomes_command_lines(study):
         assert option in third.command
 
 
+def test_nothing_is_null(study):
+    text = study.read_text()
+    study.write_text(
+        text.replace('start_from: "out/full/{seed}"', "teacher: null")
+    )
+    *_, third = read_study(study, "data")
+    assert "--teacher=null" in third.command and not third.after
+
+
 def test_settings_replace_what_a_run_has_of_its_own(study):
     *_, third = read_study(study, "data", ["epochs=2"])
     assert third.epochs == 2 and third.command.count("--epochs=2") == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_commands(
     Raises
     ------
     ValueError
-        If a line of the file is no such record.
+        If a line of the file is no such record, or none is of a recording.
     """
     records = {}
     splits = {Path(os.path.abspath(row["wav"])).parents[2] for row in rows}
@@ -68,20 +69,28 @@ def read_commands(
             ):
                 raise ValueError(
                     f"{file}, line {number}: expected a JSON object with an "
-                    "id and, where they are known, slots (words by name) and "
-                    f"intent (a name), got {line[:60]!r}"
+                    "id and, where they are known, slots (words by name), "
+                    "intent (a name) and speech_end (seconds), got "
+                    f"{line[:60]!r}"
                 ) from None
             if record["id"] in own:
                 raise ValueError(
                     f"{file}, line {number}: {record['id']} is there already"
                 )
             own[record["id"]] = record
+        if own and not own.keys() & {row["ID"] for row in rows}:
+            raise ValueError(
+                f"{file}: expected ids of recordings, as {rows[0]['ID']}, got "
+                f"{next(iter(own))} and no other that is one"
+            )
         records |= own
     return records
 
 
 def checked(record: Any) -> dict[str, Any]:
     """A line of `commands.jsonl`; what it says is null is not known.
+
+    Nor is a slot said whose words are null or blank.
 
     Raises
     ------
@@ -94,10 +103,19 @@ def checked(record: Any) -> dict[str, Any]:
     {'id': '1-1-1', 'intent': 'stop'}
     """
     known = {key: value for key, value in record.items() if value is not None}
-    slots = known.get("slots", {})
+    slots = {
+        name: value
+        for name, value in known.get("slots", {}).items()
+        if value is not None and str(value).strip()
+    }
+    if "slots" in known:
+        known["slots"] = slots
+    end = known.get("speech_end", 0.0)
+    if isinstance(end, bool) or not 0 <= end < math.inf:
+        raise ValueError
     named = (known["id"], known.get("intent", ""), *slots)
     words = (str, int, float)
-    if not isinstance(slots, dict) or not (
+    if not (
         all(isinstance(name, str) for name in named)
         and all(isinstance(value, words) for value in slots.values())
     ):

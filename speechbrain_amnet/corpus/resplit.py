@@ -144,7 +144,8 @@ def by_value(
 
     def value(row):
         found = ((row["command"] or {}).get("slots") or {}).get(slot)
-        return None if found in (None, "") else str(found)
+        found = "" if found is None else str(found)
+        return " ".join(found.upper().split()) or None
 
     values = sorted({value(row) for row in rows} - {None})
     if len(values) <= RELEASES:

@@ -45,6 +45,8 @@ MARKER = "corpus.json"  # written last: the corpus is whole
 GRAMMAR = "commands.gram"  # its sentences, in JSGF
 SIGN = ".amnet-corpus"  # written first: the folder is ours
 OWN = {*SPLITS, "replay"}  # folders of any such corpus
+FILES = {SIGN, MARKER, MARKER + ".part", GRAMMAR}  # what lies beside them
+SPEECH = ("commands.jsonl", "*.flac", "*.trans.txt")  # what lies in them
 DRAWS = 10_000  # until a sentence of a split is found
 CANDIDATES = 4  # for a sentence of a grammar
 FORMAT = 4  # of the corpus: a new number makes all of them again
@@ -255,12 +257,25 @@ def _is_ours(folder):
 def _check_replaced(folder):
     """Refuse where something else lies in what will be made anew."""
     if folder.is_dir():
-        others = sorted({p.name for p in folder.iterdir() if p.is_dir()} - OWN)
+        others = sorted(
+            str(p.relative_to(folder))
+            for p in folder.rglob("*")
+            if not _is_made(p, p.relative_to(folder).parts)
+        )
         if others:
             raise CorpusError(
-                f"{folder}: has {', '.join(others)}, which are not of this "
-                "corpus and would be lost; name another folder"
+                f"{folder}: has {', '.join(others[:5])}, not of this corpus, "
+                "which would be lost; move it or name another folder"
             )
+
+
+def _is_made(path, parts):
+    """Whether a corpus has such a file or folder, at this place in it."""
+    if len(parts) == 1:
+        return parts[0] in (OWN if path.is_dir() else FILES)
+    return parts[0] in OWN and (
+        path.is_dir() or any(path.match(name) for name in SPEECH)
+    )
 
 
 def _remove_ours(folder):

@@ -15,9 +15,23 @@ def read(tmp_path):
         text = "".join(f"{line}\n" for line in lines)
         (tmp_path / "train").mkdir(exist_ok=True)
         (tmp_path / "train" / "commands.jsonl").write_text(text)
-        return read_commands([{"wav": f"{tmp_path}/train/1/1/1-1-0.flac"}])
+        wav = f"{tmp_path}/train/1/1/1-1-0.flac"
+        return read_commands([{"ID": "a", "wav": wav}])
 
     return read
+
+
+def test_a_slot_that_is_blank_is_not_said(read):
+    slots = {"size": "large", "milk": "", "sugar": None, "roast": " ", "n": 0}
+    found = read(json.dumps({"id": "a", "slots": slots}))
+    assert found["a"]["slots"] == {"size": "large", "n": 0}
+
+
+def test_of_other_recordings(read):
+    assert read() == {}
+    assert set(read('{"id": "b"}', '{"id": "a"}')) == {"a", "b"}
+    with pytest.raises(ValueError, match="ids of recordings, as a, got b"):
+        read('{"id": "b"}', '{"id": "c"}')
 
 
 def test_what_is_null_is_not_known(read):
@@ -40,6 +54,9 @@ def test_what_is_null_is_not_known(read):
         '{"id": "b", "slots": {"to": ["tea"]}}',
         '{"id": "b", "intent": 3}',
         9000 * "[",
+        '{"id": "b", "speech_end": "1.5"}',
+        '{"id": "b", "speech_end": NaN}',
+        '{"id": "b", "speech_end": -1}',
     ],
 )
 def test_what_is_no_command_is_named(line, read):

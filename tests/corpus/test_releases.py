@@ -158,6 +158,6 @@ def test_a_corpus_and_releases_have_folders_of_their_own(made, tmp_path):
     assert not (corpus / "base").exists()
     # What lies in a corpus is not lost when another one is asked for.
     (corpus / "base").mkdir()
-    with pytest.raises(CorpusError, match="plain: has base, which are not of"):
+    with pytest.raises(CorpusError, match="plain: has base, not of this"):
         module.make_spoken_corpus(corpus, 0.2, speakers=8)
     assert (corpus / "base").is_dir()

@@ -30,7 +30,8 @@ def data(tmp_path):
                 noise = 0.1 * rng.standard_normal(800)
                 soundfile.write(folder / f"{name}.wav", noise, 16000)
                 lines.append(f"{name} A {drink.upper()}\n")
-                slots = {"drink": drink}
+                # Labels of people: one writes them so, another so.
+                slots = {"drink": drink if person % 2 else drink.title()}
                 commands.append(json.dumps({"id": name, "slots": slots}) + "\n")
             (folder / f"{speaker}-1.trans.txt").write_text("".join(lines))
         file = tmp_path / "data" / split / "commands.jsonl"
@@ -50,8 +51,14 @@ def read(folder):
             rows = read_manifest(paths["x"])
             commands = read_commands(rows)
             assert len(commands) == len(rows)
-            found[name] = [{**r, **commands[r["ID"]]["slots"]} for r in rows]
+            found[name] = [
+                {**r, **upper(commands[r["ID"]]["slots"])} for r in rows
+            ]
     return found
+
+
+def upper(slots):
+    return {name: str(value).upper() for name, value in slots.items()}
 
 
 def ids(rows):

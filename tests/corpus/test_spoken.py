@@ -276,6 +276,15 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path, spy):
     assert (aside / "data").read_text() == "precious"
 
 
+@pytest.mark.parametrize("mine", ["my.gram", "train/notes.txt", "a/b.txt"])
+def test_what_a_user_put_into_a_corpus_is_kept(corpus, spy, mine):
+    (corpus / mine).parent.mkdir(exist_ok=True)
+    (corpus / mine).write_text("work")
+    with pytest.raises(CorpusError, match=f"has {mine.split('/b')[0]}.* move"):
+        make_spoken_corpus(corpus, minutes=MINUTES, speakers=9)
+    assert (corpus / mine).read_text() == "work" and not spy
+
+
 def test_an_empty_folder_is_welcome(tmp_path, spy):
     make_spoken_corpus(tmp_path / "a", minutes=0.05)
     (tmp_path / "b").mkdir()
