@@ -67,6 +67,7 @@ class Router(nn.Module):
                 f"{branches}."
             )
         self.branches = branches
+        self.input_size: int | None = None  # of those that need one
         # Loads of the devices that a training met; the encoder says which.
         self.loads: list[float] | None = None
 
@@ -285,6 +286,7 @@ class Arbitrator(Router):
         use_device: bool = False,
     ):
         super().__init__(branches)
+        self.input_size = input_size
         self.use_backlog, self.use_device = use_backlog, use_device
         self.frame = nn.Linear(input_size, hidden)
         self.backlog = nn.Linear(1, hidden, bias=False)

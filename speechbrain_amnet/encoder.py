@@ -15,7 +15,7 @@ from torch import nn
 
 from .arbitrator import FixedRouting, Router, Routing
 from .device import Device
-from .frames import frame_mask
+from .frames import check_lengths, frame_mask
 from .layer import BranchedLayer
 from .pruning import prune
 from .recurrence import chosen_lstm, mixed_lstm
@@ -131,6 +131,27 @@ class AmortizedEncoder(nn.Module):
                     f"{len(branches)} branches."
                 )
             router = FixedRouting(branches=1)
+        for name, size in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("layers", layers),
+        ):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"AmortizedEncoder: {name} must be a whole number, 1 or "
+                    f"more, got {size!r}."
+                )
+        if not isinstance(target_device, Device | None):
+            raise ValueError(
+                "AmortizedEncoder: target_device must be a Device, as "
+                "`!new:speechbrain_amnet.Device {load: 2}`, got "
+                f"{target_device!r}."
+            )
+        if router.input_size not in (None, input_size):
+            raise ValueError(
+                f"AmortizedEncoder: router reads frames of {router.input_size} "
+                f"features, but input_size is {input_size}."
+            )
         if router.branches != len(branches):
             raise ValueError(
                 f"AmortizedEncoder: router chooses among {router.branches} "
@@ -345,6 +366,7 @@ class AmortizedEncoder(nn.Module):
         """
         self._check(x)
         if lengths is not None:
+            check_lengths(lengths, *x.shape[:2])
             mask = frame_mask(lengths.to(x.device), x.shape[1]).unsqueeze(-1)
             x = x.masked_fill(~mask, 0.0)
         if hard is None:
@@ -400,14 +422,16 @@ class AmortizedEncoder(nn.Module):
         choice = routing.choice.t()
         state = []
         for n, layer in enumerate(self.layers):
-            inputs = x.new_empty(*choice.shape, 4 * self.hidden_size)
+            # As in training, the recurrence is in float32 under autocast.
+            like = layer.bias[0]
+            inputs = like.new_empty(*choice.shape, 4 * self.hidden_size)
             for k in choice.unique().tolist():
                 frames = choice == k
                 inputs[frames] = layer.project(x[frames], k).to(inputs)
             if context:
                 before = context.state[n]
             else:
-                zeros = x.new_zeros(x.shape[1], self.hidden_size)
+                zeros = like.new_zeros(x.shape[1], self.hidden_size)
                 before = (zeros, zeros)
             x, after = chosen_lstm(
                 inputs,
@@ -481,7 +505,8 @@ class AmortizedEncoder(nn.Module):
             ]
         if not x.shape[1]:
             context.routing = None
-            return x.new_zeros(len(x), 0, self.hidden_size)
+            like = self.layers[0].bias[0]
+            return like.new_zeros(len(x), 0, self.hidden_size)
         encoded, context.routing, context.state, context.backlog = (
             self._run_hard(x, context=context)
         )

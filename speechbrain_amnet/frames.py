@@ -38,6 +38,41 @@ def check_frames(features: Any, encoder: Any) -> None:
         )
 
 
+def check_lengths(lengths: torch.Tensor, batch: int, frames: int) -> None:
+    """Refuse lengths that are not relative, or of another batch.
+
+    Numbers of frames, as PyTorch has them, would count padding as speech.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        To be ``[batch]``, above 0 and at most 1.
+    batch, frames : int
+        Sizes of what they are of.
+
+    Raises
+    ------
+    ValueError
+        If they are something else.
+
+    Example
+    -------
+    >>> check_lengths(torch.tensor([1.0, 0.4]), 2, 10)
+    >>> check_lengths(torch.tensor([10, 4]), 2, 10)
+    Traceback (most recent call last):
+        ...
+    ValueError: lengths must be [2], above 0 and at most 1, got [10, 4]
+    """
+    if lengths.shape == (batch,):
+        numbers = lengths * frames
+        if ((numbers > 0) & (numbers.round() <= frames)).all():
+            return
+    raise ValueError(
+        f"lengths must be [{batch}], above 0 and at most 1, got "
+        f"{lengths.tolist()}"
+    )
+
+
 def frame_counts(lengths: torch.Tensor, frames: int) -> torch.Tensor:
     """Real frames of each utterance, from relative lengths; at least one."""
     return (lengths * frames).round().long().clamp(1, frames)

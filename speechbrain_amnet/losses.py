@@ -10,11 +10,13 @@ the order of 1, so a weight says how many nats of an utterance's transducer
 loss one unit is worth.
 """
 
+import math
+
 import torch
 from torch import nn
 
 from .arbitrator import Routing
-from .frames import frame_mean, last_frame
+from .frames import check_lengths, frame_mean, last_frame
 
 
 class BacklogAwareLoss(nn.Module):
@@ -84,9 +86,11 @@ class BacklogAwareLoss(nn.Module):
             ("idle_weight", idle_weight),
             ("end_weight", end_weight),
         ):
-            if value < 0:
+            number = isinstance(value, int | float)
+            if not (number and 0 <= value < math.inf):
                 raise ValueError(
-                    f"BacklogAwareLoss: {name} must be 0 or more, got {value}."
+                    f"BacklogAwareLoss: {name} must be a finite number, 0 or "
+                    f"more, got {value}."
                 )
         if saved_target is not None and not 0 <= saved_target < 1:
             raise ValueError(
@@ -128,6 +132,7 @@ class BacklogAwareLoss(nn.Module):
             Scalars `cost`, `idle`, `end`, `saved` (the share of compute) and
             `total`.
         """
+        check_lengths(lengths, *routing.time.shape)
         times = routing.branch_time.unsqueeze(-2)  # the same for all frames
         slow, fast = times[..., :1], times[..., -1:]
         faster = (slow - times) / (slow - fast).clamp(min=1e-12)

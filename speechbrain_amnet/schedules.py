@@ -7,6 +7,7 @@ done, so that a longer training stretches it.
 
 import math
 from bisect import bisect_right
+from typing import Any
 
 import torch
 from speechbrain.utils.checkpoints import (
@@ -50,8 +51,14 @@ class Schedule:
     def __init__(
         self, points: list[list[float]], interpolation: str = "linear"
     ):
-        shares = [float(share) for share, _ in points]
-        values = [float(value) for _, value in points]
+        pairs = [one for one in points if is_pair(one)]
+        if len(pairs) < len(points):
+            raise ValueError(
+                "Schedule: points must be pairs of finite numbers, as "
+                f"[[0.1, 1.0], [1.0, 0.01]], got {points}."
+            )
+        shares = [float(share) for share, _ in pairs]
+        values = [float(value) for _, value in pairs]
         if not points or shares != sorted(set(shares)):
             raise ValueError(
                 "Schedule: the points' shares of the training must rise, got "
@@ -106,3 +113,18 @@ class Schedule:
     def _load(self, path, end_of_epoch):
         del end_of_epoch
         self.value = torch.load(path)["value"]
+
+
+def is_pair(point: Any) -> bool:
+    """Whether it is two finite numbers.
+
+    Example
+    -------
+    >>> is_pair([0.1, 1]), is_pair([0.1]), is_pair([0.1, float("nan")])
+    (True, False, False)
+    """
+    return (
+        isinstance(point, list | tuple)
+        and len(point) == 2
+        and all(isinstance(x, int | float) and math.isfinite(x) for x in point)
+    )

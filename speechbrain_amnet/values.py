@@ -93,7 +93,13 @@ EXPECTED = (
     (
         "a number above 0",
         lambda value: is_number(value) and value > 0,
-        ("batch_seconds", "max_seconds", "frame_duration"),
+        (
+            "batch_seconds",
+            "max_seconds",
+            "frame_duration",
+            "floor",
+            "max_grad_norm",  # 0 would keep the weights
+        ),
     ),
     (
         "a finite number, 0 or more",
@@ -105,9 +111,19 @@ EXPECTED = (
             "ctc_weight",
             "teacher_weight",
             "weight_decay",
-            "max_grad_norm",
             "gain_db",
         ),
+    ),
+    ("a finite number", is_number, ("blank_penalty",)),
+    (
+        "null or a number above 0",
+        lambda value: value is None or is_number(value) and value > 0,
+        ("mean_seconds",),
+    ),
+    (
+        "a share, from 0 to below 1",
+        lambda value: is_number(value) and 0 <= value < 1,
+        ("dropout", "token_noise"),
     ),
     (
         "True or False",

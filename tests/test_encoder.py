@@ -1,5 +1,6 @@
 """The encoder: soft is hard is streamed; nothing looks ahead."""
 
+import math
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_amnet import (
     AmortizedEncoder,
     Arbitrator,
+    BacklogAwareLoss,
     Dense,
     Device,
     FixedRouting,
@@ -193,6 +195,36 @@ def test_autocast_stays_close_to_float32(hard):
         torch.testing.assert_close(routed.float(), exact, atol=0.03, rtol=0)
 
 
+def test_autocast_takes_what_it_made_itself():
+    """A layer in front of the encoder gives it bfloat16."""
+    encoder, x = build().eval(), torch.randn(3, 25, INPUT)
+    expected, _ = encoder(x, branch=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        front = torch.nn.functional.linear(x, torch.eye(INPUT))
+        assert front.dtype == torch.bfloat16
+        cast, _ = encoder(front, branch=0)
+        whole, _ = encoder(front)
+        context = encoder.make_streaming_context(batch=3)
+        parts = [
+            encoder.forward_streaming(part, context)
+            for part in (front[:, :0], front[:, :9], front[:, 9:])
+        ]
+    torch.testing.assert_close(cast, expected, atol=0.03, rtol=0)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[25, 10, 3], [0.4], [0.0, 1.0, 1.0], [1.0, math.nan, 1.0]]
+)
+def test_lengths_are_relative_and_one_for_each(lengths):
+    encoder, x = build(), torch.randn(3, 25, INPUT)
+    with pytest.raises(ValueError, match=r"lengths must be \[3\], above 0"):
+        encoder(x, torch.tensor(lengths))
+    _, routing = encoder(x, torch.tensor([1.0, 0.4, 0.1]))
+    with pytest.raises(ValueError, match=r"lengths must be \[3\], above 0"):
+        BacklogAwareLoss(0.04)(routing, torch.tensor(lengths), 8.0)
+
+
 def test_autocast_has_a_gradient():
     encoder, x = build(), torch.randn(3, 25, INPUT)
     grads = []
@@ -339,12 +371,26 @@ def test_time_of_a_frame_is_that_of_the_target_device(device, seconds):
             r"branches\[1\]: Sparse: density must be above 0 .* got a",
         ),
         ({"branches": "Dense"}, "at least one weight form, got Dense"),
+        ({"layers": 0}, "layers must be a whole number, 1 or more, got 0"),
+        ({"hidden_size": "8"}, "hidden_size must be a whole .* got '8'"),
+        ({"target_device": 2.0}, "target_device must be a Device.* got 2.0"),
+        (
+            {"branches": BRANCHES[:2], "router": Arbitrator(INPUT + 1)},
+            f"frames of {INPUT + 1} features, but input_size is {INPUT}",
+        ),
     ],
-    ids=["none", "no router", "order", "other", "rank", "density", "word"],
 )
 def test_what_cannot_be_built_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        AmortizedEncoder(INPUT, HIDDEN, LAYERS, **arguments)
+        AmortizedEncoder(
+            **{
+                "input_size": INPUT,
+                "hidden_size": HIDDEN,
+                "layers": LAYERS,
+                "branches": BRANCHES[:1],
+                **arguments,
+            }
+        )
 
 
 @pytest.mark.parametrize(

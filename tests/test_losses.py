@@ -309,9 +309,10 @@ def test_the_moved_weight_is_in_the_checkpoint_and_in_the_total():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"cost_weight": -1.0}, "cost_weight must be 0 or more, got -1.0"),
-        ({"idle_weight": -0.5}, "idle_weight must be 0 or more, got -0.5"),
-        ({"end_weight": -2}, "end_weight must be 0 or more, got -2"),
+        ({"cost_weight": -1.0}, "cost_weight must be a finite .* got -1.0"),
+        ({"cost_weight": float("nan")}, "cost_weight must be .* got nan"),
+        ({"idle_weight": -0.5}, "idle_weight must be .* 0 or more, got -0.5"),
+        ({"end_weight": None}, "end_weight must be a finite .* got None"),
         ({"saved_target": 1.0}, "below 1, got 1.0"),
         ({"saved_target": -0.1}, "below 1, got -0.1"),
         ({"significant_backlog": 0.0}, "above 0, got 0.0"),

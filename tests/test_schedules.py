@@ -72,6 +72,9 @@ def test_the_value_is_in_the_checkpoint(tmp_path):
         ([[-0.1, 1]], "linear", r"0 to 1, got \[-0.1\]"),
         ([[0.1, 1], [2, 1]], "linear", r"0 to 1, got \[0.1, 2.0\]"),
         ([[0.1, 1]], "quintic", "got 'quintic'"),
+        ([[0.0, math.nan]], "linear", "pairs of finite .* nan"),
+        ([[0.0, 1.0, 2]], "linear", r"pairs of .* got \[\[0.0, 1.0, 2\]\]"),
+        ([0.0, 1.0], "linear", r"pairs of finite numbers.* got \[0.0, 1.0\]"),
         ([[0.1, 0], [1, 1]], "geometric", r"above 0, got \[0.0, 1.0\]"),
     ],
 )

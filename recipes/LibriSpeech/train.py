@@ -11,6 +11,7 @@ evaluated.
 
 import hashlib
 import logging
+import math
 import shlex
 from pathlib import Path
 
@@ -201,11 +202,26 @@ class Recogniser(sb.Brain):
         """Whether the branches are mixed yet."""
         return bool(self.hparams.encoder.routed)
 
+    def _should_save_intra_epoch_ckpt(self, *args):
+        """Between two steps: gradients of half a group are not saved."""
+        due = super()._should_save_intra_epoch_ckpt(*args)
+        return due and self.step % self.grad_accumulation_factor == 0
+
+    def steps_of_an_epoch(self):
+        """SpeechBrain drops what is left of its last group of batches."""
+        batches, factor = len(self.train_sampler), self.grad_accumulation_factor
+        if batches < factor:
+            raise ValueError(
+                "grad_accumulation_factor: expected at most the "
+                f"{batches} batches of an epoch, got {factor}; lower it or "
+                "batch_seconds"
+            )
+        return batches // factor
+
     def on_fit_start(self):
         """Load the checkpoint, if there is one; else skip what is done."""
         super().on_fit_start()
-        # SpeechBrain drops what is left of an epoch's last group of batches.
-        steps = max(1, len(self.train_sampler) // self.grad_accumulation_factor)
+        steps = self.steps_of_an_epoch()
         self.total_steps = self.hparams.epochs * steps
         counter = self.hparams.epoch_counter
         if counter.current == 0 and self.optimizer_step == 0:
@@ -241,7 +257,8 @@ class Recogniser(sb.Brain):
         if not self.routed and done >= hparams.dense_warmup:
             hparams.encoder.start_routing(copy=hparams.dense_warmup > 0)
         share = hparams.pruning_schedule.update(done)
-        if self.optimizer_step % PRUNE_EVERY == 0:
+        last = self.optimizer_step == self.total_steps - 1
+        if self.optimizer_step % PRUNE_EVERY == 0 or last:
             hparams.encoder.prune(share, hparams.pruning_scope)
 
     def on_stage_start(self, stage, epoch):
@@ -353,11 +370,12 @@ def make_brain(argv):
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
     check_frames(hparams["features"], hparams["encoder"])
+    for key in ("lr", "router_lr", "routing_weight", "temperature", "pruning"):
+        key = f"{key}_schedule"
+        values, most = hparams[key].values, 1 if "pruning" in key else math.inf
+        if not all(0 <= value <= most for value in values):
+            raise ValueError(f"{key}: expected 0 to {most:g}, got {values}")
     pruning = hparams["pruning_schedule"]
-    if not all(0 <= value <= 1 for value in pruning.values):
-        raise ValueError(
-            f"pruning_schedule: expected 0 to 1, got {pruning.values}"
-        )
     if pruning.shares[-1] == 1 and len(pruning.shares) > 1:
         raise ValueError(
             "pruning_schedule: expected its last point at a share below 1, or "
@@ -391,6 +409,7 @@ def make_brain(argv):
             "starts_at skips what another training has done; name its output "
             "folder as start_from."
         )
+    check_router_learns(hparams)
     fit_statistics(hparams["features"], sets["train"])
     brain = Recogniser(
         modules=hparams["modules"],
@@ -407,6 +426,21 @@ def make_brain(argv):
         brain.teacher = Teacher(hparams["teacher"], brain.device)
         brain.teacher.check(hparams["features"], hparams["tokenizer"])
     return brain, hparams, sets
+
+
+def check_router_learns(hparams):
+    """Refuse branches that are first mixed when their router is frozen."""
+    encoder, schedule = hparams["encoder"], hparams["router_lr_schedule"]
+    begin = max(hparams["dense_warmup"], hparams["starts_at"])
+    later = [share for share in (begin, *schedule.shares) if share >= begin]
+    learns = any(schedule(share) > 0 for share in later)
+    if encoder.routed or learns or not list(encoder.router.parameters()):
+        return
+    raise ValueError(
+        "dense_warmup and starts_at: expected a share at which "
+        f"router_lr_schedule lets the arbitrator learn, got {begin}, and it is "
+        "frozen from there on"
+    )
 
 
 def is_begun(folder, save_folder):

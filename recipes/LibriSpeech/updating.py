@@ -88,8 +88,7 @@ class Updater(Recogniser):
     def on_fit_start(self):
         """Load the checkpoint, if there is one."""
         sb.Brain.on_fit_start(self)
-        steps = len(self.train_sampler) // self.grad_accumulation_factor
-        self.total_steps = self.epochs * max(1, steps)
+        self.total_steps = self.epochs * self.steps_of_an_epoch()
 
     def on_fit_batch_start(self, batch, should_step):
         """Move the learning rate."""

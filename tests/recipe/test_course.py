@@ -1,6 +1,8 @@
 """The course of a training, as the experiments' files say it."""
 
+import importlib
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,11 +32,59 @@ def test_what_is_averaged_was_trained_with_its_routing(file, tmp_path):
     assert first > frozen and temperature(first) == temperature(1.0)
 
 
-def test_a_router_without_learning_rate_stays(monkeypatch):
+@pytest.fixture
+def train(monkeypatch):
+    """The recipe's module."""
     monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
     monkeypatch.delitem(sys.modules, "train", raising=False)
-    import train
+    return importlib.import_module("train")
 
+
+def test_a_group_of_batches_is_never_cut_by_a_checkpoint(train):
+    brain = object.__new__(train.Recogniser)
+    brain.checkpointer, brain.grad_accumulation_factor = object(), 3
+    brain.ckpt_interval_minutes, brain.ckpt_interval_steps = 0, 2
+    saved = []
+    for brain.step in range(1, 10):
+        if brain._should_save_intra_epoch_ckpt(time.time(), brain.step):
+            saved.append(brain.step)
+    assert saved == [3, 6, 9]
+
+
+def test_an_epoch_has_a_step_at_least(train):
+    brain = object.__new__(train.Recogniser)
+    brain.train_sampler, brain.grad_accumulation_factor = range(9), 2
+    assert brain.steps_of_an_epoch() == 4
+    brain.grad_accumulation_factor = 10
+    with pytest.raises(ValueError, match="at most the 9 batches .* got 10"):
+        brain.steps_of_an_epoch()
+
+
+@pytest.mark.parametrize(
+    "file, changed, learns",
+    [
+        ("amnet.yaml", {}, True),
+        ("amnet.yaml", {"dense_warmup": 0.7}, False),
+        ("amnet.yaml", {"starts_at": 0.7}, False),
+        ("full.yaml", {"starts_at": 0.7}, True),
+        ("random.yaml", {"starts_at": 0.7}, True),
+    ],
+)
+def test_a_router_learns_before_it_is_frozen(
+    train, tmp_path, file, changed, learns
+):
+    folders = {"data_folder": "none", "output_folder": str(tmp_path)}
+    hparams = load_hparams(ROOT / "hparams" / file, {**folders, **changed})
+    if learns:
+        train.check_router_learns(hparams)
+        return
+    with pytest.raises(ValueError, match="dense_warmup .* learn, got 0.7"):
+        train.check_router_learns(hparams)
+    hparams["encoder"].routed.fill_(1)  # as one that another training routed
+    train.check_router_learns(hparams)
+
+
+def test_a_router_without_learning_rate_stays(train):
     router, other = Arbitrator(4), torch.nn.Linear(4, 1)
     brain = object.__new__(train.Recogniser)
     brain.optimizer_step, brain.total_steps = 7, 10
