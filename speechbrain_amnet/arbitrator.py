@@ -460,6 +460,11 @@ class EnergyRouting(Router):
             raise ValueError(
                 f"EnergyRouting: share must be 0 to 1, got {share}."
             )
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                "EnergyRouting: momentum must be 0 or more and below 1, got "
+                f"{momentum}."
+            )
         self.share, self.momentum = share, momentum
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
@@ -472,9 +477,9 @@ class EnergyRouting(Router):
     ) -> torch.Tensor:
         """The shares themselves, one-hot, ``[batch, frames, K]``."""
         energy = features.float().mean(-1)
-        if self.training:
-            # The encoder hands padding over as zeros.
-            real = energy.detach()[(features != 0).any(-1)]
+        # The encoder hands padding over as zeros.
+        real = energy.detach()[(features != 0).any(-1)]
+        if self.training and len(real):
             now = torch.quantile(real, 1 - self.share)
             keep = self.momentum if self.seen else 0.0
             self.threshold.mul_(keep).add_(now, alpha=1 - keep)

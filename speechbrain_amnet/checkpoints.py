@@ -89,6 +89,8 @@ class SafeCheckpointer(Checkpointer):
         if if_main_process():
             aside = Path(checkpoint.path)
             whole = aside.with_name(aside.name.removeprefix(ASIDE))
+            if whole.exists():  # a name that is given again
+                os.replace(whole, whole.with_name(f"{ASIDE}old"))
             os.replace(aside, whole)
             files = {
                 name: whole / Path(file).name

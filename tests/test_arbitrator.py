@@ -289,6 +289,7 @@ def test_energy_routing_learns_nothing_from_padding():
     """Padding reaches the router as zeros."""
     speech = 1 + torch.rand(4, 20, 6)
     plain, padded = EnergyRouting(0.5), EnergyRouting(0.5)
+    plain.prepare(torch.zeros(1, 4, 10))  # nothing but padding
     plain.prepare(speech)
     padded.prepare(torch.nn.functional.pad(speech, (0, 0, 0, 30)))
     torch.testing.assert_close(padded.threshold, plain.threshold)
@@ -306,6 +307,7 @@ def test_energy_routing_learns_nothing_from_padding():
         (lambda: RandomRouting([]), "RandomRouting: .* got 0"),
         (lambda: RandomRouting([1.0], seed=-1), "seed must be 0 to .* got -1"),
         (lambda: EnergyRouting(1.2), "share must be 0 to 1, got 1.2"),
+        (lambda: EnergyRouting(0.5, momentum=1.5), "momentum must be .* 1.5"),
     ],
 )
 def test_what_cannot_be_is_named(make, message):

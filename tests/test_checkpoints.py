@@ -44,6 +44,20 @@ def test_full_disk_is_named_as_such(checkpointer, monkeypatch, error, full):
     assert ("is the disk full?" in str(caught.value)) == full
 
 
+def test_a_name_may_be_given_again(checkpointer):
+    module = checkpointer.recoverables["model"]
+    for value in (1.0, 2.0):
+        torch.nn.init.constant_(module.weight, value)
+        checkpointer.save_checkpoint(name="best")
+    torch.nn.init.zeros_(module.weight)
+    checkpointer.recover_if_possible()
+    assert (module.weight == 2).all()
+    checkpointer.save_checkpoint()  # removes what was left aside
+    found = [p.name for p in checkpointer.checkpoints_dir.iterdir()]
+    assert sorted(n.split("+")[1] for n in found)[-1] == "best"
+    assert len(found) == 3 and all(n.startswith("CKPT") for n in found)
+
+
 def test_other_errors_are_not_the_disk(checkpointer, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("Don't know how to save")
