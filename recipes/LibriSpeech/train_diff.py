@@ -81,6 +81,7 @@ def make_update(hparams, run_opts):
     if asr.understands or hparams["grammar"]:
         check_commands(Path(hparams["save_folder"]) / "manifests" / "test.csv")
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
+    old_manifest(hparams)  # it can be made
     changes = METHODS[method](hparams, run_opts, sets, budget, about)
     path = Path(hparams["output_folder"]) / "update.diff"
     old = ModelFiles(base_of(hparams))
@@ -144,6 +145,19 @@ def check_commands(manifest):
         )
 
 
+def old_manifest(hparams):
+    """Of what was known before; None where nothing is measured on it."""
+    if not hparams["old_splits"]:
+        return None
+    return prepare_librispeech(
+        hparams["data_folder"],
+        Path(hparams["save_folder"]) / "old",
+        {"old": hparams["old_splits"]},
+        sample_rate=hparams["sample_rate"],
+        resample=hparams["resample"],
+    )["old"]
+
+
 def measure(hparams, run_opts):
     """Errors on what is new and what is old, before the update and after."""
     folder, save = (
@@ -154,14 +168,7 @@ def measure(hparams, run_opts):
     apply_update(base_of(hparams), folder / "update.diff", updated)
     manifests = {"wer": save / "manifests" / "test.csv"}
     if hparams["old_splits"]:
-        prepare_librispeech(
-            hparams["data_folder"],
-            save / "old",
-            {"old": hparams["old_splits"]},
-            sample_rate=hparams["sample_rate"],
-            resample=hparams["resample"],
-        )
-        manifests["old_wer"] = save / "old" / "old.csv"
+        manifests["old_wer"] = old_manifest(hparams)
     record = dict.fromkeys(("old_wer", "base_old_wer", "old_words"))
     if hparams["grammar"] or load_base(hparams, run_opts).understands:
         kinds = "old_command_error", "base_old_command_error", "old_commands"
@@ -244,7 +251,8 @@ def check_folder(folder, hparams, text):
     ModelFiles(hparams["base_model"])  # it is there
     save = Path(hparams["save_folder"])
     files.claim(save)  # the folder itself is locked where `updated` is made
-    if any(save.glob("*/CKPT*")) or (folder / "update.diff").exists():
+    made = [folder / name for name in ("update.diff", "diff.json")]
+    if any(save.glob("*/CKPT*")) or any(file.exists() for file in made):
         check_base(folder, hparams["base_model"])
         check_recorded(recorded, text)
         return

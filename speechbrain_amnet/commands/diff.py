@@ -182,6 +182,13 @@ def run_map(args: argparse.Namespace) -> None:
                     f"{file}: {name} changes everywhere ({change.kind}); a map "
                     "shows sparse updates"
                 )
+            for other, before in zip(args.files, updates):
+                if name in before and before[name][0] != change.shape:
+                    raise ValueError(
+                        f"{file}: {name} is of shape {change.shape}, and of "
+                        f"{before[name][0]} in {other}; give updates of one "
+                        "model"
+                    )
         updates.append({n: (c.shape, c.touched) for n, c in changes.items()})
     for file, row in zip(args.files, overlaps(updates)):
         line = f"{file}: touches {100 * row['share']:.2f} % of the weights"

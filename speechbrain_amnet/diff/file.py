@@ -32,6 +32,7 @@ FORMAT = 1
 KEY = "amnet_diff"
 LEVEL = 19  # of zstandard; a diff is small and written once
 TYPES = ("int8", "float16", "float32")
+ARRAYS = {"positions": "uint8", "scales": "float32", **{t: t for t in TYPES}}
 SMALL = 1 << 20  # bytes that any file may unpack to,
 RATIO = 100  # and larger ones as many times their own; where the model is
 WEIGHT = 12  # known, as many for each of its weights
@@ -169,7 +170,10 @@ def parts_of(diff: Diff, level: int = LEVEL) -> dict[str, bytes]:
         "about": diff.about,
         "tensors": entries,
     }
-    text = json.dumps(header, separators=(",", ":"), sort_keys=False)
+    try:
+        text = json.dumps(header, separators=(",", ":"), sort_keys=False)
+    except TypeError as error:
+        raise ValueError(f"about: expected what JSON has ({error})") from None
     whole = save({k: v for k, v in arrays.items() if v.size}, {KEY: text})
     return _compressed(whole, level)
 
@@ -278,7 +282,10 @@ def _read(header, arrays, weights=None):
         if type(count) is not int or count < 0:
             raise ValueError(f"{count!r} {kind}")
         start = taken[kind]
-        part = arrays.get(kind, np.zeros(0))[start : start + count]
+        array = arrays.get(kind, np.zeros(0))
+        if len(array) and array.dtype != ARRAYS[kind]:
+            raise ValueError(f"{kind} of {array.dtype}")
+        part = array[start : start + count]
         if len(part) < count:
             raise ValueError(f"too few {kind}")
         taken[kind] += count

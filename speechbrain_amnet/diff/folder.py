@@ -148,7 +148,7 @@ def apply_update(
         new = {entry["undo"]: content}
         entries = [*past, entry]
         if keep is not None:
-            for old in entries[: len(entries) - keep]:
+            for old in entries[: max(0, len(entries) - keep)]:
                 old |= {"undo": None, "undo_bytes": 0}
         install(model, target, entries, new)
     return entry

@@ -76,6 +76,11 @@ class DiffModel(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             model = nn.ModuleDict(model)
+        if any(isinstance(part, WeightDiff) for part in model.modules()):
+            raise ValueError(
+                "the model has a diff already; load it anew, or unmerge and "
+                "train that one on"
+            )
         self.model = model
         model.requires_grad_(False)
         names = [name for name, _ in model.named_parameters()]
@@ -355,9 +360,15 @@ class DiffModel(nn.Module):
         changes = self.changes(bits)
         old, model = self.base_arrays(changes), None
         if base is not None:
-            files = base if isinstance(base, Mapping) else ModelFiles(base)
+            files = tensors_of(base)
             for name, array in old.items():
-                if name not in files or not np.array_equal(files[name], array):
+                if name not in files:
+                    raise ValueError(
+                        f"base: it has no {name}; it has "
+                        f"{', '.join(list(files)[:3])}, ...: give DiffModel "
+                        "a dict of modules by the names of its files"
+                    )
+                if not np.array_equal(files[name], array):
                     raise ValueError(
                         f"base: its {name} is not the weight that was trained "
                         "from; load the modules from these files"
@@ -373,7 +384,11 @@ class DiffModel(nn.Module):
         return len(to_bytes(self.to_diff(bits))) / (4 * self.size)
 
     @torch.no_grad()
-    def merge(self, diff: Diff | None = None) -> None:
+    def merge(
+        self,
+        diff: Diff | None = None,
+        base: str | Path | Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Put the updated weights in the place of base and diff.
 
         The module is then as any other, and as fast.
@@ -383,6 +398,9 @@ class DiffModel(nn.Module):
         diff : Diff, optional
             What to apply instead of the diffs as they are: what has travelled,
             with rounded values.
+        base : str, Path or mapping, optional
+            As for `save`, where the diff was made for such files: those of
+            half precision are changed as a device changes them.
 
         Raises
         ------
@@ -395,7 +413,11 @@ class DiffModel(nn.Module):
             raise ValueError("the diff is merged already")
         arrays = {}
         if diff is not None:
-            arrays = self.base_arrays(self.places)
+            if base is None:
+                arrays = self.base_arrays(self.places)
+            else:
+                files = tensors_of(base)
+                arrays = {name: files[name] for name in self.places}
             # Of a whole model, of which this may be a part.
             apply_diff(replace(diff, model=None), arrays)
         for name, (module, leaf) in self.places.items():
@@ -421,6 +443,13 @@ class DiffModel(nn.Module):
                 module, leaf, self.diffs[name], unsafe=True
             )
         self.merged = False
+
+
+def tensors_of(
+    base: str | Path | Mapping[str, np.ndarray],
+) -> Mapping[str, np.ndarray]:
+    """A deployed model's tensors by name, of its folder where that is given."""
+    return base if isinstance(base, Mapping) else ModelFiles(base)
 
 
 def has_statistics(module: nn.Module) -> bool:
@@ -470,6 +499,14 @@ def chosen_names(
     >>> chosen_names(["a.weight", "a.bias"], ["a.*"], ["*bias"])
     ['a.weight']
     """
+    for key, patterns in (("include", include), ("exclude", exclude)):
+        if isinstance(patterns, str):
+            raise ValueError(
+                f'{key}: expected a list of patterns, as ["{patterns}"], got '
+                f"{patterns!r}"
+            )
+    if not names:
+        raise ValueError("the model has no weights, so a diff has none")
     for pattern in (*include, *exclude):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(

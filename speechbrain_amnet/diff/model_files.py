@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -112,10 +113,16 @@ class ModelFiles(MutableMapping):
                 write_state(self.states[path.stem], target)
             else:
                 shutil.copyfile(path, target)
-            shutil.copymode(path, target)  # who may read it still may
-        shutil.copymode(self.folder, folder)
+            copy_mode(path, target)
+        copy_mode(self.folder, folder)
         for path in [*folder.rglob("*"), folder]:
             files.to_disk(path)
+
+
+def copy_mode(source: Path, target: Path) -> None:
+    """Who may read it still may; a folder of ours stays open to ourselves."""
+    mode = stat.S_IMODE(source.stat().st_mode)
+    target.chmod(mode | stat.S_IRWXU if target.is_dir() else mode)
 
 
 def everything_in(folder: Path) -> list[Path]:
@@ -140,6 +147,12 @@ def read_state(path: Path) -> dict[str, Any] | None:
             return None  # a tokenizer, for instance
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path}: unreadable weights: more than tensors, or damaged; save "
+            "a state dict there, move it out of the folder, or fetch the model "
+            "anew"
+        ) from None
     except UNREADABLE as error:
         raise ValueError(
             f"{path}: unreadable weights ({type(error).__name__}); fetch the "

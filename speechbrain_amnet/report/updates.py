@@ -89,7 +89,7 @@ def read_updates(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
                         f"{file}: not the record of an update, there is no "
                         f"{missing[0]}"
                     )
-                for key in ("budget", "bytes", keys[-4], keys[-2]):
+                for key in ("budget", "bytes", "generation", *keys[-4::2]):
                     if not isinstance(record[key], int | float):
                         raise ValueError(
                             f"{file}: {key} must be a number, got "

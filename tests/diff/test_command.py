@@ -1,5 +1,6 @@
 """`amnet diff`: from a file to the next model and back."""
 
+import numpy as np
 import pytest
 
 from speechbrain_amnet.cli import main
@@ -84,3 +85,8 @@ def test_map(run, chain, make, tmp_path):
     code, said = run("map", *chain, "--out", out)
     assert code == 0 and out.stat().st_size > 1000
     assert "% of them as the one before (" in said
+    random = np.random.default_rng(0).normal(size=(3, 2)).astype("float32")
+    other = tmp_path / "other.diff"
+    write_diff(make.diff_of("sparse", {"encoder.weight": random}), other)
+    code, said = run("map", chain[0], other, "--out", tmp_path / "b.png")
+    assert code == 2 and "other.diff: encoder.weight is of shape (3, 2)" in said

@@ -1,6 +1,7 @@
 """A diff's file: what it holds comes back, and what is wrong is refused."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -238,6 +239,19 @@ def test_headers_that_do_not_fit_are_refused(tensors):
     ones = {"int8": np.ones(1, "i1"), "scales": np.ones(1, "f4")}
     with pytest.raises(DiffError):
         from_bytes(frame(header, ones))
+
+
+def test_arrays_of_another_type_are_refused():
+    new = '{"kind":"new","shape":[2],"values":[["float32",2]]}'
+    arrays = {"scales": np.ones(1, "f4"), "float32": np.ones(2, "f8")}
+    with pytest.raises(DiffError, match="float32 of float64"):
+        from_bytes(frame(HEAD + '{"w":' + new + "}}", arrays))
+
+
+def test_about_is_what_json_has(make, tensors):
+    diff = replace(make.diff_of("sparse", tensors), about={"wer": {3}})
+    with pytest.raises(ValueError, match="about: expected what JSON has"):
+        to_bytes(diff)
 
 
 @pytest.mark.parametrize("rank", [1.0, -1, 2, "1"])

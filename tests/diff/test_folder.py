@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import threading
 from collections import namedtuple
@@ -403,6 +404,28 @@ def test_a_dot_in_a_files_name(model, tmp_path):
         ModelFiles(model)
 
 
+def test_a_model_that_is_only_read_can_be_updated(model, chain, tmp_path):
+    """Of a read-only system; what is made of it is our own."""
+    folder = model / "model"
+    (folder / "words").mkdir()
+    for path in (folder / "joint.ckpt", folder / "words", folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    apply_update(model, chain[0], tmp_path / "new")
+    made = (tmp_path / "new" / "model").resolve()
+    modes = [
+        stat.S_IMODE(path.stat().st_mode)
+        for path in (made, made / "words", made / "joint.ckpt")
+    ]
+    assert modes == [0o755, 0o755, 0o444]
+
+
+def test_other_objects_than_tensors_are_named(model):
+    stats = model / "model" / "stats.ckpt"
+    torch.save({"mean": np.float64(1.0)}, stats)
+    with pytest.raises(ValueError, match="stats.ckpt: .* more than tensors"):
+        ModelFiles(model)
+
+
 def test_weights_from_before_pytorch_1_6(model, chain, tmp_path):
     path = model / "model" / "joint.ckpt"
     kept = torch.load(path)
@@ -494,6 +517,11 @@ def test_only_the_last_updates_may_be_kept(model, chain, tmp_path):
     assert state(new) == second != first
     with pytest.raises(DiffError, match="what undoes 1.diff was not kept"):
         undo_update(new)
+    # More than there are: all of them.
+    other = tmp_path / "all"
+    apply_update(model, chain[0], other, keep=3)
+    apply_update(other, chain[1], keep=3)
+    assert [e["undo"] for e in history(other)] == ["1.undo", "2.undo"]
     entry = apply_update(new, chain[1], keep=0)
     assert entry["undo"] is None and entry["undo_bytes"] == 0
     assert [e["diff"] for e in history(new)] == ["1.diff", "2.diff"]

@@ -190,6 +190,10 @@ def test_patterns():
     assert not any("bias" in n or "gru" in n for n in model.diffs)
     with pytest.raises(ValueError, match="no weight is called 'ltsm.*'"):
         DiffModel(Net(), include=["ltsm.*"])
+    with pytest.raises(ValueError, match=r'a list of patterns, as \["lstm"\]'):
+        DiffModel(Net(), include="lstm")
+    with pytest.raises(ValueError, match="the model has no weights"):
+        DiffModel({})
     with pytest.raises(ValueError, match="leave no weight"):
         DiffModel(Net(), include=["linear*"], exclude=["linear*"])
 
@@ -251,10 +255,39 @@ def test_a_diff_for_deployed_files_is_in_their_types(budget, tmp_path):
     torch.save(state | {"other": torch.zeros(3)}, folder / "net.ckpt")
     with pytest.raises(DiffError, match="is that of another model"):
         apply_update(folder, file, tmp_path / "next")
-    for wrong in (net.weight + 1, None):
-        with pytest.raises(ValueError, match="net.weight is not the weight"):
-            arrays = {} if wrong is None else {"net.weight": wrong.detach()}
-            model.save(file, budget, bits=8, base=arrays)
+    arrays = {"net.weight": (net.weight + 1).detach()}
+    for wrong, message in (
+        (arrays, "net.weight is not the weight"),
+        ({"x.weight": arrays["net.weight"]}, "it has no net.weight; it has x."),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.save(file, budget, bits=8, base=wrong)
+
+
+def test_what_a_device_of_half_precision_gets_can_be_merged(tmp_path):
+    net = nn.Linear(30, 20)
+    state = {n: w.half() for n, w in net.state_dict().items()}
+    base = tmp_path / "base"
+    base.mkdir()
+    torch.save(state, base / "net.ckpt")
+    net.load_state_dict(state)
+    model = DiffModel({"net": net}, partial(HashDiff, share=0.3), ["*weight"])
+    model.diffs["net.weight"].start(torch.randn(20, 30))
+    model.save(tmp_path / "a.diff", base=base)
+    diff = read_diff(tmp_path / "a.diff")
+    with pytest.raises(DiffError, match="not the base of this diff"):
+        model.merge(diff)
+    model.merge(diff, base=base)
+    apply_update(base, tmp_path / "a.diff", tmp_path / "new")
+    new = ModelFiles(tmp_path / "new")["net.weight"]
+    assert np.array_equal(net.weight.numpy(), new.astype("float32"))
+
+
+def test_a_model_has_one_diff():
+    net = Net()
+    DiffModel(net, include=["linear*"])
+    with pytest.raises(ValueError, match="has a diff already; load it anew"):
+        DiffModel(net)
 
 
 def test_what_has_no_numbers_gets_no_diff():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_amnet.diff.file import read_diff
+from speechbrain_amnet.diff.file import fingerprint, read_diff
 from speechbrain_amnet.diff.folder import apply_update
 from speechbrain_amnet.diff.model_files import ModelFiles
 
@@ -207,6 +207,7 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
         ),
         ({"n_mels": 40}, "n_mels: the base was trained with 80, got 40"),
         ({"letter": "Ö"}, "Ö: no tokens of the base"),
+        ({"old_splits": "[tset]"}, "tset: no such split"),
     ],
 )
 def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
@@ -253,6 +254,20 @@ def test_a_folder_of_something_else_stays_as_it_is(base, tones, tmp_path):
     assert done.returncode == 2
     assert "holds another training, no update" in done.stderr.splitlines()[-1]
     assert {p.name for p in out.iterdir()} == {"save", "hyperparams.yaml"}
+
+
+def test_what_was_measured_is_of_one_command(base, tones, tmp_path):
+    """Also where the update itself was moved away, and its checkpoints."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "base.txt").write_text(f"{fingerprint(ModelFiles(base))}\n")
+    (folder / "hyperparams.yaml").write_text("method: sparse\n")
+    (folder / "diff.json").write_text("{}")
+    values = {"base": base, "data_folder": tones, "output_folder": folder}
+    done = run("train_diff.py", "diff_hash.yaml", **values)
+    assert done.returncode == 2
+    assert "trained with other hparams" in done.stderr.splitlines()[-1]
+    assert (folder / "hyperparams.yaml").read_text() == "method: sparse\n"
 
 
 def test_a_refused_command_may_be_mended(base, tones, tmp_path):

@@ -204,6 +204,10 @@ def test_mistakes_are_named(records, tmp_path):
     (tmp_path / "diff.json").write_text('{"wer": 3}')
     with pytest.raises(ValueError, match="there is no task"):
         read_updates([tmp_path])
+    first = {**records[0], "generation": "x"}
+    (tmp_path / "diff.json").write_text(json.dumps(first))
+    with pytest.raises(ValueError, match="generation must be a number"):
+        read_updates([tmp_path])
     other = record("sparse", data="an4")
     with pytest.raises(ValueError, match="one data set, not of 2"):
         plot_updates(summarise_updates([*records, other]), tmp_path / "a.png")
