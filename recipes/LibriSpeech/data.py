@@ -68,7 +68,11 @@ def read_data(hparams):
 
 def write_texts(rows, slots):
     """What is learnt of each utterance: its words, and maybe its slots."""
-    commands = read_commands(list(rows.values())) if slots else {}
+    commands = {}
+    if slots:
+        commands = read_commands(
+            [{"ID": name, **row} for name, row in rows.items()]
+        )
     for name, row in rows.items():
         row["text"] = row["wrd"]
         if slots:
