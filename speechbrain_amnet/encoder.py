@@ -78,8 +78,9 @@ class AmortizedEncoder(nn.Module):
     Raises
     ------
     ValueError
-        If there is no branch, the branches are not ordered by cost, or the
-        router chooses among another number of them.
+        If there is no branch, the branches are not ordered by cost, a size is
+        no whole number above 0, or the router chooses among another number of
+        branches or reads frames of another size.
 
     Example
     -------
@@ -363,6 +364,11 @@ class AmortizedEncoder(nn.Module):
         encoded : torch.Tensor
             ``[batch, frames, hidden_size]``
         routing : Routing
+
+        Raises
+        ------
+        ValueError
+            If the features do not fit, or the lengths are not relative.
         """
         self._check(x)
         if lengths is not None:

@@ -52,7 +52,8 @@ class BacklogAwareLoss(nn.Module):
     Raises
     ------
     ValueError
-        For a negative weight or a target outside of 0 to 1.
+        For a weight that is negative or no number, or a target outside of 0
+        to 1.
 
     Example
     -------

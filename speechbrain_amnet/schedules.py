@@ -36,8 +36,8 @@ class Schedule:
     Raises
     ------
     ValueError
-        If the shares do not rise, or a value does not suit the
-        interpolation.
+        If a point is no pair of numbers, the shares do not rise, or a value
+        does not suit the interpolation.
 
     Example
     -------

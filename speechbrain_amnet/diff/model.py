@@ -54,7 +54,7 @@ class DiffModel(nn.Module):
     ------
     ValueError
         If no weight fits, a pattern fits none, weights are tied, or are
-        neither float32 nor float16.
+        neither float32 nor float16, or the model has a diff already.
 
     Example
     -------
@@ -492,7 +492,7 @@ def chosen_names(
     Raises
     ------
     ValueError
-        If a pattern fits no name, or none is left.
+        If a pattern fits no name, none is left, or it is no list.
 
     Example
     -------
