@@ -61,6 +61,8 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Makes the corpus, or says that it is there already."""
+    if args.seed < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {args.seed}")
     if args.source:
         check_options(args, "releases of real speech (--from)", "by", "fold")
         make_resplit(args)

@@ -88,9 +88,19 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
         `experiment`, `seed`, `data`, `split`, and by class and backlog
         (``[CLASSES, BACKLOGS]``) the `frames`; as many tables of the frames on
         each branch, `taken`.
+
+    Raises
+    ------
+    ValueError
+        If its model has one branch.
     """
     folder = Path(folder)
     result = read_split(folder, split)
+    if len(result["branch_shares"]) < 2:
+        raise ValueError(
+            f"{folder}: expected a model of two or more branches, it has one: "
+            "nothing was learnt about which frame goes where"
+        )
     frames = np.zeros((len(CLASSES), len(BACKLOGS)), int)
     taken = np.zeros((len(result["branch_shares"]), *frames.shape), int)
     for utterance in read_frames(folder, split):

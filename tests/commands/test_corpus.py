@@ -20,6 +20,7 @@ def test_corpus_passes_its_arguments_on(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "options, wrong",
     [
+        (["--seed=-1"], "--seed: expected 0 or more, got -1"),
         (["--by=size"], "--by says nothing about the built-in corpus"),
         (["--fold=1/5"], "--fold says nothing"),
         (["--grammar=x", "--releases"], "--releases says nothing about sen"),

@@ -94,6 +94,11 @@ def test_a_run_that_was_not_evaluated_is_refused(runs):
         learnt.count_frames(runs.make("amnet"), "dev")
 
 
+def test_a_run_of_one_branch_is_refused(runs):
+    with pytest.raises(ValueError, match="full.*two or more branches"):
+        learnt.count_frames(runs.make("full", period=1), "test")
+
+
 def test_kept_counts_and_a_new_run_in_one_table(runs, tmp_path, capsys):
     kept = tmp_path / "kept.json"
     first, second = map(str, (runs.make("amnet", 1), runs.make("amnet", 2)))
