@@ -164,10 +164,11 @@ def test_teacher_of_other_features_or_tokens_is_refused(trained, tmp_path):
     features.fit_statistics([torch.randn(16000)])
     with pytest.raises(ValueError, match="other features"):
         teacher.check(features, tokenizer)
-    features = StreamingFeatures(mean_seconds=3.0)
-    features.load_state_dict(modules["features"].state_dict())
-    with pytest.raises(ValueError, match="other features"):
-        teacher.check(features, tokenizer)
+    for other in ({"mean_seconds": 3.0}, {"floor": 1e-3}):
+        features = StreamingFeatures(**other)
+        features.load_state_dict(modules["features"].state_dict())
+        with pytest.raises(ValueError, match="other features"):
+            teacher.check(features, tokenizer)
     other = train_tokenizer(["YES", "NO"], tmp_path / "other.model")
     with pytest.raises(ValueError, match="other tokens"):
         teacher.check(modules["features"], other)

@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+# Those that not every kind of corpus has.
+OPTIONS = "minutes speakers releases grammar voices by fold".split()
+
 
 def add(subparsers: Any) -> None:
     """Declares `amnet corpus`."""
@@ -19,6 +22,11 @@ def add(subparsers: Any) -> None:
         "--minutes",
         type=float,
         help="speech to make, in minutes (default: 60)",
+    )
+    parser.add_argument(
+        "--speakers",
+        type=int,
+        help="who speak it, three of four of them in train (default: 96)",
     )
     parser.add_argument(
         "--seed",
@@ -36,6 +44,14 @@ def add(subparsers: Any) -> None:
         metavar="FILE",
         type=Path,
         help="speak the sentences of this grammar (JSGF), instead of its own",
+    )
+    parser.add_argument(
+        "--voices",
+        metavar="FOLDER",
+        type=Path,
+        help="speak with Kokoro's 54 voices and what lies between them: a "
+        "folder with kokoro-v1.0.onnx and voices-v1.0.bin of kokoro-onnx's "
+        "releases (default: one voice, made into many)",
     )
     parser.add_argument(
         "--from",
@@ -67,19 +83,21 @@ def run(args: argparse.Namespace) -> None:
         check_options(args, "releases of real speech (--from)", "by", "fold")
         make_resplit(args)
     elif args.grammar:
-        kinds = "grammar", "minutes"
+        kinds = "grammar", "minutes", "speakers", "voices"
         check_options(args, "sentences of a grammar (--grammar)", *kinds)
         make_spoken(args)
     else:
-        kinds = "minutes", "releases"
-        check_options(args, "the built-in corpus", *kinds)
+        # A release's voices are that of the base and one more.
+        kinds = ["releases"] if args.releases else ["voices"]
+        what = "releases" if args.releases else "the built-in corpus"
+        check_options(args, what, "minutes", "speakers", *kinds)
         make_spoken(args)
     print(args.out)
 
 
 def check_options(args, what, *options) -> None:
     """Refuse those that would say nothing."""
-    for option in ("minutes", "releases", "grammar", "by", "fold"):
+    for option in OPTIONS:
         given = getattr(args, option)
         if given is None or given is False or option in options:
             continue
@@ -114,6 +132,10 @@ def make_spoken(args) -> None:
         from speechbrain_amnet.grammar import Grammar
 
         options = {"grammar": Grammar.read(args.grammar)}
+    if args.voices:
+        options["voices"] = args.voices
+    if args.speakers is not None:
+        options["speakers"] = args.speakers
     make = make_releases if args.releases else make_spoken_corpus
     make(args.out, minutes=minutes_of(args), seed=args.seed, **options)
 

@@ -30,6 +30,7 @@ from speechbrain_amnet.corpus.grammar import (
     as_jsgf,
     sample_sentence,
 )
+from speechbrain_amnet.corpus.kokoro import Kokoro, blends
 from speechbrain_amnet.corpus.voices import (
     SAMPLE_RATE,
     Speaker,
@@ -50,7 +51,7 @@ SPEECH = ("commands.jsonl", "*.flac", "*.trans.txt")  # what lies in them
 DRAWS = 10_000  # until a sentence of a split is found
 CANDIDATES = 4  # for a sentence of a grammar
 FORMAT = 4  # of the corpus: a new number makes all of them again
-VERSIONS = ("hibari-tts", "numpy", "onnxruntime", "scipy", "soundfile")
+VERSIONS = "numpy", "onnxruntime", "scipy", "soundfile"  # beside the voice's
 
 
 class CorpusError(ValueError):
@@ -63,6 +64,7 @@ def make_spoken_corpus(
     seed: int = 0,
     speakers: int = 96,
     grammar: Grammar | None = None,
+    voices: str | Path | None = None,
 ) -> Path:
     """Speaks a corpus in LibriSpeech layout, unless it is already there.
 
@@ -86,6 +88,8 @@ def make_spoken_corpus(
         `dev` and `test`.
     grammar : Grammar, optional
         Whose sentences are spoken, instead of the built-in ones.
+    voices : str or Path, optional
+        Folder of a synthesizer with many, see `kokoro.Kokoro`.
 
     Returns
     -------
@@ -105,6 +109,13 @@ def make_spoken_corpus(
         raise CorpusError(f"speakers: expected at least 3, got {speakers}")
     people = split_speakers(make_speakers(seed, speakers))
     settings = {"minutes": minutes, "seed": seed, "speakers": speakers}
+    voice = None
+    if voices is not None:
+        voice = _load_many(voices)
+        people = blends(people, voice.names, seed)
+        settings["voices"] = [
+            [path.name, path.stat().st_size] for path in voice.files
+        ]
     others = {}
     if grammar is not None:
         settings |= {"grammar": grammar.text, "candidates": CANDIDATES}
@@ -118,7 +129,7 @@ def make_spoken_corpus(
         Part(split, 60 * minutes * share, people[split], draw, **others)
         for split, share in SPLITS.items()
     ]
-    corpus = make_corpus(out_folder, parts, [seed], settings)
+    corpus = make_corpus(out_folder, parts, [seed], settings, voice=voice)
     files.write(corpus / GRAMMAR, grammar.text if grammar else as_jsgf())
     return corpus
 
@@ -165,6 +176,7 @@ def make_corpus(
     seeds: Sequence[int],
     settings: Mapping[str, Any],
     finish: Callable[[Path], None] | None = None,
+    voice: Callable[..., np.ndarray] | None = None,
 ) -> Path:
     """Speaks a corpus, unless it is already there.
 
@@ -181,6 +193,8 @@ def make_corpus(
         What makes this corpus another one; JSON can hold it.
     finish : callable, optional
         Adds to the finished parts, given their folder.
+    voice : callable, optional
+        Of a synthesizer, as `utter` wants it; Hibari's by default.
 
     Returns
     -------
@@ -198,11 +212,12 @@ def make_corpus(
             f"{out_folder}: exists and is no corpus of ours; "
             "name another folder or remove it"
         )
-    voice = _load_voice()
+    voice = voice or _load_voice()
+    packages = getattr(voice, "package", "hibari-tts"), *VERSIONS
     settings = {
         "format": FORMAT,
         **settings,
-        "versions": {name: metadata.version(name) for name in VERSIONS},
+        "versions": {name: metadata.version(name) for name in packages},
     }
     if _is_whole(out_folder, settings):
         logger.info("%s: already there, nothing to do", out_folder)
@@ -230,6 +245,14 @@ def make_corpus(
     except OSError as error:
         raise CorpusError(f"{out_folder}: cannot be made ({error})") from error
     return out_folder
+
+
+def _load_many(folder):
+    """The synthesizer with many voices: an optional dependency."""
+    try:
+        return Kokoro(folder)
+    except ValueError as error:
+        raise CorpusError(str(error)) from error
 
 
 def _load_voice():

@@ -1,11 +1,12 @@
-"""Pseudo-speakers: one synthetic voice, made into many.
+"""Pseudo-speakers: a few synthetic voices, made into many.
 
 Resampling changes pitch and vocal tract together; a filter then moves the
 formants alone. Pauses and noise are added as a device would hear them.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.signal import istft, resample_poly, stft
@@ -27,12 +28,15 @@ class Speaker:
         Ratio of the formant frequencies: above 1 for a shorter vocal tract.
     pace : float
         Ratio of the speaking rates.
+    blend : mapping, optional
+        Of a synthesizer with many voices: name -> share.
     """
 
     number: int
     pitch: float
     formants: float
     pace: float
+    blend: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_speakers(seed: int, count: int) -> list[Speaker]:
@@ -75,7 +79,8 @@ def utter(voice, phrases, speaker: Speaker, rng) -> tuple[np.ndarray, float]:
     Arguments
     ---------
     voice : callable
-        `voice(text, speed=, seed=)` gives speech at 24 kHz.
+        `voice(text, speed=, seed=)` gives speech at 24 kHz; with `blend=`,
+        if the speaker has one.
     phrases : sequence of str
         Words; between phrases the speaker may pause.
     speaker : Speaker
@@ -132,7 +137,8 @@ def _say(voice, words, speaker, rng):
     words = re.sub(r"\bi\b", "I", words.lower())
     # Resampling by the pitch ratio also changes the pace: undone here.
     pace = speaker.pace * rng.uniform(0.95, 1.05) / speaker.pitch
-    audio = voice(words, speed=pace, seed=int(rng.integers(2**31)))
+    blend = {"blend": speaker.blend} if speaker.blend else {}
+    audio = voice(words, speed=pace, seed=int(rng.integers(2**31)), **blend)
     # 24 kHz to 16 kHz with the ratio on top, in hundredths.
     down = round(150 * speaker.pitch)
     audio = resample_poly(audio, 100, down).astype(np.float32)
