@@ -14,7 +14,7 @@ import numpy as np
 from speechbrain_amnet.corpus.voices import Speaker
 
 LANGUAGES = {"a": "en-us", "b": "en-gb"}  # the first letter of an English voice
-ACCENT = 0.5  # most that a voice of another language has of a speaker
+SECOND = 0.5  # most that the other voice has of a speaker
 PACES = 0.5, 2.0  # that it can speak at
 FILES = "kokoro-*.onnx", "voices-*"
 
@@ -165,5 +165,5 @@ def blend_of(
     other = among[rng.integers(len(among))]
     if other == name:
         return {str(name): 1.0}
-    share = float(rng.uniform(0, ACCENT))
+    share = float(rng.uniform(0, SECOND))
     return {str(name): 1 - share, str(other): share}
