@@ -16,6 +16,8 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
+from .weights import OtherBranchesError
+
 ASIDE = ".part+"
 
 # PyTorch's writer has no error class of its own for a full disk.
@@ -104,6 +106,11 @@ class SafeCheckpointer(Checkpointer):
         """Load it, or say which one is broken."""
         try:
             super().load_checkpoint(checkpoint)
+        except OtherBranchesError as error:  # it is whole
+            raise ValueError(
+                f"{checkpoint.path}: {error}; give the branches that it was "
+                "trained with, or another folder for another training"
+            ) from error
         except Exception as error:  # what a broken file makes of its reader
             raise _unreadable(checkpoint.path, error) from error
 

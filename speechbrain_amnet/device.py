@@ -67,7 +67,8 @@ class Device:
                 )
         if train_loads is not None:
             numbers = isinstance(train_loads, list | tuple) and all(
-                isinstance(load, int | float) for load in train_loads
+                isinstance(load, int | float) and not isinstance(load, bool)
+                for load in train_loads
             )
             if not (
                 numbers

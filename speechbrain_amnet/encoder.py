@@ -16,7 +16,7 @@ from torch import nn
 from .arbitrator import FixedRouting, Router, Routing
 from .device import Device
 from .frames import check_lengths, frame_mask
-from .layer import BranchedLayer
+from .layer import BranchedLayer, check_branches
 from .pruning import prune
 from .recurrence import chosen_lstm, mixed_lstm
 from .weights import Sparse, WeightForm
@@ -175,6 +175,17 @@ class AmortizedEncoder(nn.Module):
         self.register_buffer("routed", torch.zeros(()))
         self._warned = False
         self._check_order()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Refuse other branches before names and sizes are compared."""
+        theirs = {
+            name.removeprefix(prefix): value
+            for name, value in state_dict.items()
+            if name.startswith(prefix)
+        }
+        if theirs:
+            check_branches(self.state_dict(), theirs)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_order(self) -> None:
         """The router, device and losses count on the first being dearest."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from .inference import AmortizedASR
 from .runtime.convert import UnknownRouter, pack
 from .runtime.packed import to_bytes, write_packed
-from .weights import Sparse
+from .weights import LowRank, Sparse
 
 
 def measure_stream(
@@ -65,7 +65,7 @@ def measure_stream(
 
 
 def model_size(asr: AmortizedASR) -> dict[str, float]:
-    """Parameters that are not pruned, and megabytes (1e6 bytes) of the file.
+    """Parameters that are used, and megabytes (1e6 bytes) of the file.
 
     The file is what a device gets, as `amnet pack` writes it; for a router that
     the runtime does not know, four bytes a parameter are reckoned.
@@ -74,6 +74,9 @@ def model_size(asr: AmortizedASR) -> dict[str, float]:
     for form in asr.mods.modules():
         if isinstance(form, Sparse):
             parameters -= form.rows * form.columns - int(form.kept)
+        elif isinstance(form, LowRank):  # by energy: columns that are zeros
+            unused = form.left.shape[1] - form.rank
+            parameters -= unused * (form.rows + form.columns)
     try:
         size = len(to_bytes(pack(asr)))
     except UnknownRouter:

@@ -38,6 +38,7 @@ from .nodes import (
     built_name,
     compose,
     content,
+    differences,
     is_tagged,
     merge,
     place_of,
@@ -210,7 +211,7 @@ def check_recorded(file: Path, text: str) -> None:
     Raises
     ------
     ValueError
-        If anything else does; the message names the keys.
+        If anything else does; the message names the keys and both values.
 
     Example
     -------
@@ -220,22 +221,20 @@ def check_recorded(file: Path, text: str) -> None:
     >>> check_recorded(file, "threads: 2\\nlayers: 3  # or more\\n")
     """
     old, new = (
-        {key.value: content(value) for key, value in root.value}
-        for root in (
-            compose(resolve_hparams(file), file),
-            compose(text, file),
-        )
+        content(compose(one, file)) for one in (resolve_hparams(file), text)
     )
-    changed = sorted(
-        key
-        for key in (old.keys() | new.keys()) - MAY_CHANGE
-        if old.get(key) != new.get(key)
-    )
+    for _, values in (old, new):
+        for key in MAY_CHANGE:
+            values.pop(key, None)
+    changed = [
+        f"{place} ({there} there, {now} now)"
+        for place, there, now in differences(old, new)
+    ]
     if changed:
         raise ValueError(
             f"{file.parent} was trained with other hparams than are asked for "
-            f"now: {', '.join(changed)} (see {file.name} in it); give another "
-            "output_folder, or move this one away to train it anew"
+            f"now: {', '.join(changed)}; see {file.name} in it, and give "
+            "another output_folder, or move this one away to train it anew"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from .weights import WeightForm
+from .weights import OtherBranchesError, WeightForm
 
 
 class BranchedLayer(nn.Module):
@@ -116,6 +116,47 @@ def _made(branches, rows, columns):
             message = f"AmortizedEncoder: branches[{k}]: {error}"
             raise ValueError(message) from error
     return forms
+
+
+def check_branches(
+    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse weights of other branches than the hparams say.
+
+    Arguments
+    ---------
+    ours : Mapping
+        The state dict of the encoder that was built from the hparams.
+    theirs : Mapping
+        The one that it is to take on.
+
+    Raises
+    ------
+    OtherBranchesError
+        If their branches are of other forms, sizes, or not as many.
+
+    Example
+    -------
+    >>> bias = torch.zeros(8)
+    >>> one = {"layers.0.bias.0": bias}
+    >>> try:
+    ...     check_branches(one, {**one, "layers.0.bias.1": bias})
+    ... except OtherBranchesError as error:
+    ...     print(error)
+    encoder: 1 branches in the hparams, 2 in the weights
+    """
+    ours, theirs = branch_forms(ours), branch_forms(theirs)
+    if len(ours) != len(theirs):
+        raise OtherBranchesError(
+            f"encoder: {len(ours)} branches in the hparams, {len(theirs)} in "
+            "the weights"
+        )
+    for k, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one != other:
+            raise OtherBranchesError(
+                f"encoder: branches[{k}] is {one} in the hparams, {other} in "
+                "the weights"
+            )
 
 
 def branch_forms(state: Mapping[str, torch.Tensor]) -> list[str]:

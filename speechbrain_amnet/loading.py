@@ -1,14 +1,11 @@
 """Weights from a file into a module, where every name must fit."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from sentencepiece import SentencePieceProcessor
 
 from .checkpoints import first_sentence
-from .encoder import AmortizedEncoder
-from .layer import branch_forms
 
 
 class WeightsError(ValueError):
@@ -43,29 +40,9 @@ def load_weights(
             target.load(str(path))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(target, AmortizedEncoder):
-                check_branches(target, state)
             target.load_state_dict(state)
     except Exception as error:  # what a broken file makes of its reader
         raise WeightsError(
             f"{path}: not the weights of {type(target).__name__} "
             f"({first_sentence(error)})"
         ) from error
-
-
-def check_branches(
-    encoder: AmortizedEncoder, state: Mapping[str, torch.Tensor]
-) -> None:
-    """Refuse weights of other branches than the hparams say."""
-    ours, theirs = branch_forms(encoder.state_dict()), branch_forms(state)
-    if len(ours) != len(theirs):
-        raise ValueError(
-            f"encoder: {len(ours)} branches in the hparams, {len(theirs)} in "
-            "the weights"
-        )
-    for k, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        if one != other:
-            raise ValueError(
-                f"encoder: branches[{k}] is {one} in the hparams, {other} in "
-                "the weights"
-            )

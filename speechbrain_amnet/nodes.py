@@ -5,6 +5,7 @@ A tag (`!new:`, `!ref`, ...) is a word here as any other.
 
 import difflib
 import io
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,54 @@ def content(node: Node) -> Any:
     elif isinstance(node, SequenceNode):
         value = [content(child) for child in node.value]
     return str(node.tag), value
+
+
+def differences(
+    old: Any, new: Any, place: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Where two `content`s differ: place, what was there, what is now.
+
+    Arguments
+    ---------
+    old, new : Any
+        From `content`; None where there is nothing.
+    place : str
+        Where they stand.
+
+    Yields
+    ------
+    tuple of str
+        Such as ``("encoder.branches[1].rank", "32", "8")``.
+    """
+    if old == new:
+        return
+    same = old is not None and new is not None and old[0] == new[0]
+    kinds = {type(one[1]) for one in (old, new)} if same else set()
+    if kinds == {dict}:
+        for key in sorted(old[1].keys() | new[1].keys()):
+            inner = f"{place}.{key}" if place else key
+            yield from differences(old[1].get(key), new[1].get(key), inner)
+    elif kinds == {list} and len(old[1]) == len(new[1]):
+        pairs = zip(old[1], new[1], strict=True)
+        for n, (one, other) in enumerate(pairs):
+            yield from differences(one, other, f"{place}[{n}]")
+    else:
+        yield place, _said(old), _said(new)
+
+
+def _said(one):
+    """A content in a few words."""
+    if one is None:
+        return "none"
+    tag, value = one
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key}: {_said(v)}" for key, v in value.items())
+        value = f"{{{inner}}}" if value else ""
+    elif isinstance(value, list):
+        value = f"[{', '.join(map(_said, value))}]"
+    if tag and not tag.startswith(PLAIN):
+        value = f"{tag} {value}".rstrip()
+    return textwrap.shorten(value or "''", 80, placeholder=" ...")
 
 
 def is_tagged(node: Node) -> bool:

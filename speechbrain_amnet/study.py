@@ -20,6 +20,7 @@ devices, too.
 """
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -180,12 +181,13 @@ def read_study(
                 ),
                 *(f"--{one}" for one in settings if "=" not in one),
             ]
-            one = training(
-                f"{experiment}/{seed}",
-                folder,
-                path.parent / study["train"],
-                arguments,
-            )
+            name = f"{experiment}/{seed}"
+            try:
+                one = training(
+                    name, folder, path.parent / study["train"], arguments
+                )
+            except (FileNotFoundError, ValueError) as error:
+                raise type(error)(f"{path}: {name}: {error}") from error
             one.loads = loads
             trainings.append(one)
     names: dict[Path, str] = {}
@@ -241,10 +243,14 @@ def _check_run(where, run):
         )
     if not isinstance(run.get("overrides") or {}, dict):
         raise ValueError(f"{where}: overrides must be `key: value` lines")
-    if not isinstance(loads, list) or not all(
-        isinstance(load, int | float) and load > 0 for load in loads
-    ):
+    if not isinstance(loads, list):
         raise ValueError(f"{where}: loads must be a list, as [1, 1.5, 4]")
+    for load in loads:
+        number = isinstance(load, int | float) and not isinstance(load, bool)
+        if not (number and 0 < load < math.inf):
+            raise ValueError(
+                f"{where}: loads: expected numbers above 0, got {load}"
+            )
 
 
 def _check_keys(where, found, known, needed):

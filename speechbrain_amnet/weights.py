@@ -13,6 +13,10 @@ import torch
 from torch import nn
 
 
+class OtherBranchesError(ValueError):
+    """Weights are of other branches than the hparams say."""
+
+
 def _check_size(rows: int, columns: int) -> None:
     if rows < 1 or columns < 1:
         raise ValueError(
@@ -26,7 +30,8 @@ def _uniform(rows: int, columns: int, bound: float) -> nn.Parameter:
 
 
 def _is_share(value: float) -> bool:
-    return isinstance(value, int | float) and 0 < value <= 1
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value <= 1
 
 
 class WeightForm(nn.Module):
@@ -254,7 +259,8 @@ class Sparse(WeightForm):
             raise ValueError(
                 f"Sparse: density must be above 0 and at most 1, got {density}."
             )
-        if not isinstance(block, int) or block < 1 or rows % block:
+        whole = isinstance(block, int) and not isinstance(block, bool)
+        if not whole or block < 1 or rows % block:
             raise ValueError(
                 f"Sparse: block must divide the matrix's {rows} rows, got "
                 f"{block}."
@@ -303,6 +309,19 @@ class Sparse(WeightForm):
         kept = kept.reshape(-1, self.columns)
         self.mask.mul_(kept.repeat_interleave(self.block, 0))
         self.kept.copy_(self.mask.sum())
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """What another block size has pruned does not fit this one's blocks."""
+        mask = state_dict.get(f"{prefix}mask")
+        if mask is not None and mask.shape == self.mask.shape:
+            blocks = mask.unflatten(0, (-1, self.block))
+            if not (blocks == blocks[:, :1]).all():
+                raise OtherBranchesError(
+                    f"Sparse: the weights at {prefix.rstrip('.')} were not "
+                    f"pruned in blocks of {self.block} rows; give the block "
+                    "that they were trained with"
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return (

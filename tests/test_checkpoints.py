@@ -1,11 +1,20 @@
 """Checkpoints: whole or not there, and errors that say what is the matter."""
 
 import errno
+from functools import partial
 
 import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
+from speechbrain_amnet import (
+    AmortizedEncoder,
+    Arbitrator,
+    Dense,
+    LowRank,
+    Skip,
+    Sparse,
+)
 from speechbrain_amnet.checkpoints import (
     SafeCheckpointer,
     first_sentence,
@@ -94,6 +103,27 @@ def test_broken_checkpoint_is_named(checkpointer, file, change):
     if file == "model.ckpt":
         with pytest.raises(ValueError, match="cannot be read"):
             load_state(path)
+
+
+def test_other_branches_are_no_broken_checkpoint(tmp_path):
+    def encoder(*forms):
+        router = Arbitrator(input_size=6, branches=len(forms))
+        return AmortizedEncoder(6, 8, 1, forms, router=router)
+
+    low = partial(LowRank, rank=2)
+    SafeCheckpointer(
+        tmp_path, {"encoder": encoder(Dense, low)}
+    ).save_checkpoint()
+    for forms, words in (
+        ((Dense, partial(LowRank, rank=3)), "rank 3 in the hparams, LowRank, "),
+        ((Dense, partial(Sparse, density=0.5)), r"branches\[1\] is Sparse"),
+        ((Dense, low, Skip), "3 branches in the hparams, 2 in the weights"),
+    ):
+        other = SafeCheckpointer(tmp_path, {"encoder": encoder(*forms)})
+        with pytest.raises(ValueError, match=words) as caught:
+            other.recover_if_possible()
+        said = str(caught.value)
+        assert "another folder" in said and "remove" not in said
 
 
 def test_state_is_the_modules(checkpointer):

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from speechbrain_amnet import Sparse
+from speechbrain_amnet import LowRank, Sparse
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.footprint import measure_stream, model_size
 from speechbrain_amnet.inference import load
@@ -37,6 +38,18 @@ def test_size_is_that_of_the_packed_file(asr):
     assert size["parameters"] == weights
     # Four bytes a weight; names, features and statistics beside them.
     assert 4 * weights < 1e6 * size["megabytes"] < 4 * weights + 100_000
+
+
+def test_ranks_that_an_energy_does_not_need_are_not_counted(run):
+    asr = load(run, run_opts={"device": "cpu"})
+    layer = asr.mods.encoder.layers[0]
+    rows, columns = layer.input[0].rows, layer.input[0].columns
+    layer.input[1] = LowRank(rows, columns, energy=0.9)
+    before = model_size(asr)["parameters"]
+    unused = layer.input[1].rank - 1
+    layer.input[1].copy_from(torch.outer(torch.ones(rows), torch.ones(columns)))
+    lost = before - model_size(asr)["parameters"]
+    assert lost == unused * (rows + columns) > 0
 
 
 def test_what_is_pruned_is_not_counted(run):

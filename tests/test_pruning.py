@@ -1,5 +1,7 @@
 """Pruning: the smallest go, for good, until the density is reached."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -136,7 +138,36 @@ def test_an_encoder_of_all_forms():
     torch.testing.assert_close(torch.cat(parts, 1), hard)
 
 
+def test_weights_pruned_in_other_blocks_are_refused():
+    single, blocks = Sparse(8, 4, 0.5), Sparse(8, 4, 0.5, block=4)
+    single.keep(16)
+    with pytest.raises(ValueError, match="not pruned in blocks of 4 rows"):
+        blocks.load_state_dict(single.state_dict())
+    blocks.keep(16)
+    single.load_state_dict(blocks.state_dict())
+    assert torch.equal(single.mask, blocks.mask)
+
+
+def test_all_matrices_of_a_branch_may_share_its_density():
+    router = Arbitrator(input_size=6, branches=2)
+    encoder = AmortizedEncoder(
+        6, 8, 2, [Dense, partial(Sparse, density=0.25)], router=router
+    )
+    with torch.no_grad():
+        encoder.layers[0].input[1].weight.mul_(10)
+    encoder.prune(1.0, "all")
+    forms = [f for f in encoder.modules() if isinstance(f, Sparse)]
+    kept = [int(form.kept) for form in forms]
+    assert kept[0] > forms[0].goal  # more of it than of the others
+    assert sum(kept) == pytest.approx(sum(f.goal for f in forms), abs=4)
+
+
 def test_what_cannot_be_is_named():
+    for no_share in (True, float("nan")):
+        with pytest.raises(ValueError, match="density must be"):
+            Sparse(8, 4, density=no_share)
+    with pytest.raises(ValueError, match="block must divide .* got True"):
+        Sparse(8, 4, density=0.5, block=True)
     with pytest.raises(ValueError, match="density must be .* got 0"):
         Sparse(8, 4, density=0)
     with pytest.raises(ValueError, match="density must be .* got 1.5"):

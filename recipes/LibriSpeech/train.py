@@ -381,6 +381,7 @@ def make_brain(argv):
             "pruning_schedule: expected its last point at a share below 1, or "
             "no matrix is ever at its density"
         )
+    check_forms(hparams, pruning.shares[-1])
     branches = len(hparams["encoder"].branch_flops)
     if branches > 1 and hparams["dense_warmup"] == 1:
         raise ValueError(
@@ -441,6 +442,29 @@ def check_router_learns(hparams):
         f"router_lr_schedule lets the arbitrator learn, got {begin}, and it is "
         "frozen from there on"
     )
+
+
+def check_forms(hparams, pruned):
+    """What branches take from a dense one comes before they are used."""
+    warm_up = hparams["dense_warmup"]
+    for k, form in enumerate(hparams["encoder"].layers[0].input):
+        where = f"encoder.branches[{k}]"
+        if getattr(form, "energy", None) is not None:
+            if not hparams["start_from"] and not (k and 0 < warm_up < 1):
+                raise ValueError(
+                    f"{where}: LowRank takes its rank for the energy "
+                    f"{form.energy} from a trained dense matrix, and there is "
+                    "none: give start_from, "
+                    + ("a dense_warmup above 0, " if k else "")
+                    + "or a rank"
+                )
+        if hasattr(form, "density") and k and 0 < warm_up < 1:
+            if form.density < 1 and pruned <= warm_up:
+                raise ValueError(
+                    f"{where}: pruning_schedule: expected a last point after "
+                    f"dense_warmup, {warm_up}, which this branch begins with; "
+                    f"got {pruned}, so that it would be pruned at once"
+                )
 
 
 def is_begun(folder, save_folder):

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.audio import has_come
     from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
-    from speechbrain_amnet.runtime.live import LiveStream, arrivals
+    from speechbrain_amnet.runtime.live import LiveStream, arrivals, load_here
 
     if len(args.wavs) > 1 and Path("-") in args.wavs:
         raise ValueError(
@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> None:
             print(f"{wav}:")
         live, source = None, chunks(wav, rate, size)
         if str(wav) == "-" and args.load is None:
+            here = load_here(model)
             live = LiveStream(model)
+            live.hold_back(1.0, here)
             there = partial(has_come, sys.stdin.buffer)
             came = arrivals(source, rate, there)
         else:
@@ -136,7 +138,13 @@ def run(args: argparse.Namespace) -> None:
             print(in_words(stream.command))
         waits.append(waited)
     speed = model.device.speed(model.dense_flops, model.frame_duration)
-    device = "by the clock" if live else on_device(model.device.load, speed)
+    device = on_device(model.device.load, speed)
+    if live:
+        device = "by the clock"
+        if here is not None:
+            device += (
+                f", {on_device(float(f'{here:.2g}'), speed)}, as measured here"
+            )
     saved = 1 - flops / count / model.dense_flops
     print(
         f"{seconds:.1f} s of audio in {spent / seconds:.3f} times its duration;"

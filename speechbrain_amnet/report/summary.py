@@ -17,6 +17,8 @@ from speechbrain_amnet.report.results import (
 
 REFERENCE, METHOD = "full", "amnet"
 PAPER_METHOD = "amnet_factorized_backlog"  # `amnet` in the paper's table
+SPARSE_METHOD = "amnet_sparse_backlog"
+SPARSE_CONTROLS = {"sparse", "amnet_sparse_cost"}
 FIRST = (  # the order of the rows; then by name
     REFERENCE,
     "sparse",
@@ -90,6 +92,11 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         other = method_of(key, groups)
         if other is not None:
             row.update(beside(*of_same_seeds(groups[key], groups[other])))
+        if key[3] in SPARSE_CONTROLS:
+            other = reference_of(key, groups, SPARSE_METHOD)
+            row["flops_over_amnet"] = other and flops_over(
+                *of_same_seeds(groups[key], groups[other])
+            )
         rows.append({column: row.get(column) for column in COLUMNS})
         rows[-1]["speed"] = groups[key][0]["device"].get("flops_per_second")
     return rows
@@ -237,16 +244,23 @@ def beside(
 ) -> dict[str, float | None]:
     """Difference in WER to the method's runs, and in FLOPs, as a share."""
     found = compare(our_runs, their_runs)
-    ours, theirs = (
-        np.mean([r["mflops_per_frame"] for r in runs])
-        for runs in (our_runs, their_runs)
-    )
     return {
         "above_amnet": found["difference"],
         "above_amnet_low": found["difference_low"],
         "above_amnet_high": found["difference_high"],
-        "flops_over_amnet": float(ours / theirs - 1),
+        "flops_over_amnet": flops_over(our_runs, their_runs),
     }
+
+
+def flops_over(
+    our_runs: list[dict[str, Any]], their_runs: list[dict[str, Any]]
+) -> float:
+    """By which share the mean FLOPs of a frame are above the others'."""
+    ours, theirs = (
+        np.mean([r["mflops_per_frame"] for r in runs])
+        for runs in (our_runs, their_runs)
+    )
+    return float(ours / theirs - 1)
 
 
 def mean_errors(

@@ -10,12 +10,14 @@ from speechbrain_amnet.report.summary import (
     METHOD,
     PAPER_METHOD,
     REFERENCE,
+    SPARSE_CONTROLS,
+    SPARSE_METHOD,
     is_method,
 )
 
-PAPERS = ("amnet_sparse_backlog", PAPER_METHOD)
+PAPERS = (SPARSE_METHOD, PAPER_METHOD)
 CONTROLS = {"small", "factorized", "random", "energy"}
-SPARSE_CONTROLS = {"sparse"}  # of the sparse AmNet
+CONTROLS |= {"amnet_cost", "amnet_factorized_cost"}
 
 
 def markdown_text(rows: list[dict[str, Any]]) -> str:
@@ -222,7 +224,7 @@ def _unequal(row, rows):
         controls = CONTROLS if ours else SPARSE_CONTROLS
         if same and other["experiment"] in controls:
             excess = other["flops_over_amnet"]  # of the same seeds
-            if not ours or excess is None:
+            if excess is None:
                 excess = other["mflops_per_frame"] / row["mflops_per_frame"] - 1
             if abs(excess) > 0.03:
                 found.append(f"`{other['experiment']}` {100 * excess:+.0f} %")

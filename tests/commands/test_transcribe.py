@@ -96,6 +96,34 @@ def test_without_a_load_the_backlog_is_the_clocks(
     assert int(said) == pytest.approx(last, abs=1)
 
 
+def test_the_arbitrator_is_told_of_this_machine(
+    model, samples, monkeypatch, capsys
+):
+    """What was measured here, and not what the model was trained for."""
+    told = []
+
+    def find(path, load=None):
+        found = find_model(path, load)
+        choose = found.router.choose
+        monkeypatch.setattr(
+            found.router,
+            "choose",
+            lambda *frame: told.append(frame[-1]) or choose(*frame),
+        )
+        return found
+
+    monkeypatch.setattr(transcribe, "find_model", find)
+    monkeypatch.setattr(live, "load_here", lambda model: 0.0312)
+    pipe(samples.tobytes(), monkeypatch)
+    assert cli.main(["transcribe", str(model), "-"]) == 0
+    assert told == [0.0312] * 21
+    said = capsys.readouterr().out.strip().splitlines()[-1]
+    assert said.endswith(
+        "by the clock, on a device where a dense frame takes 0.031 times its "
+        "duration, as measured here."
+    )
+
+
 @pytest.mark.parametrize(
     "data, terminal, said",
     [

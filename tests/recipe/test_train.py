@@ -371,6 +371,32 @@ def test_branches_that_never_meet_are_refused(tones, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "file, values, words",
+    [
+        (
+            "amnet_sparse.yaml",
+            {"dense_warmup": 0.6},
+            r"\[1\]: pruning_schedule",
+        ),
+        ("amnet_energy.yaml", {"dense_warmup": 0.0}, r"\[1\]: LowRank .* 0.5 "),
+    ],
+)
+def test_branches_take_on_a_dense_one(
+    file, values, words, train, root, tones, tmp_path
+):
+    if not (root / "hparams" / file).exists():
+        file = tmp_path / file
+        file.write_text(
+            f"base: {root}/hparams/amnet.yaml\nencoder:\n    branches:\n"
+            "        - !name:speechbrain_amnet.Dense\n"
+            "        - !name:speechbrain_amnet.LowRank {energy: 0.5}\n"
+        )
+    _, *arguments = command(file, tones, tmp_path / "out", **values)
+    with pytest.raises(ValueError, match=rf"^encoder.branches{words}"):
+        train.make_brain(arguments)
+
+
+@pytest.mark.parametrize(
     "points, words",
     [("[[0.4, 0], [0.6, 2]]", "0 to 1"), ("[[0.4, 0], [1, 1]]", "below 1")],
 )
@@ -422,7 +448,10 @@ def test_a_whole_run_keeps_its_hparams(whole, tones):
     values = {"hidden_size": 48, "epochs": 3}
     done = run(command("amnet.yaml", tones, whole, **values))
     said = one_line(done)
-    assert "other hparams than are asked for now: epochs, hidden_size" in said
+    assert (
+        "other hparams than are asked for now: epochs (2 there, 3 now), "
+        "hidden_size (32 there, 48 now); see hyperparams.yaml in it"
+    ) in said
     assert "another output_folder" in said
     assert (whole / "hyperparams.yaml").read_bytes() == recorded
     # It goes on where the data lie now, and in another manner.

@@ -161,6 +161,21 @@ def test_controls_are_compared_with_amnet_of_the_same_seeds(runs):
         assert rows[name]["above_amnet"] is None
 
 
+def test_sparse_controls_are_compared_with_the_sparse_amnet_s_flops(runs):
+    runs.make("amnet_sparse_backlog", 1, mflops_per_frame=2.0)
+    runs.make("amnet_sparse_backlog", 2, mflops_per_frame=8.0)
+    runs.make("sparse", 1, mflops_per_frame=2.1)
+    runs.make("amnet_sparse_cost", 1, mflops_per_frame=1.0)
+    runs.make("full", 1)
+    rows = summarise(read_results([runs.folder / "runs"]))
+    over = {row["experiment"]: row["flops_over_amnet"] for row in rows}
+    assert over["sparse"] == pytest.approx(0.05)
+    assert over["amnet_sparse_cost"] == pytest.approx(-0.5)
+    assert over["full"] is over["amnet_sparse_backlog"] is None
+    said = table.headline(rows)
+    assert "`sparse` +5 %" in said and "`amnet_sparse_cost` -50 %" in said
+
+
 def test_one_model_for_every_device_is_compared_with_those_for_one(runs):
     device = {"load": 4.0, "flops_per_second": 2e7}
     runs.make("amnet_any_device", 1, errors=(1, 1, 2, 1, 1))

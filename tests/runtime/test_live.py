@@ -102,6 +102,13 @@ def test_seconds_of_each_branch(model, clocks):
     assert model.router is router
 
 
+def test_what_this_machine_takes_is_measured_where_it_is_read(model, clocks):
+    assert live.load_here(model, **clocks) is None
+    model.router.device = np.zeros(len(model.router.bias), "float32")
+    here = live.load_here(model, **clocks)
+    assert here == pytest.approx(SECONDS[0] / 0.04)
+
+
 @pytest.mark.parametrize("length", [100, 5000, 16000, 20000])
 def test_a_device_that_throttles_is_as_reckoned(model, clocks, length):
     told = []
