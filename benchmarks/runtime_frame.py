@@ -8,7 +8,9 @@ if a frame of a quarter of the FLOPs takes a quarter of the time.
 There each frame follows one of its own branch, whose weights may still lie in
 the cache. With `--routed` branches are drawn, that share of them dense, and
 frames timed as they come; the ratio is then that of a stream of dense frames
-alone and one of both branches.
+alone and one of both branches. Both are timed a second time whole, from samples
+to the search, which finds nothing here: what is the same for all branches
+(features, arbitrator, joint network) makes the ratio smaller.
 
     python benchmarks/runtime_frame.py
     python benchmarks/runtime_frame.py --int8
@@ -17,10 +19,12 @@ alone and one of both branches.
 """
 
 import argparse
+import copy
 import os
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,12 +32,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from speechbrain_amnet import AmortizedEncoder, Dense, FixedRouting, LowRank
+from speechbrain_amnet import (
+    AmortizedEncoder,
+    Arbitrator,
+    Dense,
+    GreedySearch,
+    Joint,
+    LowRank,
+    Predictor,
+    StreamingFeatures,
+)
 from speechbrain_amnet import Sparse as SparseForm
 from speechbrain_amnet.report.figures import write_figures
-from speechbrain_amnet.runtime.convert import as_array, as_int8, encoder_arrays
+from speechbrain_amnet.runtime.convert import as_int8, pack
 from speechbrain_amnet.runtime.encoder import Encoder
-from speechbrain_amnet.runtime.packed import Packed
+from speechbrain_amnet.runtime.recogniser import Recogniser
 
 FEATURES = 320
 COLUMNS = {
@@ -43,6 +56,8 @@ COLUMNS = {
     "Times as fast": 2,
     "Of what FLOPs promise": 2,
 }
+WHOLE = {"Whole: ms a frame": 2, "Whole: of what FLOPs promise": 2}
+TOKENS = 30  # as of the recipes
 
 
 def main() -> None:
@@ -86,18 +101,12 @@ def main() -> None:
         args.size,
         args.layers,
         list(branches.values()),
-        FixedRouting(len(branches)),
+        Arbitrator(FEATURES, branches=len(branches)),
     ).eval()
     model.prune(1.0)
-    arrays = {k: as_array(v) for k, v in encoder_arrays(model).items()}
-    config = {
-        "input_size": FEATURES,
-        "hidden_size": args.size,
-        "layers": args.layers,
-        "branches": len(branches),
-    }
-    packed = Packed({"encoder": config}, arrays)
-    encoder = Encoder(as_int8(packed) if args.int8 else packed)
+    packed = pack(around(model))
+    recogniser = Recogniser(as_int8(packed) if args.int8 else packed)
+    encoder = recogniser.encoder
     names, flops = list(branches), np.array(model.branch_flops)
     print(f"{args.layers} layers of {args.size}, one frame at a time")
     seconds = alone(encoder, args.repeats)
@@ -111,6 +120,7 @@ def main() -> None:
             f"{one / second / 1e9:8.1f} {form:>8}"
         )
     if args.routed is not None:
+        whole, _ = routed(Whole(recogniser), flops, args.routed, args.repeats)
         seconds, flops = routed(encoder, flops, args.routed, args.repeats)
         mixed = f"{args.routed:g} dense, "
         names = [names[0], *(mixed + name for name in names[1:])]
@@ -120,13 +130,75 @@ def main() -> None:
         dict(zip(COLUMNS, row))
         for row in zip(names, flops / 1e6, 1000 * seconds, speedup, kept)
     ]
+    columns = COLUMNS
     if args.routed is not None:
-        print(f"{'stream':20} {'MFLOPs':>8} {'ms':>8} {'ratio':>8}")
-        for name, one, second, _, share in map(dict.values, rows):
-            print(f"{name:20} {one:8.2f} {second:8.3f} {share:8.2f}")
+        columns = COLUMNS | WHOLE
+        of_whole = whole[0] / whole / (flops[0] / flops)
+        for row, *both in zip(rows, 1000 * whole, of_whole):
+            row.update(zip(WHOLE, both))
+        print(
+            f"{'stream':20} {'MFLOPs':>8} {'ms':>8} {'ratio':>8} "
+            f"{'whole ms':>8} {'ratio':>8}"
+        )
+        for name, one, second, _, share, *both in map(dict.values, rows):
+            print(
+                f"{name:20} {one:8.2f} {second:8.3f} {share:8.2f} "
+                f"{both[0]:8.3f} {both[1]:8.2f}"
+            )
     if args.out:
-        write_figures(args.out, COLUMNS, rows)
+        write_figures(args.out, columns, rows)
     print(f"ratio: {kept[1]:.2f}")
+
+
+def around(encoder: AmortizedEncoder) -> SimpleNamespace:
+    """A model of this encoder that hears nothing."""
+    predictor = Predictor(TOKENS)
+    joint = Joint(encoder.hidden_size, 256, 128, TOKENS)
+    with torch.no_grad():
+        joint.output.bias[0] += 100  # blank
+    modules = {"encoder": encoder, "predictor": predictor, "joint": joint}
+    modules["features"] = StreamingFeatures()
+    for module in modules.values():
+        module.eval()
+    search = GreedySearch(predictor, joint)
+    return SimpleNamespace(
+        mods=SimpleNamespace(**modules),
+        hparams=SimpleNamespace(search=search),
+        grammar=None,
+        pieces=[chr(65 + n) for n in range(TOKENS)],
+    )
+
+
+class Whole:
+    """A recogniser in the place of its encoder: from samples to the search.
+
+    Arguments
+    ---------
+    recogniser : Recogniser
+        Its arbitrator does its work, and is not listened to.
+    """
+
+    def __init__(self, recogniser: Recogniser):
+        self.recogniser = copy.copy(recogniser)
+        self.products = recogniser.encoder.products
+        self.router, self.recogniser.router = recogniser.router, self
+        size = recogniser.features.frame_samples
+        self.sound = np.random.default_rng(0).normal(0, 0.1, size).astype("f")
+        self.branch = 0
+
+    def choose(self, *frame) -> int:
+        """The branch that `step` was told."""
+        self.router.choose(*frame)
+        return self.branch
+
+    def start(self):
+        """A stream, in the place of the encoder's state."""
+        return self.recogniser.start()
+
+    def step(self, frame: np.ndarray, branch: int, stream) -> None:
+        """A frame of sound, whatever the features."""
+        self.branch = branch
+        stream.feed(self.sound)
 
 
 def alone(encoder: Encoder, repeats: int) -> np.ndarray:

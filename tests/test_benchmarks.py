@@ -71,6 +71,9 @@ def test_what_frames_took_is_kept(root, tmp_path, monkeypatch, capsys):
     assert (dense["Frames"], cheap["Frames"]) == ("dense", "0.4 dense, rank 2")
     assert dense["Times as fast"] == dense["Of what FLOPs promise"] == 1
     kept = cheap["Of what FLOPs promise"]
+    assert dense["Whole: of what FLOPs promise"] == 1
+    assert cheap["Whole: of what FLOPs promise"] > 0
+    assert dense["Whole: ms a frame"] > dense["ms a frame"]
     assert capsys.readouterr().out.endswith(f"ratio: {kept:.2f}\n")
 
 
