@@ -1,5 +1,6 @@
 """The page: all in one file, and drawn where there is a browser."""
 
+import html
 import json
 import re
 import shutil
@@ -113,24 +114,31 @@ def test_command(runs, capsys):
     assert names == ["small", "amnet"]
 
 
-@pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
-def test_a_browser_draws_it(page, tmp_path, picture, has_color):
-    shot = tmp_path / "shot.png"
-    subprocess.run(
+def browse(page, tmp_path, *options):
+    """What Chromium says of a page."""
+    done = subprocess.run(
         [
             BROWSER,
             *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
             "--disable-background-networking",
+            "--autoplay-policy=no-user-gesture-required",
             f"--user-data-dir={tmp_path / 'profile'}",
             "--window-size=1000,1200",
-            "--virtual-time-budget=2000",
-            f"--screenshot={shot}",
+            *options,
             page.as_uri(),
         ],
         check=True,
         capture_output=True,
+        text=True,
         timeout=120,
     )
+    return done.stdout
+
+
+@pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
+def test_a_browser_draws_it(page, tmp_path, picture, has_color):
+    shot = tmp_path / "shot.png"
+    browse(page, tmp_path, "--virtual-time-budget=2000", f"--screenshot={shot}")
     pixels = picture(shot)
     for color in ("#0072B2", "#F2B134"):  # the key of the branches
         assert has_color(pixels, color)
@@ -138,3 +146,61 @@ def test_a_browser_draws_it(page, tmp_path, picture, has_color):
         assert has_color(pixels, color, least=1000)
     assert has_color(pixels, "#4B5563", least=1000)  # the sound
     assert has_color(pixels, "#DDDFE0", least=300)  # the backlog
+
+
+# A hand on the page: it plays, looks, and points at a dot of the plot. A clock
+# stands in for sound and frames, which do not pass in a browser's virtual time.
+HAND = """<script>
+let from = 0, began = null;
+const heard = () => began === null ? from
+  : Math.min(chosen.seconds, from + (performance.now() - began) / 1000);
+Object.defineProperty(audio, "currentTime",
+  { get: heard, set: (seconds) => { from = seconds; } });
+audio.pause = () => { from = heard(); began = null; };
+audio.play = () => {
+  began = performance.now();
+  setTimeout(() => audio.dispatchEvent(new Event("ended")),
+    1000 * (chosen.seconds - from));
+};
+window.requestAnimationFrame = (next) => setTimeout(next, 16);
+move(0);
+const seen = [], shown = () => sections.map(({ words }) =>
+  [...words.children].map((word) => word.textContent.trim()));
+const look = () => seen.push([now, $("play").textContent, shown()]);
+look();
+$("play").click();
+const eye = setInterval(() => {
+  look();
+  if (playing) return;
+  clearInterval(eye);
+  const dot = document.querySelector("circle");
+  const tip = () => [getComputedStyle($("tip")).display, $("tip").textContent];
+  dot.dispatchEvent(new PointerEvent("pointermove", {clientX: 9, clientY: 9}));
+  const over = tip();
+  dot.dispatchEvent(new PointerEvent("pointerleave"));
+  const out = { seen, limit: limit(), over, left: tip(), said: chosen.runs };
+  make(document.body, "pre", JSON.stringify(out)).id = "out";
+}, 50);
+</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
+def test_in_a_browser_it_plays_and_tells(page, tmp_path):
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("</body>", f"{HAND}</body>"), "utf-8")
+    dom = browse(page, tmp_path, "--virtual-time-budget=30000", "--dump-dom")
+    (found,) = re.findall('<pre[^>]*id="out"[^>]*>(.*?)</pre>', dom, re.S)
+    out = json.loads(html.unescape(found))
+    times, plays, words = zip(*out["seen"])
+    assert times[0] == 0 and not any(words[0])
+    assert plays[0] == plays[-1] == "Play" and "Stop" in plays
+    assert list(times) == sorted(times) and len(set(times)) > 5
+    assert times[-1] == pytest.approx(out["limit"])
+    for r, one in enumerate(out["said"]):
+        said = [word for word, _ in one["words"]]
+        assert words[-1][r] == said and said
+        for time, _, shown in out["seen"]:  # none before it is ready
+            ready = [w for w, when in one["words"] if when <= time + 1e-9]
+            assert shown[r] == ready
+    assert out["over"][0] == "block" and "WER" in out["over"][1]
+    assert out["left"][0] == "none"
