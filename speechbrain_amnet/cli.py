@@ -186,11 +186,15 @@ def one_line(error: BaseException) -> str:
     -------
     >>> one_line(KeyError("no such branch: 3"))
     'no such branch: 3'
+    >>> print(one_line(ValueError("it has no \x1b[2J")))
+    it has no \\x1b[2J
     """
     message: Any = error
     if isinstance(error, LookupError) and len(error.args) == 1:
         message = error.args[0]
-    return " ".join(str(message).split()) or type(error).__name__
+    text = " ".join(str(message).split()) or type(error).__name__
+    # What a file's stranger wrote is not for the terminal to obey.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,7 @@ class Values:
         """
         check_bits(bits)
         values = np.asarray(values, dtype=np.float32).ravel()
-        if not np.isfinite(values).all():
-            raise ValueError(
-                "a diff has NaN or infinity; lower the learning rate"
-            )
+        check_finite(values)
         if bits == 32:
             return cls(values)
         if bits == 16:
@@ -71,6 +68,12 @@ class Values:
     def keeping(self, mask: np.ndarray) -> "Values":
         """The same, with zeros where the mask is false."""
         return Values(np.where(mask, self.stored, 0), self.scale)
+
+
+def check_finite(values: np.ndarray) -> None:
+    """Refuse what no file can hold; a step of it would be any number."""
+    if not np.isfinite(values).all():
+        raise ValueError("a diff has NaN or infinity; lower the learning rate")
 
 
 @dataclass

@@ -504,8 +504,16 @@ def make_diff(
     Raises
     ------
     ValueError
-        If nothing changes, or there would be numbers that are none.
+        If nothing changes, there would be numbers that are none, or a change
+        was hashed under another name.
     """
+    for name, change in changes.items():
+        if getattr(change, "name", name) != name:
+            raise ValueError(
+                f"{name}: the change was hashed under the name "
+                f"'{change.name}', and nobody who reads the file knows that; "
+                "train it as the diff of this name (DiffModel does)"
+            )
     old = {name: old[name] for name in changes}
     new = new_tensors(changes, old)
     for whose, tensors in (("base", old), ("update", new)):

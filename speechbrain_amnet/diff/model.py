@@ -1,6 +1,7 @@
 """DiffModel: any module with a diff beside each of its weights."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -83,23 +84,19 @@ class DiffModel(nn.Module):
             )
         self.model = model
         model.requires_grad_(False)
-        names = [name for name, _ in model.named_parameters()]
-        tied = [
-            name
-            for name, _ in model.named_parameters(remove_duplicate=False)
-            if name not in names
-        ]
-        if tied:
-            raise ValueError(
-                f"{tied[0]} is one weight with another name, too; a diff of "
-                "tied weights is not supported, untie them"
-            )
+        named = dict(model.named_parameters(remove_duplicate=False))
         chosen = [
             name
-            for name in chosen_names(names, include, exclude)
-            if model.get_parameter(name).numel()
+            for name in chosen_names(list(named), include, exclude)
+            if named[name].numel()
         ]
+        names = Counter(map(id, named.values()))
         for name in chosen:
+            if names[id(named[name])] > 1:
+                raise ValueError(
+                    f"{name} is one weight with another name, too; a diff of "
+                    "tied weights is not supported: untie or exclude them"
+                )
             check_type(name, model.get_parameter(name))
         self.places: dict[str, tuple[nn.Module, str]] = {}
         self.diffs: dict[str, WeightDiff] = {}

@@ -4,7 +4,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_amnet.diff.changes import SparseChange, Values, check_bits
+from speechbrain_amnet.diff.changes import (
+    SparseChange,
+    Values,
+    check_bits,
+    check_finite,
+)
 from speechbrain_amnet.diff.coding import steps_of
 from speechbrain_amnet.diff.weights import WeightDiff
 
@@ -208,6 +213,7 @@ class SparseDiff(WeightDiff):
         if self.step is not None and bits == self.bits:
             # The very steps that it was trained with.
             scale = np.float32(float(self.step))
+            check_finite(np.append(values, scale))
             rounded = Values(steps_of(values, scale, bits), scale)
         else:
             rounded = Values.rounded(values, bits)

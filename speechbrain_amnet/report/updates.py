@@ -134,8 +134,9 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         A row for each task, data, method, budget and generation, of so many
         `runs`, with its errors in percent: `error`, `old_error`, `base_error`
         and `base_old_error`. `gain` is (before - after) / (before - after the
-        full update), on what is new, mean over the seeds that have both, None
-        without a full update; `gained` and `to_gain` are the sums of both.
+        full update), on what is new, mean over the seeds whose full update
+        gained, None without one; `gained` and `to_gain` are the sums over all
+        seeds that have both.
         `all_error` is that on new and old together, each weighed by its words
         or commands, and `all_range` its least and its most; None where they
         are not known.
@@ -178,9 +179,10 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pairs = [
             (r[base] - r[new], r[base] - bound[new])
             for r in group
-            if (bound := bounds.get(place_of(r))) and r[base] > bound[new]
+            if (bound := bounds.get(place_of(r)))
         ]
-        row["gain"] = mean(a / b for a, b in pairs) if pairs else None
+        shares = [a / b for a, b in pairs if b > 0]
+        row["gain"] = mean(shares) if shares else None
         row["gained"] = sum(gained for gained, _ in pairs)
         row["to_gain"] = sum(possible for _, possible in pairs)
         everything = [all_error(record) for record in group]
@@ -328,7 +330,8 @@ def gain_of_all(rows: list[dict[str, Any]]) -> float | None:
     """The share of the gain of several generations of one method.
 
     A generation in which there was little to gain says little, so sums are
-    divided.
+    divided; one in which the full update lost counts against both. None if it
+    gained nothing in all.
 
     Example
     -------
@@ -337,7 +340,9 @@ def gain_of_all(rows: list[dict[str, Any]]) -> float | None:
     0.917
     """
     possible = sum(row["to_gain"] for row in rows)
-    return sum(row["gained"] for row in rows) / possible if possible else None
+    return (
+        sum(row["gained"] for row in rows) / possible if possible > 0 else None
+    )
 
 
 def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:

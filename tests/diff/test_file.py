@@ -9,6 +9,7 @@ import zstandard
 from safetensors.numpy import save
 
 from speechbrain_amnet.diff.changes import (
+    HashChange,
     LowRankChange,
     SparseChange,
     Values,
@@ -277,6 +278,14 @@ def test_a_diff_of_nothing_is_not_made():
 def test_numbers_that_are_none_are_not_sent():
     with pytest.raises(ValueError, match="NaN or infinity"):
         Values.rounded(np.array([1.0, np.nan]), 4)
+
+
+def test_a_change_that_was_hashed_under_another_name_is_not_sent(tensors):
+    """As those of `DiffLinear` layers are, which all call theirs "weight"."""
+    change = HashChange((5, 7), Values.rounded([1.0, 2.0], 8), 3, "weight")
+    with pytest.raises(ValueError, match="joint.w: .* under the name 'weight'"):
+        make_diff({"joint.w": change}, tensors)
+    make_diff({"joint.w": replace(change, name="joint.w")}, tensors)
 
 
 def test_zeros_come_back_where_the_model_is_known():

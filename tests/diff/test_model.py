@@ -207,8 +207,12 @@ def test_moving_to_half_precision_moves_all():
 def test_tied_weights_are_refused():
     net = Net()
     net.linear.weight = net.conv.weight
-    with pytest.raises(ValueError, match="linear.weight is one weight with"):
+    with pytest.raises(ValueError, match="weight is one weight with"):
         DiffModel(net)
+    with pytest.raises(ValueError, match="conv.weight is one weight with"):
+        DiffModel(net, exclude=["linear.*"])
+    kept = ["linear.weight", "conv.weight"]
+    assert not set(DiffModel(net, exclude=kept).diffs) & set(kept)
 
 
 def test_running_statistics_stay_as_they_are():

@@ -202,3 +202,16 @@ def test_embedding_gradients_reach_the_diff():
     nn.utils.parametrize.register_parametrization(table, "weight", diff)
     table(torch.tensor([3])).sum().backward()
     assert diff.dense.grad.sum(1).tolist() == [0, 0, 0, 4] + 6 * [0]
+
+
+def test_rounded_values_that_are_none_are_not_sent():
+    diff = SparseDiff(torch.randn(6, 5), "w")
+    with torch.no_grad():
+        diff.dense.normal_()
+    diff.keep(torch.arange(4))
+    diff.round(4)
+    assert diff.change(4) is not None
+    with torch.no_grad():
+        diff.values[1] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        diff.change(4)

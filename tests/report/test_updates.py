@@ -8,6 +8,7 @@ from speechbrain_amnet.cli import main
 from speechbrain_amnet.report.updates import (
     KEYS,
     all_error,
+    gain_of_all,
     markdown_table,
     plot_updates,
     read_updates,
@@ -119,6 +120,20 @@ def test_table_weighs_generations_by_what_was_to_gain():
     text = markdown_table(summarise_updates(records))
     # 8 + 0 of 10 + 1 points; after the last 400 old words at 9, 100 at 11.
     assert "| 15.5 | 12.0, 11.0 | 0.73 | 4.0 | 9.0 | 9.4 | 1 |" in text
+
+
+def test_a_release_in_which_the_full_update_lost_counts_too():
+    records = [
+        record("full"),  # 20 to 10
+        record("full", 2, base_wer=11.0, wer=15.0),
+        record("sparse"),  # 20 to 12
+        record("sparse", 2, base_wer=11.0, wer=17.0),
+    ]
+    rows = summarise_updates(records)
+    whole = [row for row in rows if row["method"] == "sparse"]
+    assert [row["gain"] for row in whole] == [pytest.approx(0.8), None]
+    assert gain_of_all(whole) == pytest.approx((8 - 6) / (10 - 4))
+    assert gain_of_all(whole[1:]) is None
 
 
 def test_an_update_counts_once(records, tmp_path):
