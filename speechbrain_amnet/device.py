@@ -29,12 +29,18 @@ class Device:
     train_loads : list of float, optional
         Lowest and highest load that utterances of a training meet, each one
         of its own, evenly spread over the logarithm; `load` if not given.
+    train_ends : float, optional
+        Share of these utterances that meet the lowest or the highest load
+        itself, half of them each: there every branch learns to do nearly
+        all alone, as the widest and the narrowest of slimmable networks do
+        in each step (the sandwich rule, arXiv 1903.05134).
 
     Raises
     ------
     ValueError
         If not exactly one of the first two is given, or a figure is not above
-        0, or the highest load below the lowest.
+        0, or the highest load below the lowest, or `train_ends` no share below
+        1.
 
     Example
     -------
@@ -49,6 +55,7 @@ class Device:
         load: float | None = None,
         flops_per_second: float | None = None,
         train_loads: list[float] | None = None,
+        train_ends: float = 0.0,
     ):
         if (load is None) == (flops_per_second is None):
             raise ValueError(
@@ -80,7 +87,22 @@ class Device:
                     f"lowest first, got {train_loads}."
                 )
         self.load, self.flops_per_second = load, flops_per_second
-        self.train_loads = train_loads
+        number = isinstance(train_ends, int | float)
+        if (
+            not number
+            or isinstance(train_ends, bool)
+            or not (0 <= train_ends < 1)
+        ):
+            raise ValueError(
+                "Device: train_ends must be a share, from 0 to below 1, got "
+                f"{train_ends}."
+            )
+        if train_ends and train_loads is None:
+            raise ValueError(
+                "Device: train_ends is a share of the utterances that "
+                "train_loads are drawn for; give these, too."
+            )
+        self.train_loads, self.train_ends = train_loads, train_ends
 
     def speed(self, dense_flops: float, frame_duration: float) -> float:
         """FLOPs per second, for an encoder with this dense cost a frame."""

@@ -232,6 +232,9 @@ class AmortizedEncoder(nn.Module):
         if self.training and device.train_loads:
             low, high = map(math.log, device.train_loads)
             drawn = torch.rand(len(like), 1, device=like.device)
+            if device.train_ends:
+                drawn = 0.5 + (drawn - 0.5) / (1 - device.train_ends)
+                drawn = drawn.clamp(0, 1)
             load = (low + (high - low) * drawn).exp()
         time = device.seconds(
             flops, self.dense_flops, self.frame_duration, load

@@ -50,6 +50,15 @@ def test_seconds_of_a_frame(device, seconds):
         ({"load": float("nan")}, "load must be above 0, got nan"),
         ({"flops_per_second": -1.0}, "flops_per_second .* got -1.0"),
         ({"load": 2, "train_loads": [3, 1]}, r"train_loads .* got \[3, 1\]"),
+        (
+            {"load": 2, "train_loads": [1, 2], "train_ends": 1},
+            "train_ends must be .* got 1",
+        ),
+        (
+            {"load": 2, "train_loads": [1, 2], "train_ends": "a"},
+            "train_ends must be .* got a",
+        ),
+        ({"load": 2, "train_ends": 0.5}, "train_ends is .* give these"),
         ({"load": 2, "train_loads": [True, 4]}, "train_loads .* got"),
         ({"load": 2, "train_loads": [0, 1]}, r"train_loads .* got \[0, 1\]"),
     ],

@@ -454,6 +454,20 @@ def test_utterances_of_a_training_meet_devices_of_their_own():
     assert encoder.router.loads == [1.0, 4.0]
 
 
+def test_a_training_meets_the_ends_more_often():
+    device = Device(load=2.0, train_loads=[1.0, 4.0], train_ends=0.5)
+    encoder = AmortizedEncoder(
+        4, 3, 1, [Dense], target_device=device, frame_duration=0.04
+    )
+    _, routing = encoder(torch.zeros(4000, 1, 4))
+    loads = routing.time[:, 0] / 0.04
+    for end in (1.0, 4.0):
+        share = loads.isclose(torch.tensor(end)).float().mean()
+        assert share == pytest.approx(0.25, abs=0.03)
+    assert 1.0 <= loads.min() and loads.max() <= 4.0001
+    assert (loads < 2.0).float().mean() == pytest.approx(0.5, abs=0.04)
+
+
 def test_a_sparse_branch_that_nobody_prunes_is_noticed(caplog):
     branches = [Dense, partial(Sparse, density=0.1)]
     router = Arbitrator(INPUT, 2)

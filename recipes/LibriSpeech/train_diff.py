@@ -11,6 +11,7 @@ old. An interrupted training goes on when the same command is given again.
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -194,7 +195,8 @@ def measure(hparams, run_opts):
 
 def main(argv):
     """Train, write the file, apply it, evaluate."""
-    argv = [a.replace("--base=", "--base_model=", 1) for a in argv]
+    # --base=FOLDER or --base FOLDER
+    argv = [re.sub("^--base(?==|$)", "--base_model", a) for a in argv]
     path, run_opts, overrides = parse_arguments(argv)
     text = resolve_hparams(path, overrides)
     check_values(text, run_opts)

@@ -353,13 +353,20 @@ def write_version(
     model.write(version)
     updates = version / UPDATES
     updates.mkdir()
-    for entry in entries:
+    for n, entry in enumerate(entries, start=1):
         undo = entry["undo"]
         if undo is None:
             continue
         content = new.get(undo)
         if content is None:
-            content = (model.folder / UPDATES / undo).read_bytes()
+            path = model.folder / UPDATES / undo
+            if not path.is_file():
+                raise DiffError(
+                    f"{path}: missing, it undoes update {n} of {len(entries)}; "
+                    "put it back, or let go of it with `amnet diff apply "
+                    f"--keep={len(entries) - n}`"
+                )
+            content = path.read_bytes()
         (updates / undo).write_bytes(content)
     (updates / HISTORY).write_text(json.dumps(entries, indent=1))
     for path in [*updates.iterdir(), updates, version, version.parent]:

@@ -529,6 +529,19 @@ def test_only_the_last_updates_may_be_kept(model, chain, tmp_path):
         apply_update(model, chain[0], tmp_path / "other", keep=-1)
 
 
+def test_an_older_undo_that_is_gone_is_named(model, chain, tmp_path):
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    (new / "model" / "updates" / "1.undo").unlink()
+    before = state(new)
+    with pytest.raises(DiffError, match="1.undo: missing, .* --keep=1`"):
+        apply_update(new, chain[1])
+    assert state(new) == before
+    apply_update(new, chain[1], keep=1)
+    undo_update(new)
+    assert state(new) == before
+
+
 def test_any_name_of_a_file_can_be_undone(model, chain, tmp_path):
     odd = chain[0].rename(tmp_path / "a\n\x1b[1m.diff")
     entry = apply_update(model, odd, tmp_path / "new")
