@@ -88,11 +88,8 @@ class Device:
                 )
         self.load, self.flops_per_second = load, flops_per_second
         number = isinstance(train_ends, int | float)
-        if (
-            not number
-            or isinstance(train_ends, bool)
-            or not (0 <= train_ends < 1)
-        ):
+        number = number and not isinstance(train_ends, bool)
+        if not (number and 0 <= train_ends < 1):
             raise ValueError(
                 "Device: train_ends must be a share, from 0 to below 1, got "
                 f"{train_ends}."

@@ -186,8 +186,10 @@ def read_study(
                 one = training(
                     name, folder, path.parent / study["train"], arguments
                 )
-            except (FileNotFoundError, ValueError) as error:
-                raise type(error)(f"{path}: {name}: {error}") from error
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{path}: {name}: {error}") from error
+            except ValueError as error:  # of any kind: some take no message
+                raise ValueError(f"{path}: {name}: {error}") from error
             one.loads = loads
             trainings.append(one)
     names: dict[Path, str] = {}

@@ -90,9 +90,9 @@ class DiffModel(nn.Module):
             for name in chosen_names(list(named), include, exclude)
             if named[name].numel()
         ]
-        names = Counter(map(id, named.values()))
+        uses = Counter(map(id, named.values()))
         for name in chosen:
-            if names[id(named[name])] > 1:
+            if uses[id(named[name])] > 1:
                 raise ValueError(
                     f"{name} is one weight with another name, too; a diff of "
                     "tied weights is not supported: untie or exclude them"
