@@ -1,7 +1,8 @@
 """Time and memory of applying an update, and of undoing it.
 
 A model of random weights (by default of the size of the paper's encoder, 5
-layers of 1024), a sparse diff of so much of its weights, and `amnet diff
+layers of 1024), a sparse diff of so much of its weights (0: a
+hashed one, with a bucket for fifty of them), and `amnet diff
 apply` and `undo` as a device runs them, each in a process of its own: seconds
 from reading the model to the flushed and renamed folder, without the start of
 Python and PyTorch, and the largest memory above what the model itself takes,
@@ -24,7 +25,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from speechbrain_amnet.diff.changes import SparseChange, Values
+from speechbrain_amnet.diff.changes import (
+    Change,
+    HashChange,
+    SparseChange,
+    Values,
+)
 from speechbrain_amnet.diff.file import make_diff, write_diff
 from speechbrain_amnet.diff.model_files import ModelFiles
 
@@ -72,7 +78,9 @@ def report(args: argparse.Namespace, folder: Path) -> None:
         f(array.nbytes for array in model.values()) for f in (sum, max)
     )
     rng = np.random.default_rng(0)
-    changes = {name: change(rng, a, args.density) for name, a in model.items()}
+    changes = {
+        name: change(rng, name, a, args.density) for name, a in model.items()
+    }
     diffs = [folder / "1.diff", folder / "2.diff"]
     for path in diffs:
         diff = make_diff(changes, model)
@@ -107,10 +115,15 @@ def make_model(folder: Path, size: int, layers: int) -> ModelFiles:
     return ModelFiles(folder)
 
 
-def change(rng, array: np.ndarray, density: float) -> SparseChange:
-    """Some positions change."""
+def change(rng, name: str, array: np.ndarray, density: float) -> Change:
+    """Some positions change, or all."""
+    if density == 0:
+        buckets = rng.normal(size=-(-array.size // 50))
+        return HashChange(array.shape, Values.rounded(buckets, 8), 0, name)
     count = max(1, round(density * array.size))
-    where = np.sort(rng.choice(array.size, count, replace=False))
+    where = None
+    if count < array.size:
+        where = np.sort(rng.choice(array.size, count, replace=False))
     return SparseChange(
         array.shape, where, Values.rounded(rng.normal(size=count), 4)
     )

@@ -157,9 +157,10 @@ def plain_sparse(path: Path) -> int | None:
     """Bytes of a sparse diff as positions and values; None of another."""
     sent = {}
     for name, change in read_diff(path).changes.items():
-        if change.touched is None:
+        if change.kind in ("hash", "lowrank"):
             return None
-        sent[f"{name}/positions"] = change.touched.astype(np.int32)
+        if change.touched is not None:
+            sent[f"{name}/positions"] = change.touched.astype(np.int32)
         sent[f"{name}/values"] = change.values[0].floats().astype(np.float16)
     return len(save(sent))
 

@@ -2,8 +2,9 @@
 
 A step is forward, backward and Adam's update of an amortized encoder (a dense
 and a low-rank branch), on one thread, in interleaved runs, medians. `sparse,
-dense` is a sparse diff that has not been pruned yet, `sparse, kept` one that
-has 5 % of the weights left and rounds them to 4 bits. The last line is the
+dense` is a sparse diff that has not been pruned yet, `sparse, gated` one whose
+gate closes anew before each step, `sparse, kept` one that has 5 % of the
+weights left and rounds them to 4 bits. The last line is the
 headline: the ratio of the dearest kind to plain fine-tuning.
 
     python benchmarks/diff_step.py --size 256 --batch 16 --frames 100
@@ -25,8 +26,10 @@ from speechbrain_amnet import DiffModel, HashDiff, LowRankDiff, SparseDiff
 PLAIN = "plain"
 KINDS = {
     "sparse, dense": SparseDiff,
+    "sparse, gated": SparseDiff,
     "sparse, kept": SparseDiff,
     "hash": partial(HashDiff, share=0.02),
+    "hash, cached": partial(HashDiff, share=0.02, cache=True),
     "low rank": partial(LowRankDiff, rank=4),
 }
 DENSITY = 0.05
@@ -51,6 +54,8 @@ def step_of(name: str, size: int, batch: int, frames: int) -> Callable:
 
     def step():
         optimizer.zero_grad()
+        if name == "sparse, gated":
+            model.gate(DENSITY, temperature=4.0)
         model(x)[0].backward(gradient)
         optimizer.step()
 

@@ -110,6 +110,7 @@ diff: !name:speechbrain_amnet.HashDiff  # DiffModel gives weight: and name:
     seed: 3  # a new one for each update
     alpha: 1
     beta: 1
+    cache: true  # the hash, while it is trained
 """,
     "LowRankDiff": """
 diff: !name:speechbrain_amnet.LowRankDiff  # DiffModel gives weight: and name:

@@ -170,14 +170,16 @@ def run_squash(args: argparse.Namespace) -> None:
 
 def run_map(args: argparse.Namespace) -> None:
     """Draws the touched weights, and prints how much updates share."""
+    import numpy as np
+
     from speechbrain_amnet.diff.file import read_diff
     from speechbrain_amnet.report.touched import overlaps, plot_touched
 
     updates = []
     for file in args.files:
-        changes = read_diff(file).changes
-        for name, change in changes.items():
-            if change.touched is None:
+        update = {}
+        for name, change in read_diff(file).changes.items():
+            if change.kind in ("hash", "lowrank"):
                 raise ValueError(
                     f"{file}: {name} changes everywhere ({change.kind}); a map "
                     "shows sparse updates"
@@ -189,7 +191,11 @@ def run_map(args: argparse.Namespace) -> None:
                         f"{before[name][0]} in {other}; give updates of one "
                         "model"
                     )
-        updates.append({n: (c.shape, c.touched) for n, c in changes.items()})
+            where = change.touched
+            if where is None:
+                where = np.arange(change.size)
+            update[name] = change.shape, where
+        updates.append(update)
     for file, row in zip(args.files, overlaps(updates)):
         line = f"{file}: touches {100 * row['share']:.2f} % of the weights"
         if row["again"] is not None:

@@ -135,8 +135,8 @@ class SparseChange(Change):
     ---------
     shape : tuple of int
         Of the tensor.
-    positions : np.ndarray
-        Flat, increasing.
+    positions : np.ndarray or None
+        Flat, increasing; None for all.
     deltas : Values
         What is added there.
 
@@ -147,7 +147,7 @@ class SparseChange(Change):
     [[1.0, 1.0], [1.0, 1.5]]
     """
 
-    positions: np.ndarray
+    positions: np.ndarray | None
     deltas: Values
     kind: ClassVar[str] = "sparse"
 
@@ -157,9 +157,14 @@ class SparseChange(Change):
         return [self.deltas]
 
     @property
-    def touched(self) -> np.ndarray:
-        """Flat positions that change."""
+    def touched(self) -> np.ndarray | None:
+        """Flat positions that change; None if all do."""
         return self.positions
+
+    @property
+    def where(self) -> np.ndarray | slice:
+        """What picks the positions of a flat tensor."""
+        return slice(None) if self.positions is None else self.positions
 
     def keeping(self, masks: Sequence[np.ndarray]) -> "SparseChange | None":
         """Those positions alone."""
@@ -167,12 +172,14 @@ class SparseChange(Change):
         if not mask.any():
             return None
         deltas = Values(self.deltas.stored[mask], self.deltas.scale)
-        return replace(self, positions=self.positions[mask], deltas=deltas)
+        where = self.positions
+        where = np.flatnonzero(mask) if where is None else where[mask]
+        return replace(self, positions=where, deltas=deltas)
 
     def apply(self, old: np.ndarray) -> np.ndarray:
         """The new tensor from the old one."""
         new = old.astype(np.float32).ravel()
-        new[self.positions] += self.deltas.floats()
+        new[self.where] += self.deltas.floats()
         return new.reshape(self.shape)
 
 
@@ -185,7 +192,7 @@ class NewValues(SparseChange):
     def apply(self, old: np.ndarray) -> np.ndarray:
         """The new tensor from the old one."""
         new = old.astype(np.float32).ravel()
-        new[self.positions] = self.deltas.floats()
+        new[self.where] = self.deltas.floats()
         return new.reshape(self.shape)
 
 
@@ -223,7 +230,7 @@ class HashChange(Change):
         for start in range(0, self.size, BLOCK):
             here = np.arange(start, min(start + BLOCK, self.size))
             bucket, sign = bucket_and_sign(here, key, len(values))
-            new[here] += values[bucket] * sign.astype(np.float32)
+            new[start : start + BLOCK] += values[bucket] * sign.astype("f4")
         return new.reshape(self.shape)
 
     def numbers(self) -> dict[str, Any]:
@@ -313,7 +320,12 @@ def from_arrays(
         count, size = deltas.stored.size, math.prod(shape)
         if not 0 < count <= size:
             raise ValueError(f"{name}: {count} values for {size} positions")
-        return kind(shape, decode_positions(coded, count, size), deltas)
+        where = decode_positions(coded, count, size)
+        if count == size:
+            where = None
+        elif size <= 1 << 31:
+            where = where.astype(np.int32)  # half of the memory
+        return kind(shape, where, deltas)
     if kind is HashChange:
         (buckets,) = values
         if not buckets.stored.size:

@@ -9,7 +9,7 @@ frame has a checksum, and base and result have fingerprints.
 import hashlib
 import json
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,12 @@ def parts_of(diff: Diff, level: int = LEVEL) -> dict[str, bytes]:
     arrays["scales"] = np.array(scales, dtype=np.float32)
     for kind, parts in values.items():
         arrays[kind] = _joined(parts, kind)
+    arrays = {name: array for name, array in arrays.items() if array.size}
+    return _compressed(save(arrays, metadata(diff, entries)), level)
+
+
+def metadata(diff: Diff, entries: Mapping[str, Any]) -> dict[str, str]:
+    """The header, as safetensors has it; an entry for each tensor."""
     header = {
         "format": FORMAT,
         "base": diff.base,
@@ -174,8 +180,7 @@ def parts_of(diff: Diff, level: int = LEVEL) -> dict[str, bytes]:
         text = json.dumps(header, separators=(",", ":"), sort_keys=False)
     except TypeError as error:
         raise ValueError(f"about: expected what JSON has ({error})") from None
-    whole = save({k: v for k, v in arrays.items() if v.size}, {KEY: text})
-    return _compressed(whole, level)
+    return {KEY: text}
 
 
 def _compressed(whole: bytes, level: int) -> dict[str, bytes]:
@@ -243,7 +248,9 @@ def from_bytes(
             f"format {FORMAT}: a newer speechbrain_amnet is needed"
         )
     try:
-        return _read(header, load(whole), weights)
+        arrays = load(whole)
+        del whole  # it may be as large as the model
+        return _read(header, arrays, weights)
     except DiffError as error:
         raise DiffError(f"{what}: {error}") from None
     except DAMAGED as error:
@@ -413,9 +420,9 @@ def apply_diff(
     tensors: MutableMapping[str, np.ndarray],
     what: str = "the model",
 ) -> Diff:
-    """Change a model's tensors, one after the other.
+    """Change a model's tensors, and keep what undoes it.
 
-    Beyond model and undo it takes the memory of one tensor or two.
+    That may take as much memory as the model; `undo.Undo` writes it instead.
 
     Arguments
     ---------
@@ -453,22 +460,53 @@ def apply_diff(
     """
     check_base(diff, tensors, what)
     replaced = {}
+
+    def keep(name, old):
+        replaced[name] = values_at(old, diff.changes[name].touched)
+
+    change_each(diff, tensors, keep)
+    return Diff(replaced, diff.result, diff.base, {"method": "undo"})
+
+
+def change_each(
+    diff: Diff,
+    tensors: MutableMapping[str, np.ndarray],
+    before: Callable[[str, np.ndarray], None] = lambda name, old: None,
+) -> None:
+    """Change one tensor after the other, of a base that was checked.
+
+    Beyond the model it takes the memory of one tensor, or two.
+
+    Arguments
+    ---------
+    diff : Diff
+        From `read_diff`.
+    tensors : mapping
+        Name to array; those that the diff changes are replaced.
+    before : callable
+        Gets the name of each, and what it was.
+
+    Raises
+    ------
+    DiffError
+        At the end, if the result is not the one that the diff promises.
+    """
     for name, change in diff.changes.items():
         old = tensors[name]
-        replaced[name] = values_at(old, change.touched)
+        before(name, old)
         tensors[name] = change.apply(old).astype(old.dtype, copy=False)
+        del old
     found = fingerprint({name: tensors[name] for name in diff.changes})
     if found != diff.result:
         raise DiffError("the result is not the one that the diff promises")
-    return Diff(replaced, diff.result, diff.base, {"method": "undo"})
 
 
 def values_at(tensor: np.ndarray, positions: np.ndarray | None) -> NewValues:
     """A tensor's values at some positions, or at all, as a change to them."""
-    if positions is None:
-        positions = np.arange(tensor.size)
-    values = tensor.ravel()[positions].astype(np.float32)
-    return NewValues(tensor.shape, positions, Values(values))
+    values = tensor.ravel()
+    if positions is not None:
+        values = values[positions]
+    return NewValues(tensor.shape, positions, Values(values.astype(np.float32)))
 
 
 def new_tensors(

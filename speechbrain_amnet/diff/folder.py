@@ -22,10 +22,10 @@ from typing import Any
 from speechbrain_amnet import files
 from speechbrain_amnet.diff.file import (
     DiffError,
-    apply_diff,
+    change_each,
+    check_base,
     plain,
     read_diff,
-    to_bytes,
 )
 from speechbrain_amnet.diff.model_files import (
     MODEL,
@@ -34,6 +34,7 @@ from speechbrain_amnet.diff.model_files import (
     everything_in,
     find_model,
 )
+from speechbrain_amnet.diff.undo import Undo
 
 VERSIONS = "versions"
 HISTORY, LINK = "history.json", "model.part"
@@ -44,7 +45,6 @@ ENTRY = {  # of a history, all of which a stranger may have written
     "result": "[0-9a-f]{64}",
     "undo": r"\d+\.undo",
 }
-UNDO_LEVEL = 3  # of zstandard; may be as large as the model, and in a hurry
 SPARE = 1 << 20  # bytes that must stay free
 
 
@@ -135,7 +135,7 @@ def apply_update(
         target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
         update = read_diff(diff, model.weights)
-        undo = apply_diff(update, model, str(folder))
+        check_base(update, model, str(folder))
         entry = {
             "diff": plain(Path(diff).name),
             "bytes": Path(diff).stat().st_size,
@@ -143,14 +143,11 @@ def apply_update(
             "result": update.result,
             "undo": f"{len(past) + 1}.undo",
         }
-        content = to_bytes(undo, UNDO_LEVEL)
-        entry["undo_bytes"] = len(content)
-        new = {entry["undo"]: content}
         entries = [*past, entry]
         if keep is not None:
             for old in entries[: max(0, len(entries) - keep)]:
                 old |= {"undo": None, "undo_bytes": 0}
-        install(model, target, entries, new)
+        install(model, target, entries, Undo(update))
     return entry
 
 
@@ -189,8 +186,9 @@ def undo_update(folder: str | Path) -> dict[str, Any]:
             )
         path = model.folder / UPDATES / past[-1]["undo"]
         undo = read_diff(path, model.weights)
-        apply_diff(undo, model, str(folder))
-        install(model, folder, past[:-1], {})
+        check_base(undo, model, str(folder))
+        change_each(undo, model)
+        install(model, folder, past[:-1])
     return past[-1]
 
 
@@ -299,20 +297,20 @@ def install(
     model: ModelFiles,
     target: Path,
     entries: list[dict[str, Any]],
-    new: dict[str, bytes],
+    undo: Undo | None = None,
 ) -> None:
     """Make a version of a model and let it take the old one's place.
 
     Arguments
     ---------
     model : ModelFiles
-        The new weights.
+        The new weights, or those that the update is still to change.
     target : Path
         The deployed folder; made if it is not there.
     entries : list of dict
         The new history.
-    new : dict
-        Files that undo, by name, which the old version does not have.
+    undo : Undo, optional
+        Of the last entry's update, which is still to be applied.
     """
     fresh = not target.exists()
     place = part_of(target) if fresh else target
@@ -321,11 +319,11 @@ def install(
         shutil.rmtree(place, ignore_errors=True)
     else:
         clear(place)
-    check_space(model.folder, place, sum(map(len, new.values())))
+    check_space(model.folder, place, undo.most if undo else 0)
     name = entries[-1]["result"][:12] if entries else "first"
     version = place / VERSIONS / f"{len(entries)}-{name}"
     try:
-        write_version(model, version, entries, new)
+        write_version(model, version, entries, undo)
         link = place / LINK
         link.unlink(missing_ok=True)
         link.symlink_to(Path(VERSIONS, version.name))
@@ -346,28 +344,28 @@ def write_version(
     model: ModelFiles,
     version: Path,
     entries: list[dict[str, Any]],
-    new: dict[str, bytes],
+    undo: Undo | None,
 ) -> None:
     """Write all files of a version, flushed to disk."""
-    version.mkdir(parents=True)
-    model.write(version)
     updates = version / UPDATES
-    updates.mkdir()
-    for n, entry in enumerate(entries, start=1):
-        undo = entry["undo"]
-        if undo is None:
+    updates.mkdir(parents=True)
+    old = entries
+    if undo is not None:
+        *old, last = entries
+        path = last["undo"] and updates / last["undo"]
+        last["undo_bytes"] = undo.write(model, path)
+    model.write(version)
+    for n, entry in enumerate(old, start=1):
+        if entry["undo"] is None:
             continue
-        content = new.get(undo)
-        if content is None:
-            path = model.folder / UPDATES / undo
-            if not path.is_file():
-                raise DiffError(
-                    f"{path}: missing, it undoes update {n} of {len(entries)}; "
-                    "put it back, or let go of it with `amnet diff apply "
-                    f"--keep={len(entries) - n}`"
-                )
-            content = path.read_bytes()
-        (updates / undo).write_bytes(content)
+        path = model.folder / UPDATES / entry["undo"]
+        if not path.is_file():
+            raise DiffError(
+                f"{path}: missing, it undoes update {n} of {len(entries)}; "
+                "put it back, or let go of it with `amnet diff apply "
+                f"--keep={len(entries) - n}`"
+            )
+        shutil.copyfile(path, updates / entry["undo"])
     (updates / HISTORY).write_text(json.dumps(entries, indent=1))
     for path in [*updates.iterdir(), updates, version, version.parent]:
         files.to_disk(path)

@@ -1,6 +1,7 @@
 """A weight's diff whose positions share the values of few buckets."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -11,35 +12,17 @@ from speechbrain_amnet.diff.weights import WeightDiff
 
 
 class _Hashed(torch.autograd.Function):
-    """Buckets' values at all positions; hashed again on the way back."""
+    """Buckets' values at all positions, those of half of them negated."""
 
     @staticmethod
-    def forward(ctx, buckets, size, key):
-        ctx.size, ctx.key, ctx.count = size, key, len(buckets)
-        return torch.cat(
-            [
-                buckets[bucket] * sign
-                for bucket, sign in _blocks(buckets, size, key)
-            ]
-        )
+    def forward(ctx, buckets, diff):
+        ctx.diff, ctx.count = diff, len(buckets)
+        both = torch.cat([buckets, -buckets])
+        return torch.cat([both[part] for part in diff.slots()])
 
     @staticmethod
     def backward(ctx, gradient):
-        total = gradient.new_zeros(ctx.count)
-        parts = gradient.split(BLOCK)
-        blocks = _blocks(total, ctx.size, ctx.key)
-        for part, (bucket, sign) in zip(parts, blocks, strict=True):
-            total.index_add_(0, bucket, part * sign)
-        return total, None, None
-
-
-def _blocks(buckets, size, key):
-    for start in range(0, size, BLOCK):
-        here = torch.arange(
-            start, min(start + BLOCK, size), device=buckets.device
-        )
-        bucket, sign = bucket_and_sign(here, key, len(buckets))
-        yield bucket, sign.to(buckets.dtype)
+        return ctx.diff.sums(gradient), None
 
 
 class HashDiff(WeightDiff):
@@ -47,7 +30,7 @@ class HashDiff(WeightDiff):
 
     `D[i, j] = sign(i, j) * value[bucket(i, j)]`; bucket and sign come from a
     hash of seed, name and position, so that only the values travel. They are
-    computed anew whenever they are needed, and never stored.
+    computed anew whenever they are needed, and never stored, unless asked for.
 
     Source: Learning a Neural Diff for Speech Models, Interspeech 2021,
     https://arxiv.org/abs/2108.01561; Chen et al., Compressing Neural Networks
@@ -67,6 +50,9 @@ class HashDiff(WeightDiff):
         What the base's weight is multiplied by.
     beta : float
         What the diff is multiplied by.
+    cache : bool
+        Keep what the hash gives while training, 4 bytes for each weight:
+        quicker, where batches are small for the model.
 
     Raises
     ------
@@ -92,32 +78,60 @@ class HashDiff(WeightDiff):
         seed: int = 0,
         alpha: float = 1.0,
         beta: float = 1.0,
+        cache: bool = False,
     ):
         super().__init__(weight, name, alpha, beta)
         if not 0 < share <= 1:
             raise ValueError(
                 f"HashDiff: share must be above 0 and at most 1, got {share}."
             )
-        self.seed = seed
+        self.seed, self.cache = seed, cache
         count = max(1, round(share * weight.numel()))
         self.buckets = nn.Parameter(weight.new_zeros(count))
+        self.register_buffer("cached", None, persistent=False)
+
+    def slots(self) -> Iterator[torch.Tensor]:
+        """Each position's bucket, int32, in blocks, in order.
+
+        Those with a minus come as if there were as many buckets more.
+        """
+        if self.cache and self.cached is None:
+            self.cached = torch.cat(list(self._hashed()))
+        if self.cached is not None:
+            yield from self.cached.split(BLOCK)
+        else:
+            yield from self._hashed()
+
+    def _hashed(self):
+        count, device = len(self.buckets), self.buckets.device
+        key, size = key_of(self.seed, self.name), math.prod(self.shape)
+        for start in range(0, size, BLOCK):
+            here = torch.arange(start, min(start + BLOCK, size), device=device)
+            bucket, sign = bucket_and_sign(here, key, count)
+            yield bucket.int().add_((sign < 0).int(), alpha=count)
+
+    def sums(self, dense: torch.Tensor) -> torch.Tensor:
+        """What a dense tensor adds up to in each bucket, signs considered."""
+        both = dense.new_zeros(2 * len(self.buckets))
+        parts = dense.reshape(-1).split(BLOCK)
+        for part, slots in zip(parts, self.slots(), strict=True):
+            both.index_add_(0, slots, part)
+        plus, minus = both.chunk(2)
+        return plus - minus
 
     def delta(self) -> torch.Tensor:
         """The diff, dense."""
-        key, size = key_of(self.seed, self.name), math.prod(self.shape)
-        return _Hashed.apply(self.buckets, size, key).reshape(self.shape)
+        return _Hashed.apply(self.buckets, self).reshape(self.shape)
 
     @torch.no_grad()
     def start(self, delta: torch.Tensor) -> None:
         """Begin with the mean of each bucket, signs considered."""
-        flat, total = delta.to(self.buckets).reshape(-1), self.buckets * 0
-        count = total.clone()
-        key = key_of(self.seed, self.name)
-        blocks = _blocks(self.buckets, len(flat), key)
-        for part, (bucket, sign) in zip(flat.split(BLOCK), blocks, strict=True):
-            total.index_add_(0, bucket, part * sign)
-            count.index_add_(0, bucket, sign.abs())
-        self.buckets.copy_(total / count.clamp(min=1))
+        delta = delta.to(self.buckets)
+        count = self.buckets.new_zeros(2 * len(self.buckets))
+        for slots in self.slots():
+            count += torch.bincount(slots, minlength=len(count))
+        plus, minus = count.chunk(2)
+        self.buckets.copy_(self.sums(delta) / (plus + minus).clamp(min=1))
 
     def change(self, bits: int = 8) -> HashChange | None:
         """How it travels; None if all buckets are zero."""

@@ -7,10 +7,11 @@ golden values are in the tests. Works on NumPy arrays and torch tensors alike.
 import hashlib
 from typing import TypeVar
 
-Integers = TypeVar("Integers")  # np.ndarray or torch.Tensor, of int64
+import numpy as np
 
-LOW = 0xFFFFFFFF
-BLOCK = 1 << 20  # positions that are hashed at a time
+Integers = TypeVar("Integers")  # np.ndarray or torch.Tensor
+
+BLOCK = 1 << 16  # positions that are hashed at a time: they stay in the cache
 
 
 def key_of(seed: int, name: str) -> int:
@@ -45,19 +46,25 @@ def mix(x: Integers) -> Integers:
     Arguments
     ---------
     x : np.ndarray or torch.Tensor
-        int64, from 0 to 2**32 - 1.
+        int32, of which all bits count.
 
     Returns
     -------
     np.ndarray or torch.Tensor
-        The same type and range.
+        The same type.
     """
-    # What overflows int64 wraps; the low 32 bits are right all the same.
-    x = x ^ (x >> 16)
-    x = (x * 0x7FEB352D) & LOW
-    x = x ^ (x >> 15)
-    x = (x * 0x846CA68B) & LOW
-    return x ^ (x >> 16)
+    # What overflows wraps; a shift to the right brings ones in, where it is
+    # negative, that the mask takes away.
+    x = x ^ ((x >> 16) & 0xFFFF)
+    x = x * 0x7FEB352D
+    x = x ^ ((x >> 15) & 0x1FFFF)
+    x = x * _signed(0x846CA68B)
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def _signed(x: int) -> int:
+    """The int32 of the same 32 bits."""
+    return x - ((x >> 31) << 32)
 
 
 def bucket_and_sign(
@@ -79,14 +86,18 @@ def bucket_and_sign(
     bucket : np.ndarray or torch.Tensor
         int64, from 0 to buckets - 1.
     sign : np.ndarray or torch.Tensor
-        int64, 1 or -1.
+        int32, 1 or -1.
 
     Example
     -------
-    >>> import numpy as np
     >>> bucket_and_sign(np.arange(4), key_of(1, "w"), 100)[0].tolist()
     [84, 69, 41, 25]
     """
+    tensor = hasattr(position, "int")
+    x = position.int() if tensor else position.astype(np.int32)
     # Twice with the key: once would only permute the positions.
-    bits = mix((mix(position ^ key) + key) & LOW)
-    return ((bits >> 1) * buckets) >> 31, 1 - 2 * (bits & 1)
+    key = _signed(key)
+    bits = mix(mix(x ^ key) + key)
+    high = (bits >> 1) & 0x7FFFFFFF
+    high = high.long() if tensor else high.astype(np.int64)
+    return (high * buckets) >> 31, 1 - 2 * (bits & 1)

@@ -34,6 +34,43 @@ class _AddAt(torch.autograd.Function):
         return whole, mine, None
 
 
+class _AddGated(torch.autograd.Function):
+    """A tensor with a dense diff added behind its gate.
+
+    One function, as autograd would keep five tensors of the weight's size.
+    """
+
+    @staticmethod
+    def forward(ctx, weight, dense, beta, threshold, temperature):
+        ctx.save_for_backward(dense)
+        ctx.numbers = beta, threshold, temperature
+        return (
+            _gate(dense, threshold, temperature)
+            .mul_(dense)
+            .mul_(beta)
+            .add_(weight)
+        )
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (dense,) = ctx.saved_tensors
+        beta, threshold, temperature = ctx.numbers
+        whole = gradient if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return whole, None, None, None, None
+        open_ = _gate(dense, threshold, temperature)
+        # d(x s)/dx = s + |x| s (1 - s) temperature / threshold
+        slope = torch.addcmul(open_, open_, open_, value=-1)
+        slope.mul_(dense.abs().div_(threshold)).mul_(temperature).add_(open_)
+        return whole, slope.mul_(gradient).mul_(beta), None, None, None
+
+
+def _gate(dense, threshold, temperature):
+    """How far each entry is let through."""
+    size = dense.abs().div_(threshold)
+    return size.sub_(1).mul_(temperature).sigmoid_()
+
+
 class SparseDiff(WeightDiff):
     """A diff that is zero but at few positions.
 
@@ -118,13 +155,6 @@ class SparseDiff(WeightDiff):
         """
         self.threshold, self.temperature = threshold, temperature
 
-    def gated(self) -> torch.Tensor:
-        """The dense diff behind its gate."""
-        if not self.threshold:
-            return self.dense
-        size = self.dense.abs() / self.threshold - 1
-        return self.dense * torch.sigmoid(self.temperature * size)
-
     def keep(
         self, positions: torch.Tensor, start: torch.Tensor | None = None
     ) -> None:
@@ -189,17 +219,26 @@ class SparseDiff(WeightDiff):
     def delta(self) -> torch.Tensor:
         """The diff, dense."""
         if self.values is None:
-            return self.gated()
+            if not self.threshold:
+                return self.dense
+            return self._add_gated(torch.zeros_like(self.dense), 1.0)
         zeros = self.values.new_zeros(self.shape)
         return _AddAt.apply(zeros, self.kept(), self.positions)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The updated weight."""
-        if self.values is None:
+        if self.values is None and not self.threshold:
             return super().forward(weight)
         if self.alpha != 1:
             weight = self.alpha * weight
+        if self.values is None:
+            return self._add_gated(weight, self.beta)
         return _AddAt.apply(weight, self.beta * self.kept(), self.positions)
+
+    def _add_gated(self, weight, beta):
+        return _AddGated.apply(
+            weight, self.dense, beta, self.threshold, self.temperature
+        )
 
     def change(self, bits: int = 4) -> SparseChange | None:
         """How it travels; None if nothing is kept."""

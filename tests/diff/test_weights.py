@@ -7,7 +7,7 @@ from torch import nn
 
 from speechbrain_amnet.diff.hashed import HashDiff, _Hashed
 from speechbrain_amnet.diff.lowrank import LowRankDiff
-from speechbrain_amnet.diff.sparse import SparseDiff, _AddAt
+from speechbrain_amnet.diff.sparse import SparseDiff, _AddAt, _AddGated
 
 WEIGHT = torch.randn(6, 5, generator=torch.manual_seed(0))
 
@@ -85,7 +85,16 @@ def test_gradients():
     values = torch.randn(5, **options).requires_grad_()
     positions = torch.tensor([0, 2, 3, 7, 11])
     assert torch.autograd.gradcheck(_AddAt.apply, (weight, values, positions))
-    assert torch.autograd.gradcheck(_Hashed.apply, (values, 40, 77))
+    dense = weight.detach().clone().requires_grad_()
+    for threshold, temperature in ((0.5, 2.0), (1.0, 0.0), (0.1, 7.0)):
+        numbers = 0.5, threshold, temperature
+        assert torch.autograd.gradcheck(
+            _AddGated.apply, (weight, dense, *numbers)
+        )
+    for cache in (False, True):
+        diff = HashDiff(torch.ones(8, 5, dtype=torch.double), share=5 / 40)
+        diff.cache = cache
+        assert torch.autograd.gradcheck(_Hashed.apply, (values, diff))
 
 
 def test_a_product_that_begins_at_zero_still_learns():
@@ -96,13 +105,20 @@ def test_a_product_that_begins_at_zero_still_learns():
     assert diff.left.grad.any()
 
 
-def test_hashing_in_blocks_is_the_same(monkeypatch):
-    buckets = torch.randn(9, requires_grad=True)
-    whole = _Hashed.apply(buckets, 1000, 5)
-    (gradient,) = torch.autograd.grad(whole.square().sum(), buckets)
+@pytest.mark.parametrize("cache", [False, True])
+def test_hashing_in_blocks_is_the_same(cache, monkeypatch):
+    def found():
+        diff = filled(HashDiff(torch.ones(40, 25), "w", 0.01, cache=cache))
+        whole = diff.delta()
+        whole.square().sum().backward()
+        assert (diff.cached is not None) == cache
+        assert not cache or "cached" not in diff.state_dict()
+        return whole, diff.buckets.grad
+
+    whole, gradient = found()
+    assert len(gradient) == 10
     monkeypatch.setattr("speechbrain_amnet.diff.hashed.BLOCK", 64)
-    parts = _Hashed.apply(buckets, 1000, 5)
-    (other,) = torch.autograd.grad(parts.square().sum(), buckets)
+    parts, other = found()
     assert torch.equal(whole, parts)
     assert torch.allclose(gradient, other, rtol=1e-5)
 

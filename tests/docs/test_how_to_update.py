@@ -53,6 +53,8 @@ def test_the_page_updates_a_model(tmp_path, monkeypatch):
             exec(compile(code, "how-to-update.md", "exec"), space)
     weights = sum(p.numel() for p in space["hparams"]["encoder"].parameters())
     assert space["size"] < 0.05 * 4 * (weights + 10_000)
+    buckets = space["hashed"](torch.ones(100, 100)).buckets
+    assert 0.03 < len(buckets) / 10_000 < 0.2
     (commands,) = [text for language, text in BLOCKS if not language]
     for line in commands.splitlines()[:-1]:
         assert main(shlex.split(line)[1:]) == 0
