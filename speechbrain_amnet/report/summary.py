@@ -18,7 +18,7 @@ from speechbrain_amnet.report.results import (
 REFERENCE, METHOD = "full", "amnet"
 PAPER_METHOD = "amnet_factorized_backlog"  # `amnet` in the paper's table
 SPARSE_METHOD = "amnet_sparse_backlog"
-SPARSE_CONTROLS = {"sparse", "amnet_sparse_cost"}
+SPARSE_CONTROLS = {"sparse", "random_sparse", "amnet_sparse_cost"}
 FIRST = (  # the order of the rows; then by name
     REFERENCE,
     "sparse",
