@@ -9,21 +9,21 @@ are averaged, the model is written to OUTPUT_FOLDER/model, and dev and test are
 evaluated.
 """
 
-import hashlib
 import logging
-import math
 import shlex
 from pathlib import Path
 
 import speechbrain as sb
 import torch
+from checks import check_data, check_router_learns, check_schedules
 from data import fit_statistics, make_data, make_loaders
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
+from starting import is_begun, record, start_from
 
 from speechbrain_amnet import files
 from speechbrain_amnet.averaging import last_epochs, settled
-from speechbrain_amnet.checkpoints import SafeCheckpointer, load_state
+from speechbrain_amnet.checkpoints import load_state
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
@@ -41,7 +41,6 @@ from speechbrain_amnet.hparams import (
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
-from speechbrain_amnet.layer import branch_forms
 from speechbrain_amnet.report.text import table
 from speechbrain_amnet.slots import understood
 from speechbrain_amnet.tokens import BLANK
@@ -50,13 +49,6 @@ from speechbrain_amnet.values import check_values
 logger = logging.getLogger("train")
 
 PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
-OF_TOKENS = {  # weights with a row for each
-    "predictor.embedding.weight",
-    "joint.output.weight",
-    "joint.output.bias",
-    "ctc_head.weight",
-    "ctc_head.bias",
-}
 
 
 class Recogniser(sb.Brain):
@@ -309,58 +301,6 @@ class Recogniser(sb.Brain):
         return len(checkpoints)
 
 
-def start_from(hparams):
-    """Load the weights that another training ended with.
-
-    An encoder of other branches, or with another router, takes its matrices
-    from the other's first branch.
-    """
-    folder = Path(hparams["start_from"])
-    checkpointer = SafeCheckpointer(folder / "save")
-    checkpoints = settled(last_epochs(checkpointer, 1000))
-    if not (folder / "model").exists():
-        epoch = checkpoints[0].meta["epoch"]
-        words = "start_from: %s has not ended, its last epoch is %d."
-        logger.warning(words, folder, epoch)
-    for name, module in hparams["modules"].items():
-        state = average_checkpoints(checkpoints, name, load_state)
-        if name == "encoder" and not alike(state, module.state_dict()):
-            values = {"output_folder": str(folder), "data_folder": "unused"}
-            values["seed"] = hparams["seed"]  # loading sets it
-            other = load_hparams(folder / "hyperparams.yaml", values)[name]
-            other.load_state_dict(state)
-            module.start_from(other)
-            logger.info("Every branch starts from the first of %s.", folder)
-        else:
-            fresh = module.state_dict()
-            module.load_state_dict(with_new_rows(name, state, fresh))
-
-
-def with_new_rows(module, state, fresh):
-    """A state dict for more tokens than it has: their rows are fresh ones."""
-    for name in state.keys() | fresh.keys():
-        sizes = [
-            list(weights[name].shape) if name in weights else "none"
-            for weights in (state, fresh)
-        ]
-        if sizes[0] == sizes[1]:
-            continue
-        grows = f"{module}.{name}" in OF_TOKENS and sizes[0] < sizes[1]
-        if not grows or sizes[0][1:] != sizes[1][1:]:
-            raise ValueError(
-                f"start_from: there {module}.{name} has the shape {sizes[0]}, "
-                f"here {sizes[1]}; give it the sizes that it was trained with"
-            )
-        state[name] = torch.cat([state[name], fresh[name][sizes[0][0] :]])
-    return state
-
-
-def alike(one, other):
-    """Whether two encoders' state dicts are of the same sizes and branches."""
-    shapes = [{n: v.shape for n, v in s.items()} for s in (one, other)]
-    return shapes[0] == shapes[1] and branch_forms(one) == branch_forms(other)
-
-
 def make_brain(argv):
     """Everything that a training needs, from the command line."""
     path, run_opts, overrides = parse_arguments(argv)
@@ -370,24 +310,7 @@ def make_brain(argv):
     hparams = load_hparams(path, overrides)
     torch.set_num_threads(hparams["threads"])
     check_frames(hparams["features"], hparams["encoder"])
-    for key in ("lr", "router_lr", "routing_weight", "temperature", "pruning"):
-        key = f"{key}_schedule"
-        values, most = hparams[key].values, 1 if "pruning" in key else math.inf
-        if not all(0 <= value <= most for value in values):
-            raise ValueError(f"{key}: expected 0 to {most:g}, got {values}")
-    pruning = hparams["pruning_schedule"]
-    if pruning.shares[-1] == 1 and len(pruning.shares) > 1:
-        raise ValueError(
-            "pruning_schedule: expected its last point at a share below 1, or "
-            "no matrix is ever at its density"
-        )
-    check_forms(hparams, pruning.shares[-1])
-    branches = len(hparams["encoder"].branch_flops)
-    if branches > 1 and hparams["dense_warmup"] == 1:
-        raise ValueError(
-            "dense_warmup: expected a share below 1 where there are "
-            f"{branches} branches, or only the first one learns"
-        )
+    check_schedules(hparams)
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
@@ -427,74 +350,6 @@ def make_brain(argv):
         brain.teacher = Teacher(hparams["teacher"], brain.device)
         brain.teacher.check(hparams["features"], hparams["tokenizer"])
     return brain, hparams, sets
-
-
-def check_router_learns(hparams):
-    """Refuse branches that are first mixed when their router is frozen."""
-    encoder, schedule = hparams["encoder"], hparams["router_lr_schedule"]
-    begin = max(hparams["dense_warmup"], hparams["starts_at"])
-    later = [share for share in (begin, *schedule.shares) if share >= begin]
-    learns = any(schedule(share) > 0 for share in later)
-    if encoder.routed or learns or not list(encoder.router.parameters()):
-        return
-    raise ValueError(
-        "dense_warmup and starts_at: expected a share at which "
-        f"router_lr_schedule lets the arbitrator learn, got {begin}, and it is "
-        "frozen from there on"
-    )
-
-
-def check_forms(hparams, pruned):
-    """What branches take from a dense one comes before they are used."""
-    warm_up = hparams["dense_warmup"]
-    for k, form in enumerate(hparams["encoder"].layers[0].input):
-        where = f"encoder.branches[{k}]"
-        if getattr(form, "energy", None) is not None:
-            if not hparams["start_from"] and not (k and 0 < warm_up < 1):
-                raise ValueError(
-                    f"{where}: LowRank takes its rank for the energy "
-                    f"{form.energy} from a trained dense matrix, and there is "
-                    "none: give start_from, "
-                    + ("a dense_warmup above 0, " if k else "")
-                    + "or a rank"
-                )
-        if hasattr(form, "density") and k and 0 < warm_up < 1:
-            if form.density < 1 and pruned <= warm_up:
-                raise ValueError(
-                    f"{where}: pruning_schedule: expected a last point after "
-                    f"dense_warmup, {warm_up}, which this branch begins with; "
-                    f"got {pruned}, so that it would be pruned at once"
-                )
-
-
-def is_begun(folder, save_folder):
-    """Whether something was trained here that other hparams would spoil."""
-    return any(save_folder.glob("CKPT*")) or (folder / "model").exists()
-
-
-def record(file, text, save_folder):
-    """Write the hparams of a training that begins."""
-    if file.exists() and file.read_text() != text:
-        # Left by one that never came to a checkpoint; its tokens may differ.
-        (save_folder / "tokenizer.model").unlink(missing_ok=True)
-    files.write(file, text)
-
-
-def check_data(sets, file, begun):
-    """Refuse to go on with other speech; its folder may have moved."""
-    rows = [
-        f"{name} {key} {float(row['duration']):.3f} {row['wrd']}\n"
-        for name, data in sets.items()
-        for key, row in sorted(data.data.items())
-    ]
-    found = hashlib.sha256("".join(rows).encode()).hexdigest()
-    if begun and file.exists() and file.read_text() != found:
-        raise ValueError(
-            "data_folder: its recordings are not those that this training "
-            f"began with ({file.parent.parent}); give another output_folder, "
-            "or `amnet evaluate` the trained model on them"
-        )
-    run_on_main(files.write, args=(file, found))
 
 
 def main(argv):

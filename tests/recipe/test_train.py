@@ -338,19 +338,12 @@ def test_what_is_skipped_must_have_been_done(values, said, tones, tmp_path):
     assert "starts_at" in one_line(done) and said in one_line(done)
 
 
-@pytest.fixture
-def train(monkeypatch):
-    """The script, as a module."""
+def test_only_tokens_may_be_more_than_at_the_start(monkeypatch):
     monkeypatch.syspath_prepend(str(TRAIN.parent))
-    monkeypatch.delitem(sys.modules, "train", raising=False)
-    import train
+    import starting
 
-    return train
-
-
-def test_only_tokens_may_be_more_than_at_the_start(train):
     old, new = torch.zeros(30, 8), torch.ones(32, 8)
-    state = train.with_new_rows("ctc_head", {"weight": old}, {"weight": new})
+    state = starting.with_new_rows("ctc_head", {"weight": old}, {"weight": new})
     assert state["weight"].sum(1).tolist() == [0] * 30 + [8] * 2
     for module, name, fresh in (
         ("features", "mean", torch.ones(160)),
@@ -359,9 +352,9 @@ def test_only_tokens_may_be_more_than_at_the_start(train):
     ):
         here = torch.zeros(30, 8) if module == "joint" else torch.zeros(80)
         with pytest.raises(ValueError, match=f"start_from: there {module}"):
-            train.with_new_rows(module, {name: here}, {name: fresh})
+            starting.with_new_rows(module, {name: here}, {name: fresh})
     with pytest.raises(ValueError, match="predictor.more has the shape none"):
-        train.with_new_rows("predictor", {}, {"more": old})
+        starting.with_new_rows("predictor", {}, {"more": old})
 
 
 def test_branches_that_never_meet_are_refused(tones, tmp_path):

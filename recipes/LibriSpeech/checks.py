@@ -1,0 +1,85 @@
+"""What a training refuses before its first step."""
+
+import hashlib
+import math
+
+from speechbrain.utils.distributed import run_on_main
+
+from speechbrain_amnet import files
+
+
+def check_schedules(hparams):
+    """Refuse courses of a training that lead nowhere."""
+    for key in ("lr", "router_lr", "routing_weight", "temperature", "pruning"):
+        key = f"{key}_schedule"
+        values, most = hparams[key].values, 1 if "pruning" in key else math.inf
+        if not all(0 <= value <= most for value in values):
+            raise ValueError(f"{key}: expected 0 to {most:g}, got {values}")
+    pruning = hparams["pruning_schedule"]
+    if pruning.shares[-1] == 1 and len(pruning.shares) > 1:
+        raise ValueError(
+            "pruning_schedule: expected its last point at a share below 1, or "
+            "no matrix is ever at its density"
+        )
+    check_forms(hparams, pruning.shares[-1])
+    branches = len(hparams["encoder"].branch_flops)
+    if branches > 1 and hparams["dense_warmup"] == 1:
+        raise ValueError(
+            "dense_warmup: expected a share below 1 where there are "
+            f"{branches} branches, or only the first one learns"
+        )
+
+
+def check_router_learns(hparams):
+    """Refuse branches that are first mixed when their router is frozen."""
+    encoder, schedule = hparams["encoder"], hparams["router_lr_schedule"]
+    begin = max(hparams["dense_warmup"], hparams["starts_at"])
+    later = [share for share in (begin, *schedule.shares) if share >= begin]
+    learns = any(schedule(share) > 0 for share in later)
+    if encoder.routed or learns or not list(encoder.router.parameters()):
+        return
+    raise ValueError(
+        "dense_warmup and starts_at: expected a share at which "
+        f"router_lr_schedule lets the arbitrator learn, got {begin}, and it is "
+        "frozen from there on"
+    )
+
+
+def check_forms(hparams, pruned):
+    """What branches take from a dense one comes before they are used."""
+    warm_up = hparams["dense_warmup"]
+    for k, form in enumerate(hparams["encoder"].layers[0].input):
+        where = f"encoder.branches[{k}]"
+        if getattr(form, "energy", None) is not None:
+            if not hparams["start_from"] and not (k and 0 < warm_up < 1):
+                raise ValueError(
+                    f"{where}: LowRank takes its rank for the energy "
+                    f"{form.energy} from a trained dense matrix, and there is "
+                    "none: give start_from, "
+                    + ("a dense_warmup above 0, " if k else "")
+                    + "or a rank"
+                )
+        if hasattr(form, "density") and k and 0 < warm_up < 1:
+            if form.density < 1 and pruned <= warm_up:
+                raise ValueError(
+                    f"{where}: pruning_schedule: expected a last point after "
+                    f"dense_warmup, {warm_up}, which this branch begins with; "
+                    f"got {pruned}, so that it would be pruned at once"
+                )
+
+
+def check_data(sets, file, begun):
+    """Refuse to go on with other speech; its folder may have moved."""
+    rows = [
+        f"{name} {key} {float(row['duration']):.3f} {row['wrd']}\n"
+        for name, data in sets.items()
+        for key, row in sorted(data.data.items())
+    ]
+    found = hashlib.sha256("".join(rows).encode()).hexdigest()
+    if begun and file.exists() and file.read_text() != found:
+        raise ValueError(
+            "data_folder: its recordings are not those that this training "
+            f"began with ({file.parent.parent}); give another output_folder, "
+            "or `amnet evaluate` the trained model on them"
+        )
+    run_on_main(files.write, args=(file, found))
