@@ -75,6 +75,21 @@ def add(subparsers: Any) -> None:
     )
     table.set_defaults(run=run_table)
 
+    page = actions.add_parser(
+        "page", help="an HTML page of updates: figures, plots, what they touch"
+    )
+    page.add_argument(
+        "records",
+        metavar="RESULTS",
+        nargs="+",
+        type=Path,
+        help="folders of updates, or files with records of them",
+    )
+    page.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("updates.html")
+    )
+    page.set_defaults(run=run_page)
+
 
 def add_folder(parser, what):
     """FOLDER: a model."""
@@ -170,32 +185,13 @@ def run_squash(args: argparse.Namespace) -> None:
 
 def run_map(args: argparse.Namespace) -> None:
     """Draws the touched weights, and prints how much updates share."""
-    import numpy as np
+    from speechbrain_amnet.report.touched import (
+        overlaps,
+        plot_touched,
+        read_touched,
+    )
 
-    from speechbrain_amnet.diff.file import read_diff
-    from speechbrain_amnet.report.touched import overlaps, plot_touched
-
-    updates = []
-    for file in args.files:
-        update = {}
-        for name, change in read_diff(file).changes.items():
-            if change.kind in ("hash", "lowrank"):
-                raise ValueError(
-                    f"{file}: {name} changes everywhere ({change.kind}); a map "
-                    "shows sparse updates"
-                )
-            for other, before in zip(args.files, updates):
-                if name in before and before[name][0] != change.shape:
-                    raise ValueError(
-                        f"{file}: {name} is of shape {change.shape}, and of "
-                        f"{before[name][0]} in {other}; give updates of one "
-                        "model"
-                    )
-            where = change.touched
-            if where is None:
-                where = np.arange(change.size)
-            update[name] = change.shape, where
-        updates.append(update)
+    updates = read_touched(args.files)
     for file, row in zip(args.files, overlaps(updates)):
         line = f"{file}: touches {100 * row['share']:.2f} % of the weights"
         if row["again"] is not None:
@@ -232,3 +228,11 @@ def run_table(args: argparse.Namespace) -> None:
         plot_updates(rows, args.plot)
     if args.markdown:
         update_markdown(args.markdown, table, args.name)
+
+
+def run_page(args: argparse.Namespace) -> None:
+    """Writes the page."""
+    from speechbrain_amnet.report.updates_page import write_updates_page
+
+    page = write_updates_page(args.records, args.out)
+    print(f"Page: {page}; open it in a browser")

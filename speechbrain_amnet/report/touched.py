@@ -8,10 +8,55 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from speechbrain_amnet.diff.file import read_diff
 from speechbrain_amnet.report.style import STYLE, WIDTH, save
 
 CELLS = 48  # of a map, in either direction at most
 Touched = dict[str, tuple[tuple[int, ...], np.ndarray]]
+
+
+def read_touched(files: Sequence[str | Path]) -> list[Touched]:
+    """What each sparse update of a chain touches.
+
+    Arguments
+    ---------
+    files : sequence of str or Path
+        The updates' files, in their order.
+
+    Returns
+    -------
+    list of dict
+        For each update, name of a tensor to its shape and the flat positions
+        that change.
+
+    Raises
+    ------
+    ValueError
+        If one changes everything, as a hashed one does, or they are of
+        different models.
+    """
+    updates: list[Touched] = []
+    for file in files:
+        update: Touched = {}
+        for name, change in read_diff(file).changes.items():
+            if change.kind in ("hash", "lowrank"):
+                raise ValueError(
+                    f"{file}: {name} changes everywhere ({change.kind}); a map "
+                    "shows sparse updates"
+                )
+            for other, before in zip(files, updates):
+                if name in before and before[name][0] != change.shape:
+                    raise ValueError(
+                        f"{file}: {name} is of shape {change.shape}, and of "
+                        f"{before[name][0]} in {other}; give updates of one "
+                        "model"
+                    )
+            where = change.touched
+            if where is None:
+                where = np.arange(change.size)
+            update[name] = change.shape, where
+        updates.append(update)
+    return updates
 
 
 def overlaps(updates: Sequence[Touched]) -> list[dict[str, Any]]:
@@ -20,8 +65,7 @@ def overlaps(updates: Sequence[Touched]) -> list[dict[str, Any]]:
     Arguments
     ---------
     updates : sequence of dict
-        For each update, name of a tensor to its shape and the flat positions
-        that change.
+        As `read_touched` gives them.
 
     Returns
     -------

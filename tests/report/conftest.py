@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 import wave
 
 import matplotlib.colors
@@ -11,6 +13,7 @@ import pytest
 
 WORDS = "LIGHTS ON IN THE KITCHEN PLEASE SET A TIMER FOR TEN MINUTES".split()
 FRAME_MS = 40
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 LOAD = {0: 2.0, 1: 0.5}  # frame durations that a branch takes
 
 
@@ -222,3 +225,31 @@ def has_color():
         return int(same.sum()) >= least
 
     return look
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Opens a page in Chromium, and gives what that says of it."""
+    if not BROWSER:
+        pytest.skip("there is no Chromium here")
+
+    def opened(page, *options):
+        done = subprocess.run(
+            [
+                BROWSER,
+                *("--headless", "--no-sandbox", "--disable-gpu"),
+                *("--no-first-run", "--disable-background-networking"),
+                "--autoplay-policy=no-user-gesture-required",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                "--window-size=1000,1200",
+                *options,
+                page.as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.stdout
+
+    return opened

@@ -3,15 +3,11 @@
 import html
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from speechbrain_amnet import cli
 from speechbrain_amnet.report.page import write_page
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def data_of(page):
@@ -114,31 +110,9 @@ def test_command(runs, capsys):
     assert names == ["small", "amnet"]
 
 
-def browse(page, tmp_path, *options):
-    """What Chromium says of a page."""
-    done = subprocess.run(
-        [
-            BROWSER,
-            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            "--disable-background-networking",
-            "--autoplay-policy=no-user-gesture-required",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=1000,1200",
-            *options,
-            page.as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return done.stdout
-
-
-@pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
-def test_a_browser_draws_it(page, tmp_path, picture, has_color):
+def test_a_browser_draws_it(page, tmp_path, browse, picture, has_color):
     shot = tmp_path / "shot.png"
-    browse(page, tmp_path, "--virtual-time-budget=2000", f"--screenshot={shot}")
+    browse(page, "--virtual-time-budget=2000", f"--screenshot={shot}")
     pixels = picture(shot)
     for color in ("#0072B2", "#F2B134"):  # the key of the branches
         assert has_color(pixels, color)
@@ -184,11 +158,10 @@ const eye = setInterval(() => {
 </script>"""
 
 
-@pytest.mark.skipif(not BROWSER, reason="there is no Chromium here")
-def test_in_a_browser_it_plays_and_tells(page, tmp_path):
+def test_in_a_browser_it_plays_and_tells(page, browse):
     text = page.read_text(encoding="utf-8")
     page.write_text(text.replace("</body>", f"{HAND}</body>"), "utf-8")
-    dom = browse(page, tmp_path, "--virtual-time-budget=30000", "--dump-dom")
+    dom = browse(page, "--virtual-time-budget=30000", "--dump-dom")
     (found,) = re.findall('<pre[^>]*id="out"[^>]*>(.*?)</pre>', dom, re.S)
     out = json.loads(html.unescape(found))
     times, plays, words = zip(*out["seen"])

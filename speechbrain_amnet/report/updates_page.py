@@ -1,0 +1,145 @@
+"""A page of updates: their figures, plots, and which weights each one touched.
+
+One HTML file that opens from disk and asks no network for anything. Where the
+updates' files lie beside their records, the weights that a chain touches go by
+update by update, as in the article's animation.
+"""
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechbrain_amnet.files import write
+from speechbrain_amnet.report.touched import density, overlaps, read_touched
+from speechbrain_amnet.report.updates import (
+    markdown_table,
+    name_of,
+    plot_updates,
+    read_updates,
+    summarise_updates,
+)
+
+UPDATE, RECORD = "update.diff", "diff.json"
+
+
+def write_updates_page(paths: Iterable[str | Path], out: str | Path) -> Path:
+    """Make a page of updates.
+
+    Arguments
+    ---------
+    paths : iterable of str or Path
+        Files with records, or folders with files `diff.json` anywhere below,
+        as `read_updates` takes them.
+    out : str or Path
+        The page.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_updates`.
+    """
+    paths = [Path(path) for path in paths]
+    rows = summarise_updates(read_updates(paths))
+    sets = dict.fromkeys((row["task"], row["data"]) for row in rows)
+    data = {
+        "sets": [
+            about_set([r for r in rows if (r["task"], r["data"]) == one])
+            for one in sets
+        ],
+        "chains": [
+            chain
+            for files in chains_in(path for path in paths if path.is_dir())
+            if (chain := about_chain(files)) is not None
+        ],
+    }
+    # A "</script>" in the data would end the element that holds them.
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    text = text.replace("<", "\\u003c")
+    template = resources.files("speechbrain_amnet.report") / "updates_page.html"
+    page = template.read_text(encoding="utf-8")
+    write(out, page.replace("DATA", text, 1))
+    return Path(out)
+
+
+def about_set(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Table and plots of one task and data set."""
+    lines = markdown_table(rows).splitlines()
+    head, _, *body = [line.strip("| ").split(" | ") for line in lines]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = plot_updates(rows, Path(folder, "updates.png"))
+        content = base64.b64encode(picture.read_bytes()).decode()
+    return {
+        "title": f"{rows[0]['data']} ({rows[0]['task']})",
+        "head": head,
+        "rows": body,
+        "picture": f"data:image/png;base64,{content}",
+    }
+
+
+def chains_in(folders: Iterable[Path]) -> list[list[Path]]:
+    """Updates that follow each other: folders of one folder, by generation."""
+    chains: dict[Path, list[tuple[int, Path]]] = {}
+    for folder in folders:
+        for record in sorted(folder.rglob(RECORD)):
+            update = record.with_name(UPDATE)
+            if update.is_file():
+                generation = json.loads(record.read_text())["generation"]
+                chain = chains.setdefault(record.parent.parent, [])
+                chain.append((generation, update))
+    return [[file for _, file in sorted(chain)] for chain in chains.values()]
+
+
+def about_chain(files: Sequence[Path]) -> dict[str, Any] | None:
+    """What a chain touches in each matrix; None if it is not sparse."""
+    records = [json.loads(file.with_name(RECORD).read_text()) for file in files]
+    try:
+        updates = read_touched(files)
+    except ValueError:
+        return None
+    shapes = {n: shape for u in updates for n, (shape, _) in u.items()}
+    nothing = np.zeros(0, dtype=int)
+    matrices = []
+    for name, shape in shapes.items():
+        if len(shape) < 2:
+            continue
+        touched = [u.get(name, (shape, nothing))[1] for u in updates]
+        maps = [density(shape, positions) for positions in touched]
+        matrices.append(
+            {
+                "name": name,
+                "shape": "x".join(map(str, shape)),
+                "high": maps[0].shape[0],
+                "wide": maps[0].shape[1],
+                "maps": [as_bytes(one) for one in maps],
+                "shares": [len(t) / int(np.prod(shape)) for t in touched],
+            }
+        )
+    first = records[0]
+    return {
+        "name": f"{name_of(first)}, {first['data']}, seed {first['seed']}",
+        "generations": [record["generation"] for record in records],
+        "overlaps": overlaps(updates),
+        "matrices": sorted(matrices, key=lambda one: -sum(one["shares"])),
+    }
+
+
+def as_bytes(shares: np.ndarray) -> str:
+    """Shares as bytes, 255 for all, in base 64.
+
+    Example
+    -------
+    >>> as_bytes(np.array([[0.0, 1.0]]))
+    'AP8='
+    """
+    return base64.b64encode(np.rint(255 * shares).astype(np.uint8)).decode()
