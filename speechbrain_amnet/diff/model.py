@@ -436,11 +436,27 @@ class DiffModel(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Take the merged weights out again; the base's come back, exactly."""
+        """Take the merged weights out again; the base's come back, exactly.
+
+        Raises
+        ------
+        ValueError
+            If no diff is merged, or weights have another type since.
+        """
         if not self.merged:
             raise ValueError("the diff is not merged")
         for name, (module, leaf) in self.places.items():
-            base = nn.Parameter(self.bases.pop(name), False)
+            now, then = getattr(module, leaf).dtype, self.bases[name].dtype
+            if now != then:
+                raise ValueError(
+                    f"{name} is {now} now and was {then} when the diff was "
+                    "merged; unmerge before the model's type changes"
+                )
+        for name, (module, leaf) in self.places.items():
+            # Where the model is now; a merged diff is no part of it.
+            device = getattr(module, leaf).device
+            self.diffs[name].to(device)
+            base = nn.Parameter(self.bases.pop(name).to(device), False)
             setattr(module, leaf, base)
             parametrize.register_parametrization(
                 module, leaf, self.diffs[name], unsafe=True

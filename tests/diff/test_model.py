@@ -204,6 +204,19 @@ def test_moving_to_half_precision_moves_all():
     assert all(p.dtype == torch.double for p in model.diff_parameters())
 
 
+def test_a_type_that_changed_since_is_refused():
+    model = DiffModel(Net())
+    model.merge()
+    model.double()
+    with pytest.raises(
+        ValueError, match="is torch.float64 now and was torch.f"
+    ):
+        model.unmerge()
+    assert model.merged and len(model.bases) == len(model.places)
+    model.float().unmerge()
+    learn(model, torch.randint(10, (2, 7)), 1)
+
+
 def test_tied_weights_are_refused():
     net = Net()
     net.linear.weight = net.conv.weight
