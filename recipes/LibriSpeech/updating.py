@@ -102,7 +102,9 @@ class Updater(Recogniser):
         gate = self.hparams.gate_schedule
         if self.part == "find" and gate:
             share = 1 - (1 - self.kept) * (1 - (1 - done) ** 3)
-            self.modules.updated.gate(share, gate.update(done))
+            score = self.hparams.score
+            score = score if score == "matrix" else "relative"
+            self.modules.updated.gate(share, gate.update(done), score)
 
     def on_stage_start(self, stage, epoch):
         """An arbitrator that learns from what it reads must not: it stays."""

@@ -254,12 +254,13 @@ class DiffModel(nn.Module):
             diff.keep(here.to(start.device), start)
 
     @torch.no_grad()
-    def gate(self, share: float, temperature: float) -> None:
-        """Let the largest changes through, each by its matrix's own measure.
+    def gate(
+        self, share: float, temperature: float, score: str = "relative"
+    ) -> None:
+        """Let the largest changes through.
 
         For a training that prunes as it goes; `SparseDiff` only, while it is
-        dense. A matrix that has changed much everywhere gets no more of the
-        budget than one that has changed little.
+        dense.
 
         Arguments
         ---------
@@ -267,30 +268,40 @@ class DiffModel(nn.Module):
             Of all weights, above 0; 1 lets everything through.
         temperature : float
             How sharp, see `SparseDiff.gate`.
+        score : str
+            "relative" compares changes in units of their matrix's root mean
+            square, so that a matrix that has changed much everywhere gets no
+            more of the budget than one that has changed little; "matrix" lets
+            the same share of each matrix through.
 
         Raises
         ------
         ValueError
-            If the share is none.
+            If the share is none, or the score another.
         """
         if not 0 < share <= 1:
             raise ValueError(
                 f"gate: share must be above 0 and at most 1, got {share}"
             )
+        if score not in ("relative", "matrix"):
+            raise ValueError(
+                f'gate: score must be relative or matrix, got "{score}"'
+            )
         diffs = self.dense_diffs()
-        sizes = {n: d.dense.square().mean().sqrt() for n, d in diffs.items()}
         every = 1 + sum(d.dense.numel() for d in diffs.values()) // SAMPLE
         every += every % 2 == 0  # odd: not always the same columns
-        scores = torch.cat(
-            [
-                diff.dense.flatten()[::every].abs()
-                / sizes[name].clamp(min=1e-30)
-                for name, diff in diffs.items()
-            ]
-        )
-        least = scores.kthvalue(1 + int((1 - share) * (len(scores) - 1))).values
-        for name, diff in self.diffs.items():
-            threshold = 0.0 if share == 1 else float(least * sizes[name])
+        scores, sizes = {}, {}
+        for name, diff in diffs.items():
+            size = diff.dense.square().mean().sqrt()
+            some = diff.dense.flatten()[::every].abs()
+            scores[name], sizes[name] = some / size.clamp(min=1e-30), size
+        if score == "relative":
+            least = least_of(torch.cat(list(scores.values())), share)
+            scores = dict.fromkeys(scores, least)
+        else:
+            scores = {n: least_of(one, share) for n, one in scores.items()}
+        for name, diff in diffs.items():
+            threshold = 0.0 if share == 1 else float(scores[name] * sizes[name])
             diff.gate(threshold, temperature)
 
     def importance(self) -> dict[str, np.ndarray]:
@@ -469,6 +480,18 @@ def tensors_of(
 ) -> Mapping[str, np.ndarray]:
     """A deployed model's tensors by name, of its folder where that is given."""
     return base if isinstance(base, Mapping) else ModelFiles(base)
+
+
+def least_of(scores: torch.Tensor, share: float) -> torch.Tensor:
+    """What the largest ones, such a share of all, are at least.
+
+    Example
+    -------
+    >>> least_of(torch.tensor([3.0, 1.0, 2.0, 4.0, 5.0]), 0.5)
+    tensor(3.)
+    """
+    place = 1 + int((1 - share) * (len(scores) - 1))
+    return scores.kthvalue(place).values
 
 
 def has_statistics(module: nn.Module) -> bool:

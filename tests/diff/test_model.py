@@ -407,6 +407,19 @@ def test_a_gate_lets_a_share_of_all_through_by_each_matrix_own_measure():
     assert total == pytest.approx(0.1 * model.size, rel=0.02)
     for name in ("0.weight", "1.weight"):
         assert 0.08 < through[name].float().mean() < 0.12
+    model.diffs["0.weight"].dense.data[:, :1].mul_(1000)  # few changed a lot
+    shares = {}
+    for score in ("relative", "matrix"):
+        model.gate(0.1, 1000.0, score)
+        for name, diff in model.diffs.items():
+            through = diff.delta().abs() > diff.dense.abs() / 2
+            shares[score, name] = through.float().mean().item()
+    for name in ("0.weight", "1.weight"):
+        assert 0.08 < shares["matrix", name] < 0.12
+    assert shares["relative", "1.weight"] > 3 * shares["relative", "0.weight"]
+    with pytest.raises(ValueError, match='relative or matrix, got "fisher"'):
+        model.gate(0.1, 1.0, "fisher")
+    model.diffs["0.weight"].dense.data[:, :1].div_(1000)
     model.gate(1.0, 1.0)
     assert all(
         torch.equal(d.delta(), before[n]) for n, d in model.diffs.items()
