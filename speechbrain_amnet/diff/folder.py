@@ -319,7 +319,8 @@ def install(
         shutil.rmtree(place, ignore_errors=True)
     else:
         clear(place)
-    check_space(model.folder, place, undo.most if undo else 0)
+    kept = undo is not None and entries[-1]["undo"] is not None
+    check_space(model.folder, place, undo.most if kept else 0)
     name = entries[-1]["result"][:12] if entries else "first"
     version = place / VERSIONS / f"{len(entries)}-{name}"
     try:

@@ -127,7 +127,7 @@ class Undo:
             def keep(name, old):
                 where = self.diff.changes[name].touched
                 values = values_at(old, where).deltas.stored
-                file.write(frame.compress(values))
+                file.write(frame.compress(values.astype("<f4", copy=False)))
 
             put(self.head)
             change_each(self.diff, tensors, keep)
