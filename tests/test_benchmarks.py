@@ -32,6 +32,7 @@ RIVALS = ("nn.LSTM", "K=1", "K=2", "K=3")
         ("streaming_frame", RIVALS),
         ("diff_step", ("plain", "sparse, kept", "hash", "low rank")),
         ("diff_apply", ("copy", "apply", "apply in place", "undo")),
+        ("diff_apply --density 0", ("copy", "apply", "undo")),
         ("runtime_frame", ("dense", "rank 2", "sparse 0.02", "blocks 0.02")),
         ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
         ("runtime_frame --routed 0.4", ("dense", "0.4 dense, rank 2")),

@@ -173,7 +173,10 @@ def run_squash(args: argparse.Namespace) -> None:
     size = write_diff(one, args.out)
     each = sum(file.stat().st_size for file in args.files)
     whole = [
-        n for d in diffs for n, c in d.changes.items() if c.touched is None
+        name
+        for diff in diffs
+        for name, change in diff.changes.items()
+        if change.kind in ("hash", "lowrank")
     ]
     if whole:
         print(f"{whole[0]} changes everywhere, so all of its values are sent")

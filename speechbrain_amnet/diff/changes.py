@@ -297,6 +297,7 @@ def to_arrays(change: Change) -> tuple[dict[str, Any], np.ndarray]:
     coded = np.zeros(0, dtype=np.uint8)
     if change.touched is not None:
         coded = encode_positions(change.touched, change.size)
+    if isinstance(change, SparseChange):
         entry["position_bytes"] = len(coded)
     return entry, coded
 

@@ -89,31 +89,39 @@ class HashDiff(WeightDiff):
         count = max(1, round(share * weight.numel()))
         self.buckets = nn.Parameter(weight.new_zeros(count))
         self.register_buffer("cached", None, persistent=False)
+        self.cached_of = None
+
+    @property
+    def block(self) -> int:
+        """Positions that are hashed at a time; a GPU wants more than a CPU."""
+        return 16 * BLOCK if self.buckets.is_cuda else BLOCK
 
     def slots(self) -> Iterator[torch.Tensor]:
         """Each position's bucket, int32, in blocks, in order.
 
         Those with a minus come as if there were as many buckets more.
         """
-        if self.cache and self.cached is None:
-            self.cached = torch.cat(list(self._hashed()))
-        if self.cached is not None:
-            yield from self.cached.split(BLOCK)
-        else:
+        if not self.cache:
             yield from self._hashed()
+            return
+        if self.cached is None or self.cached_of != (self.seed, self.name):
+            self.cached = torch.cat(list(self._hashed()))
+            self.cached_of = self.seed, self.name
+        yield from self.cached.split(self.block)
 
     def _hashed(self):
         count, device = len(self.buckets), self.buckets.device
         key, size = key_of(self.seed, self.name), math.prod(self.shape)
-        for start in range(0, size, BLOCK):
-            here = torch.arange(start, min(start + BLOCK, size), device=device)
+        for start in range(0, size, self.block):
+            end = min(start + self.block, size)
+            here = torch.arange(start, end, device=device)
             bucket, sign = bucket_and_sign(here, key, count)
             yield bucket.int().add_((sign < 0).int(), alpha=count)
 
     def sums(self, dense: torch.Tensor) -> torch.Tensor:
         """What a dense tensor adds up to in each bucket, signs considered."""
         both = dense.new_zeros(2 * len(self.buckets))
-        parts = dense.reshape(-1).split(BLOCK)
+        parts = dense.reshape(-1).split(self.block)
         for part, slots in zip(parts, self.slots(), strict=True):
             both.index_add_(0, slots, part)
         plus, minus = both.chunk(2)

@@ -288,13 +288,15 @@ class DiffModel(nn.Module):
                 f'gate: score must be relative or matrix, got "{score}"'
             )
         diffs = self.dense_diffs()
-        every = 1 + sum(d.dense.numel() for d in diffs.values()) // SAMPLE
-        every += every % 2 == 0  # odd: not always the same columns
-        scores, sizes = {}, {}
+        most, total = SAMPLE, sum(d.dense.numel() for d in diffs.values())
+        sizes, scores = {}, {}
         for name, diff in diffs.items():
-            size = diff.dense.square().mean().sqrt()
-            some = diff.dense.flatten()[::every].abs()
-            scores[name], sizes[name] = some / size.clamp(min=1e-30), size
+            dense = diff.dense.flatten()
+            sizes[name] = dense.float().square().mean().sqrt()
+            if score == "relative":  # so many of each that they weigh the same
+                most = max(1, round(SAMPLE * len(dense) / max(SAMPLE, total)))
+            some = sample_of(dense, most).float().abs()
+            scores[name] = some / sizes[name].clamp(min=1e-30)
         if score == "relative":
             least = least_of(torch.cat(list(scores.values())), share)
             scores = dict.fromkeys(scores, least)
@@ -480,6 +482,22 @@ def tensors_of(
 ) -> Mapping[str, np.ndarray]:
     """A deployed model's tensors by name, of its folder where that is given."""
     return base if isinstance(base, Mapping) else ModelFiles(base)
+
+
+def sample_of(values: torch.Tensor, most: int) -> torch.Tensor:
+    """Some values of a flat tensor, the same places each time; or all.
+
+    Example
+    -------
+    >>> len(sample_of(torch.arange(10), 4)), len(sample_of(torch.ones(3), 4))
+    (4, 3)
+    """
+    if len(values) <= most:
+        return values
+    # Drawn: even steps would meet the same columns of a matrix.
+    draws = torch.Generator().manual_seed(0)
+    places = torch.randint(len(values), (most,), generator=draws)
+    return values[places.to(values.device)]
 
 
 def least_of(scores: torch.Tensor, share: float) -> torch.Tensor:

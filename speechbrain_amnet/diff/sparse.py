@@ -61,7 +61,10 @@ class _AddGated(torch.autograd.Function):
         open_ = _gate(dense, threshold, temperature)
         # d(x s)/dx = s + |x| s (1 - s) temperature / threshold
         slope = torch.addcmul(open_, open_, open_, value=-1)
-        slope.mul_(dense.abs().div_(threshold)).mul_(temperature).add_(open_)
+        # Far above the threshold the slope is none, whatever half precision
+        # makes of the ratio.
+        size = dense.abs().div_(threshold).clamp_(max=1e4)
+        slope.mul_(size).mul_(temperature).add_(open_)
         return whole, slope.mul_(gradient).mul_(beta), None, None, None
 
 
@@ -117,7 +120,7 @@ class SparseDiff(WeightDiff):
         super().__init__(weight, name, alpha, beta)
         self.dense = nn.Parameter(torch.zeros_like(weight))
         self.values: nn.Parameter | None = None
-        self.importance: torch.Tensor | None = None
+        self.register_buffer("importance", None, persistent=False)
         self.register_buffer("positions", None)
         # Found anew when a training goes on.
         self.register_buffer("step", None, persistent=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from speechbrain_amnet.diff.file import read_diff
 from speechbrain_amnet.files import write
 from speechbrain_amnet.report.touched import density, overlaps, read_touched
 from speechbrain_amnet.report.updates import (
@@ -47,7 +48,7 @@ def write_updates_page(paths: Iterable[str | Path], out: str | Path) -> Path:
     Raises
     ------
     FileNotFoundError, ValueError
-        As `read_updates`.
+        As `read_updates`; also if an update's file is damaged.
     """
     paths = [Path(path) for path in paths]
     rows = summarise_updates(read_updates(paths))
@@ -58,9 +59,8 @@ def write_updates_page(paths: Iterable[str | Path], out: str | Path) -> Path:
             for one in sets
         ],
         "chains": [
-            chain
+            about_chain(files)
             for files in chains_in(path for path in paths if path.is_dir())
-            if (chain := about_chain(files)) is not None
         ],
     }
     # A "</script>" in the data would end the element that holds them.
@@ -88,25 +88,48 @@ def about_set(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def chains_in(folders: Iterable[Path]) -> list[list[Path]]:
-    """Updates that follow each other: folders of one folder, by generation."""
-    chains: dict[Path, list[tuple[int, Path]]] = {}
+    """Sparse updates that follow each other: folders of one folder.
+
+    Of one method, budget, seed and fold, by generation, none left out.
+    """
+    groups: dict[tuple, list[tuple[int, Path]]] = {}
     for folder in folders:
-        for record in sorted(folder.rglob(RECORD)):
-            update = record.with_name(UPDATE)
-            if update.is_file():
-                generation = json.loads(record.read_text())["generation"]
-                chain = chains.setdefault(record.parent.parent, [])
-                chain.append((generation, update))
-    return [[file for _, file in sorted(chain)] for chain in chains.values()]
+        for file in sorted(folder.rglob(RECORD)):
+            record, update = json.loads(file.read_text()), file.parent / UPDATE
+            if not isinstance(record, dict) or not update.is_file():
+                continue
+            if is_sparse(update):
+                chain = file.parent.parent, name_of_chain(record)
+                one = record["generation"], update
+                groups.setdefault(chain, []).append(one)
+    chains = []
+    for group in groups.values():
+        before = None
+        for generation, update in sorted(group):
+            if before is None or generation != before + 1:
+                chains.append([])
+            chains[-1].append(update)
+            before = generation
+    return chains
 
 
-def about_chain(files: Sequence[Path]) -> dict[str, Any] | None:
-    """What a chain touches in each matrix; None if it is not sparse."""
+def is_sparse(update: Path) -> bool:
+    """Whether it changes weights here and there, not all of them."""
+    changes = read_diff(update).changes.values()
+    return not any(change.kind in ("hash", "lowrank") for change in changes)
+
+
+def name_of_chain(record: dict[str, Any]) -> str:
+    """What the page calls the chain that an update is of."""
+    name = f"{name_of(record)}, {record['data']}, seed {record['seed']}"
+    fold = record.get("fold")
+    return name if fold is None else f"{name}, fold {fold}"
+
+
+def about_chain(files: Sequence[Path]) -> dict[str, Any]:
+    """What a chain touches in each matrix."""
     records = [json.loads(file.with_name(RECORD).read_text()) for file in files]
-    try:
-        updates = read_touched(files)
-    except ValueError:
-        return None
+    updates = read_touched(files)
     shapes = {n: shape for u in updates for n, (shape, _) in u.items()}
     nothing = np.zeros(0, dtype=int)
     matrices = []
@@ -125,9 +148,8 @@ def about_chain(files: Sequence[Path]) -> dict[str, Any] | None:
                 "shares": [len(t) / int(np.prod(shape)) for t in touched],
             }
         )
-    first = records[0]
     return {
-        "name": f"{name_of(first)}, {first['data']}, seed {first['seed']}",
+        "name": name_of_chain(records[0]),
         "generations": [record["generation"] for record in records],
         "overlaps": overlaps(updates),
         "matrices": sorted(matrices, key=lambda one: -sum(one["shares"])),

@@ -1,5 +1,6 @@
 """Deployed folders: the old model or the new one, whatever happens."""
 
+import errno
 import json
 import os
 import shutil
@@ -265,6 +266,24 @@ def test_full_disk_in_the_middle_leaves_the_old_model(
         with pytest.raises(OSError, match="No space left|cannot be written"):
             apply_update(folder, diff, out)
     monkeypatch.undo()
+    assert state(new) == before and not leftovers(new)
+    assert not fresh.exists() and not (tmp_path / "fresh.part").exists()
+
+
+def test_full_disk_while_the_undo_is_written(
+    model, chain, tmp_path, monkeypatch
+):
+    new, fresh = tmp_path / "new", tmp_path / "fresh"
+    apply_update(model, chain[0], new)
+    before = state(new)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("speechbrain_amnet.diff.undo.values_at", full)
+    for folder, diff, out in ((new, chain[1], None), (model, chain[0], fresh)):
+        with pytest.raises(OSError, match="No space left"):
+            apply_update(folder, diff, out)
     assert state(new) == before and not leftovers(new)
     assert not fresh.exists() and not (tmp_path / "fresh.part").exists()
 

@@ -428,6 +428,31 @@ def test_a_gate_lets_a_share_of_all_through_by_each_matrix_own_measure():
         model.gate(0.0, 1.0)
 
 
+def test_a_gate_is_found_from_some_of_many_weights(monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr("speechbrain_amnet.diff.model.SAMPLE", 2000)
+    model = DiffModel(nn.ModuleDict({"a": nn.Linear(300, 40)}))
+    large = model.diffs["a.weight"].dense.data.normal_()
+    large[:, ::3] *= 0.01  # every third column, which no even step may miss
+    model.diffs["a.bias"].dense.data.normal_()
+    for score in ("relative", "matrix"):
+        model.gate(0.2, 1000.0, score)
+        diff = model.diffs["a.weight"]
+        through = diff.delta().abs() > diff.dense.abs() / 2
+        assert through.float().mean().item() == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_gate_in_half_precision():
+    model = DiffModel(nn.Linear(30, 20).half())
+    model.gate(0.1, 10.0)  # nothing has been learnt yet
+    assert all(not diff.delta().any() for diff in model.diffs.values())
+    for diff in model.diffs.values():
+        diff.dense.data.normal_().mul_(1e-4)  # whose squares half does not hold
+    model.gate(0.1, 1000.0)
+    through = model.diffs["weight"].delta().abs() > 0
+    assert 0.05 < through.float().mean() < 0.2
+
+
 def test_what_matters_is_kept_and_not_what_is_large():
     """A large change of an input that is always silent is worth nothing."""
     torch.manual_seed(0)

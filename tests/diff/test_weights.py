@@ -200,15 +200,44 @@ def test_mistakes(make, message):
         make()
 
 
-def test_a_step_holds_no_index_as_large_as_the_weights():
-    """What autograd keeps of a hashed diff is small."""
-    saved = []
-    diff = HashDiff(torch.randn(200, 200), share=0.01)
+def kept_by(diff):
+    """Numbers that autograd keeps of a step, beyond weight and diff."""
+    saved, own = [], {id(p) for p in diff.parameters()}
+    weight = torch.zeros(diff.shape)
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: saved.append(t.numel()) or t, lambda t: t
+        lambda t: saved.append(t) or t, lambda t: t
     ):
-        diff(torch.zeros(200, 200)).sum()
-    assert sum(saved) <= 400
+        diff(weight).sum()
+    return sum(t.numel() for t in saved if id(t) not in own)
+
+
+def test_a_step_holds_nothing_as_large_as_the_weights():
+    diff = HashDiff(torch.randn(200, 200), share=0.01)
+    assert kept_by(diff) <= 400 and diff.cached is None
+    held = [v for v in vars(diff).values() if torch.is_tensor(v)]
+    assert not held and not list(diff.buffers())
+    gated = SparseDiff(torch.randn(200, 200))
+    torch.nn.init.normal_(gated.dense)
+    gated.gate(0.5, 2.0)
+    assert kept_by(gated) == 0
+
+
+def test_what_is_cached_is_of_this_seed():
+    diff = filled(HashDiff(WEIGHT, "w", share=0.3, seed=3, cache=True))
+    assert torch.equal(diff.delta(), filled(KINDS["hash"]()).delta())
+    diff.seed = 4
+    now = torch.from_numpy(diff.change(32).apply(0 * WEIGHT.numpy()))
+    assert torch.allclose(diff.delta(), now)
+
+
+def test_a_gate_in_half_precision_has_no_nan():
+    diff = SparseDiff(WEIGHT.half())
+    with torch.no_grad():
+        diff.dense.copy_(torch.linspace(-9, 9, 30).reshape(6, 5))
+    diff.gate(1e-5, 8.0)  # ratios that half precision does not hold
+    diff.delta().sum().backward()
+    assert diff.delta().isfinite().all() and diff.dense.grad.isfinite().all()
+    assert torch.equal(diff.delta(), diff.dense)
 
 
 def test_embedding_gradients_reach_the_diff():

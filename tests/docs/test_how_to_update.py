@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_amnet import DiffModel
 from speechbrain_amnet.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -53,8 +54,12 @@ def test_the_page_updates_a_model(tmp_path, monkeypatch):
             exec(compile(code, "how-to-update.md", "exec"), space)
     weights = sum(p.numel() for p in space["hparams"]["encoder"].parameters())
     assert space["size"] < 0.05 * 4 * (weights + 10_000)
-    buckets = space["hashed"](torch.ones(100, 100)).buckets
-    assert 0.03 < len(buckets) / 10_000 < 0.2
+    modules = load_hyperpyyaml(text, {"updated": None})["modules"]
+    hashed = DiffModel(modules, space["hashed"])
+    for parameter in hashed.diff_parameters():
+        torch.nn.init.normal_(parameter)
+    size = hashed.save("h.diff", "5%", bits=8)
+    assert 0.8 < size / (0.05 * 4 * hashed.size) <= 1
     (commands,) = [text for language, text in BLOCKS if not language]
     for line in commands.splitlines()[:-1]:
         assert main(shlex.split(line)[1:]) == 0

@@ -50,6 +50,27 @@ def updates(tmp_path):
     return folder
 
 
+def test_only_what_follows_is_a_chain(updates, tmp_path):
+    sparse = updates / "sparse_2" / "1"
+    (sparse / "2" / "update.diff").unlink()
+    data = data_of(write_updates_page([updates], tmp_path / "page.html"))
+    assert [one["generations"] for one in data["chains"]] == [[1], [3]]
+    record = json.loads((sparse / "3" / "diff.json").read_text())
+    record |= {"fold": 4, "generation": 2}
+    (sparse / "3" / "diff.json").write_text(json.dumps(record))
+    data = data_of(write_updates_page([updates], tmp_path / "page.html"))
+    assert data["chains"][1]["name"].endswith("seed 1, fold 4")
+
+
+def test_a_damaged_update_is_named(updates, tmp_path, capsys):
+    file = updates / "sparse_2" / "1" / "2" / "update.diff"
+    file.write_bytes(file.read_bytes()[:-3])
+    page = tmp_path / "page.html"
+    assert main(["diff", "page", str(updates), f"--out={page}"]) != 0
+    assert f"{file}: damaged" in capsys.readouterr().err
+    assert not page.exists()
+
+
 @pytest.fixture
 def page(updates, tmp_path):
     return write_updates_page([updates], tmp_path / "new" / "page.html")
@@ -126,5 +147,5 @@ def test_in_a_browser_it_plays(page, browse):
     assert play[0] == play[-1] == "Play" and "Stop" in play
     shown = list(dict.fromkeys(zip(said, map(tuple, dark))))
     assert [list(cells) for _, cells in shown] == list(TOUCHED)
-    assert shown[0][0] == "update 1: 8.3 % of the weights"
-    assert shown[1][0].startswith("update 2: 4.2 % of the weights, 100 %")
+    assert shown[0][0] == "update 1: 8.3 % of these weights"
+    assert shown[1][0].startswith("update 2: 4.2 % of these weights, 100 %")
