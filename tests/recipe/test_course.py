@@ -1,7 +1,5 @@
 """The course of a training, as the experiments' files say it."""
 
-import importlib
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,14 +28,6 @@ def test_what_is_averaged_was_trained_with_its_routing(file, tmp_path):
     assert temperature(frozen) < 100, "the jump is after the freezing"
     first = 1 - hparams["average_checkpoints"] / hparams["epochs"]
     assert first > frozen and temperature(first) == temperature(1.0)
-
-
-@pytest.fixture
-def train(monkeypatch):
-    """The recipe's module."""
-    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
-    monkeypatch.delitem(sys.modules, "train", raising=False)
-    return importlib.import_module("train")
 
 
 def test_a_group_of_batches_is_never_cut_by_a_checkpoint(train):
