@@ -103,14 +103,19 @@ def write_page(
     title = html.escape(
         " and ".join(run["name"] for run in data["runs"]), quote=False
     )
+    return fill("page.html", {"TITLE": title}, data, out)
+
+
+def fill(
+    template: str, parts: dict[str, str], data: Any, out: str | Path
+) -> Path:
+    """Write a page of one of this folder's templates, with its data in it."""
     # A "</script>" in the data would end the element that holds them.
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace(
-        "<", "\\u003c"
-    )
-    template = resources.files("speechbrain_amnet.report") / "page.html"
-    parts = {"TITLE": title, "DATA": text}
-    page = template.read_text(encoding="utf-8")
-    write(out, re.sub("TITLE|DATA", lambda found: parts[found[0]], page))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    parts = {**parts, "DATA": text.replace("<", "\\u003c")}
+    folder = resources.files("speechbrain_amnet.report")
+    page = (folder / template).read_text(encoding="utf-8")
+    write(out, re.sub("|".join(parts), lambda found: parts[found[0]], page))
     return Path(out)
 
 

@@ -9,14 +9,13 @@ import base64
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speechbrain_amnet.diff.file import read_diff
-from speechbrain_amnet.files import write
+from speechbrain_amnet.report.page import fill
 from speechbrain_amnet.report.touched import density, overlaps, read_touched
 from speechbrain_amnet.report.updates import (
     markdown_table,
@@ -63,13 +62,7 @@ def write_updates_page(paths: Iterable[str | Path], out: str | Path) -> Path:
             for files in chains_in(path for path in paths if path.is_dir())
         ],
     }
-    # A "</script>" in the data would end the element that holds them.
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    text = text.replace("<", "\\u003c")
-    template = resources.files("speechbrain_amnet.report") / "updates_page.html"
-    page = template.read_text(encoding="utf-8")
-    write(out, page.replace("DATA", text, 1))
-    return Path(out)
+    return fill("updates_page.html", {}, data, out)
 
 
 def about_set(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import wave
@@ -253,3 +254,19 @@ def browse(tmp_path):
         return done.stdout
 
     return opened
+
+
+@pytest.fixture
+def data_of():
+    """Reads the data that a page holds."""
+
+    def read(page):
+        found = re.findall(
+            r'<script id="data" type="application/json">(.*?)</script>',
+            page.read_text(encoding="utf-8"),
+            re.S,
+        )
+        (text,) = found
+        return json.loads(text)
+
+    return read

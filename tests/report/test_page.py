@@ -10,15 +10,6 @@ from speechbrain_amnet import cli
 from speechbrain_amnet.report.page import write_page
 
 
-def data_of(page):
-    """The data that a page holds."""
-    text = page.read_text(encoding="utf-8")
-    (found,) = re.findall(
-        r'<script id="data" type="application/json">(.*?)</script>', text, re.S
-    )
-    return json.loads(found)
-
-
 @pytest.fixture
 def page(runs):
     """`amnet` and `full` beside each other."""
@@ -26,7 +17,7 @@ def page(runs):
     return write_page(both, runs.folder / "new" / "page.html", count=3)
 
 
-def test_what_the_page_holds(page, runs):
+def test_what_the_page_holds(page, runs, data_of):
     data = data_of(page)
     assert [run["name"] for run in data["runs"]] == [
         "amnet, toy test, seed 1",
@@ -56,14 +47,14 @@ def test_the_page_asks_no_network(page):
     )
 
 
-def test_data_cannot_end_their_element(runs):
+def test_data_cannot_end_their_element(runs, data_of):
     run = runs.make("</script><b>", errors=(0,))
     page = write_page([run], runs.folder / "page.html", count=1)
     assert data_of(page)["runs"][0]["name"].startswith("</script>")
     assert page.read_text().count("</script>") == 2
 
 
-def test_any_name_may_stand_in_the_title(runs):
+def test_any_name_may_stand_in_the_title(runs, data_of):
     run = runs.make("amnet", data="MY DATA TITLE")
     page = write_page([run], runs.folder / "page.html", count=1)
     assert (
@@ -72,7 +63,7 @@ def test_any_name_may_stand_in_the_title(runs):
     assert data_of(page)["points"][0]["name"] == "amnet"
 
 
-def test_another_device_is_another_point(runs):
+def test_another_device_is_another_point(runs, data_of):
     run = runs.make("amnet")
     slow = {"load": 4.0, "flops_per_second": 2e7}
     other = runs.make("amnet", published=True, device=slow)
@@ -97,7 +88,7 @@ def test_runs_of_other_utterances_are_refused(runs):
         write_page([one], runs.folder / "page.html", split="dev")
 
 
-def test_command(runs, capsys):
+def test_command(runs, capsys, data_of):
     run = runs.make("amnet")
     runs.make("small", published=True)
     others = runs.folder / "published"

@@ -17,15 +17,6 @@ SHAPE = (4, 6)
 TOUCHED = ([0, 7], [7], list(range(24)))  # by three updates, of 24 weights
 
 
-def data_of(page):
-    """The data that a page holds."""
-    text = page.read_text(encoding="utf-8")
-    (found,) = re.findall(
-        r'<script id="data" type="application/json">(.*?)</script>', text, re.S
-    )
-    return json.loads(found)
-
-
 @pytest.fixture
 def updates(tmp_path):
     """A sparse chain of three, and a hashed update."""
@@ -50,7 +41,7 @@ def updates(tmp_path):
     return folder
 
 
-def test_only_what_follows_is_a_chain(updates, tmp_path):
+def test_only_what_follows_is_a_chain(updates, tmp_path, data_of):
     sparse = updates / "sparse_2" / "1"
     (sparse / "2" / "update.diff").unlink()
     data = data_of(write_updates_page([updates], tmp_path / "page.html"))
@@ -76,7 +67,7 @@ def page(updates, tmp_path):
     return write_updates_page([updates], tmp_path / "new" / "page.html")
 
 
-def test_what_the_page_holds(page):
+def test_what_the_page_holds(page, data_of):
     data = data_of(page)
     (one,) = data["sets"]
     assert one["title"] == "a</script> (asr)"
@@ -105,7 +96,7 @@ def test_it_is_one_file(page):
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
 
 
-def test_command(updates, tmp_path, monkeypatch, capsys):
+def test_command(updates, tmp_path, monkeypatch, capsys, data_of):
     monkeypatch.chdir(tmp_path)
     published = tmp_path / "diff_a.json"
     assert main(["diff", "table", str(updates), f"--publish={published}"]) == 0
