@@ -157,7 +157,7 @@ def plain_sparse(path: Path) -> int | None:
     """Bytes of a sparse diff as positions and values; None of another."""
     sent = {}
     for name, change in read_diff(path).changes.items():
-        if change.kind in ("hash", "lowrank"):
+        if not change.sparse:
             return None
         if change.touched is not None:
             sent[f"{name}/positions"] = change.touched.astype(np.int32)

@@ -176,7 +176,7 @@ def run_squash(args: argparse.Namespace) -> None:
         name
         for diff in diffs
         for name, change in diff.changes.items()
-        if change.kind in ("hash", "lowrank")
+        if not change.sparse
     ]
     if whole:
         print(f"{whole[0]} changes everywhere, so all of its values are sent")

@@ -104,6 +104,11 @@ class Change:
         """Flat positions that change; None if all may."""
         return None
 
+    @property
+    def sparse(self) -> bool:
+        """Whether it is made of positions, which may be all."""
+        return isinstance(self, SparseChange)
+
     def apply(self, old: np.ndarray) -> np.ndarray:
         """The new tensor, float32, from the old one."""
         raise NotImplementedError
@@ -297,7 +302,7 @@ def to_arrays(change: Change) -> tuple[dict[str, Any], np.ndarray]:
     coded = np.zeros(0, dtype=np.uint8)
     if change.touched is not None:
         coded = encode_positions(change.touched, change.size)
-    if isinstance(change, SparseChange):
+    if change.sparse:
         entry["position_bytes"] = len(coded)
     return entry, coded
 

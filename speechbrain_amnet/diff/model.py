@@ -22,12 +22,11 @@ from speechbrain_amnet.diff.file import (
     to_bytes,
     write_diff,
 )
+from speechbrain_amnet.diff.gating import thresholds
 from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.diff.positions import best_positions
 from speechbrain_amnet.diff.sparse import SparseDiff
 from speechbrain_amnet.diff.weights import WeightDiff
-
-SAMPLE = 1 << 20  # weights from which a gate's threshold is found
 
 
 class DiffModel(nn.Module):
@@ -279,32 +278,10 @@ class DiffModel(nn.Module):
         ValueError
             If the share is none, or the score another.
         """
-        if not 0 < share <= 1:
-            raise ValueError(
-                f"gate: share must be above 0 and at most 1, got {share}"
-            )
-        if score not in ("relative", "matrix"):
-            raise ValueError(
-                f'gate: score must be relative or matrix, got "{score}"'
-            )
         diffs = self.dense_diffs()
-        most, total = SAMPLE, sum(d.dense.numel() for d in diffs.values())
-        sizes, scores = {}, {}
-        for name, diff in diffs.items():
-            dense = diff.dense.flatten()
-            sizes[name] = dense.float().square().mean().sqrt()
-            if score == "relative":  # so many of each that they weigh the same
-                most = max(1, round(SAMPLE * len(dense) / max(SAMPLE, total)))
-            some = sample_of(dense, most).float().abs()
-            scores[name] = some / sizes[name].clamp(min=1e-30)
-        if score == "relative":
-            least = least_of(torch.cat(list(scores.values())), share)
-            scores = dict.fromkeys(scores, least)
-        else:
-            scores = {n: least_of(one, share) for n, one in scores.items()}
-        for name, diff in diffs.items():
-            threshold = 0.0 if share == 1 else float(scores[name] * sizes[name])
-            diff.gate(threshold, temperature)
+        dense = {name: diff.dense for name, diff in diffs.items()}
+        for name, threshold in thresholds(dense, share, score).items():
+            diffs[name].gate(threshold, temperature)
 
     def importance(self) -> dict[str, np.ndarray]:
         """What `note_gradients` has noted, by name.
@@ -482,34 +459,6 @@ def tensors_of(
 ) -> Mapping[str, np.ndarray]:
     """A deployed model's tensors by name, of its folder where that is given."""
     return base if isinstance(base, Mapping) else ModelFiles(base)
-
-
-def sample_of(values: torch.Tensor, most: int) -> torch.Tensor:
-    """Some values of a flat tensor, the same places each time; or all.
-
-    Example
-    -------
-    >>> len(sample_of(torch.arange(10), 4)), len(sample_of(torch.ones(3), 4))
-    (4, 3)
-    """
-    if len(values) <= most:
-        return values
-    # Drawn: even steps would meet the same columns of a matrix.
-    draws = torch.Generator().manual_seed(0)
-    places = torch.randint(len(values), (most,), generator=draws)
-    return values[places.to(values.device)]
-
-
-def least_of(scores: torch.Tensor, share: float) -> torch.Tensor:
-    """What the largest ones, such a share of all, are at least.
-
-    Example
-    -------
-    >>> least_of(torch.tensor([3.0, 1.0, 2.0, 4.0, 5.0]), 0.5)
-    tensor(3.)
-    """
-    place = 1 + int((1 - share) * (len(scores) - 1))
-    return scores.kthvalue(place).values
 
 
 def has_statistics(module: nn.Module) -> bool:

@@ -39,7 +39,7 @@ def read_touched(files: Sequence[str | Path]) -> list[Touched]:
     for file in files:
         update: Touched = {}
         for name, change in read_diff(file).changes.items():
-            if change.kind in ("hash", "lowrank"):
+            if not change.sparse:
                 raise ValueError(
                     f"{file}: {name} changes everywhere ({change.kind}); a map "
                     "shows sparse updates"

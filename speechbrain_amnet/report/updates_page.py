@@ -109,7 +109,7 @@ def chains_in(folders: Iterable[Path]) -> list[list[Path]]:
 def is_sparse(update: Path) -> bool:
     """Whether it changes weights here and there, not all of them."""
     changes = read_diff(update).changes.values()
-    return not any(change.kind in ("hash", "lowrank") for change in changes)
+    return all(change.sparse for change in changes)
 
 
 def name_of_chain(record: dict[str, Any]) -> str:

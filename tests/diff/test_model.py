@@ -430,7 +430,7 @@ def test_a_gate_lets_a_share_of_all_through_by_each_matrix_own_measure():
 
 def test_a_gate_is_found_from_some_of_many_weights(monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr("speechbrain_amnet.diff.model.SAMPLE", 2000)
+    monkeypatch.setattr("speechbrain_amnet.diff.gating.SAMPLE", 2000)
     model = DiffModel(nn.ModuleDict({"a": nn.Linear(300, 40)}))
     large = model.diffs["a.weight"].dense.data.normal_()
     large[:, ::3] *= 0.01  # every third column, which no even step may miss
