@@ -17,13 +17,14 @@ from speechbrain.utils.repro import SaveableGenerator
 from train import Recogniser
 
 from speechbrain_amnet.checkpoints import SafeCheckpointer
+from speechbrain_amnet.diff.applying import values_at
 from speechbrain_amnet.diff.budget import (
     check_budget,
     parse_budget,
     rank_that_fits,
     share_that_fits,
 )
-from speechbrain_amnet.diff.file import fingerprint, values_at
+from speechbrain_amnet.diff.file import fingerprint
 from speechbrain_amnet.diff.hashed import HashDiff
 from speechbrain_amnet.diff.lowrank import LowRankDiff
 from speechbrain_amnet.diff.model import DiffModel, as_array

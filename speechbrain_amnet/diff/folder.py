@@ -20,13 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet import files
-from speechbrain_amnet.diff.file import (
-    DiffError,
-    change_each,
-    check_base,
-    plain,
-    read_diff,
-)
+from speechbrain_amnet.diff.applying import change_each, check_base
+from speechbrain_amnet.diff.file import DiffError, plain, read_diff
 from speechbrain_amnet.diff.model_files import (
     MODEL,
     UPDATES,

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
 from speechbrain_amnet.diff.changes import Change
 from speechbrain_amnet.diff.file import (
     Diff,
-    apply_diff,
     make_diff,
     model_of,
     to_bytes,

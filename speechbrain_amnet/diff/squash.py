@@ -4,12 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechbrain_amnet.diff.file import (
-    Diff,
-    apply_diff,
-    fingerprint,
-    values_at,
-)
+from speechbrain_amnet.diff.applying import apply_diff, values_at
+from speechbrain_amnet.diff.file import Diff, fingerprint
 
 
 def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:

@@ -11,13 +11,9 @@ from pathlib import Path
 import numpy as np
 import zstandard
 
+from speechbrain_amnet.diff.applying import change_each, values_at
 from speechbrain_amnet.diff.changes import NewValues, Values, to_arrays
-from speechbrain_amnet.diff.file import (
-    Diff,
-    change_each,
-    metadata,
-    values_at,
-)
+from speechbrain_amnet.diff.file import Diff, metadata
 
 LEVEL = 3  # of zstandard: it may be as large as the model, and in a hurry
 
@@ -33,9 +29,8 @@ class Undo:
     Example
     -------
     >>> from speechbrain_amnet.diff.changes import SparseChange
-    >>> from speechbrain_amnet.diff.file import (
-    ...     apply_diff, make_diff, read_diff,
-    ... )
+    >>> from speechbrain_amnet.diff.applying import apply_diff
+    >>> from speechbrain_amnet.diff.file import make_diff, read_diff
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "1.undo")
     >>> old = {"w": np.ones(4, dtype=np.float32)}

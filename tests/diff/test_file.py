@@ -8,6 +8,7 @@ import pytest
 import zstandard
 from safetensors.numpy import save
 
+from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.changes import (
     HashChange,
     LowRankChange,
@@ -19,7 +20,6 @@ from speechbrain_amnet.diff.coding import entropy_bits
 from speechbrain_amnet.diff.file import (
     KEY,
     DiffError,
-    apply_diff,
     fingerprint,
     from_bytes,
     make_diff,

@@ -16,9 +16,9 @@ from speechbrain_amnet import (
     LowRank,
     Sparse,
 )
+from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.file import (
     DiffError,
-    apply_diff,
     from_bytes,
     read_diff,
     to_bytes,

@@ -5,13 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.changes import HashChange, SparseChange, Values
-from speechbrain_amnet.diff.file import (
-    DiffError,
-    apply_diff,
-    make_diff,
-    read_diff,
-)
+from speechbrain_amnet.diff.file import DiffError, make_diff, read_diff
 from speechbrain_amnet.diff.undo import Undo
 
 

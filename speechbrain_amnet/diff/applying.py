@@ -1,0 +1,148 @@
+"""A diff applied to a model's tensors, one after the other, and checked."""
+
+from collections.abc import Callable, Mapping, MutableMapping
+
+import numpy as np
+
+from speechbrain_amnet.diff.changes import NewValues, Values
+from speechbrain_amnet.diff.file import Diff, DiffError, fingerprint, model_of
+
+
+def check_base(
+    diff: Diff, tensors: Mapping[str, np.ndarray], what: str = "the model"
+) -> None:
+    """Refuse a model that a diff is not for.
+
+    Arguments
+    ---------
+    diff : Diff
+        From `read_diff`.
+    tensors : mapping
+        The model's tensors by name; there may be more than the diff changes.
+    what : str
+        What errors call the model.
+
+    Raises
+    ------
+    DiffError
+        If a tensor is missing or one is not as in the base; where the diff
+        says so, also of those that it does not change.
+    """
+    for name, change in diff.changes.items():
+        if name not in tensors:
+            raise DiffError(
+                f"{what} is not the base of this diff: it has no {name}"
+            )
+        if tuple(tensors[name].shape) != change.shape:
+            raise DiffError(
+                f"{what} is not the base of this diff: {name} is "
+                f"{list(tensors[name].shape)} and not {list(change.shape)}"
+            )
+    found = fingerprint({name: tensors[name] for name in diff.changes})
+    if found == diff.result:
+        raise DiffError(f"{what} has this diff already")
+    if found != diff.base:
+        raise DiffError(
+            f"{what} is not the base of this diff: its fingerprint is "
+            f"{found[:12]}, the base's is {diff.base[:12]}"
+        )
+    if diff.model is not None and model_of(tensors) != diff.model:
+        raise DiffError(
+            f"{what} is not the base of this diff: what it does not change is "
+            "that of another model"
+        )
+
+
+def apply_diff(
+    diff: Diff,
+    tensors: MutableMapping[str, np.ndarray],
+    what: str = "the model",
+) -> Diff:
+    """Change a model's tensors, and keep what undoes it.
+
+    That may take as much memory as the model; `undo.Undo` writes it instead.
+
+    Arguments
+    ---------
+    diff : Diff
+        From `read_diff`.
+    tensors : mapping
+        Name to array; those that the diff changes are replaced.
+    what : str
+        What errors call the model.
+
+    Returns
+    -------
+    Diff
+        What undoes it: the values that were replaced. (Floating-point sums do
+        not run backwards.)
+
+    Raises
+    ------
+    DiffError
+        If the tensors are not those that the diff is for, or the result is
+        not the one that it promises. In the latter case the tensors have
+        changed.
+
+    Example
+    -------
+    >>> from speechbrain_amnet.diff.file import make_diff
+    >>> old = {"w": np.ones((2, 2), dtype=np.float32)}
+    >>> change = NewValues((2, 2), np.array([1]), Values.rounded([0.5], 32))
+    >>> tensors = dict(old)
+    >>> undo = apply_diff(make_diff({"w": change}, old), tensors)
+    >>> tensors["w"].tolist()
+    [[1.0, 0.5], [1.0, 1.0]]
+    >>> _ = apply_diff(undo, tensors)
+    >>> bool((tensors["w"] == old["w"]).all())
+    True
+    """
+    check_base(diff, tensors, what)
+    replaced = {}
+
+    def keep(name, old):
+        replaced[name] = values_at(old, diff.changes[name].touched)
+
+    change_each(diff, tensors, keep)
+    return Diff(replaced, diff.result, diff.base, {"method": "undo"})
+
+
+def change_each(
+    diff: Diff,
+    tensors: MutableMapping[str, np.ndarray],
+    before: Callable[[str, np.ndarray], None] = lambda name, old: None,
+) -> None:
+    """Change one tensor after the other, of a base that was checked.
+
+    Beyond the model it takes the memory of one tensor, or two.
+
+    Arguments
+    ---------
+    diff : Diff
+        From `read_diff`.
+    tensors : mapping
+        Name to array; those that the diff changes are replaced.
+    before : callable
+        Gets the name of each, and what it was.
+
+    Raises
+    ------
+    DiffError
+        At the end, if the result is not the one that the diff promises.
+    """
+    for name, change in diff.changes.items():
+        old = tensors[name]
+        before(name, old)
+        tensors[name] = change.apply(old).astype(old.dtype, copy=False)
+        del old
+    found = fingerprint({name: tensors[name] for name in diff.changes})
+    if found != diff.result:
+        raise DiffError("the result is not the one that the diff promises")
+
+
+def values_at(tensor: np.ndarray, positions: np.ndarray | None) -> NewValues:
+    """A tensor's values at some positions, or at all, as a change to them."""
+    values = tensor.ravel()
+    if positions is not None:
+        values = values[positions]
+    return NewValues(tensor.shape, positions, Values(values.astype(np.float32)))
