@@ -6,14 +6,14 @@ the same bits.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from speechbrain_amnet.diff.coding import (
-    decode_positions,
+    Coded,
     encode_positions,
     scale_of,
     steps_of,
@@ -65,6 +65,10 @@ class Values:
         """The numbers, float32."""
         return self.stored.astype(np.float32) * np.float32(self.scale)
 
+    def part(self, start: int, end: int) -> np.ndarray:
+        """Some of the numbers, float32."""
+        return Values(self.stored[start:end], self.scale).floats()
+
     def keeping(self, mask: np.ndarray) -> "Values":
         """The same, with zeros where the mask is false."""
         return Values(np.where(mask, self.stored, 0), self.scale)
@@ -104,6 +108,12 @@ class Change:
         """Flat positions that change; None if all may."""
         return None
 
+    def places(self) -> Iterator[tuple[np.ndarray | slice, int]]:
+        """Where a flat tensor changes, in blocks, and how many each has."""
+        for start in range(0, self.size, BLOCK):
+            end = min(start + BLOCK, self.size)
+            yield slice(start, end), end - start
+
     @property
     def sparse(self) -> bool:
         """Whether it is made of positions, which may be all."""
@@ -140,7 +150,7 @@ class SparseChange(Change):
     ---------
     shape : tuple of int
         Of the tensor.
-    positions : np.ndarray or None
+    positions : np.ndarray, Coded or None
         Flat, increasing; None for all.
     deltas : Values
         What is added there.
@@ -152,7 +162,7 @@ class SparseChange(Change):
     [[1.0, 1.0], [1.0, 1.5]]
     """
 
-    positions: np.ndarray | None
+    positions: np.ndarray | Coded | None
     deltas: Values
     kind: ClassVar[str] = "sparse"
 
@@ -164,12 +174,18 @@ class SparseChange(Change):
     @property
     def touched(self) -> np.ndarray | None:
         """Flat positions that change; None if all do."""
-        return self.positions
+        if self.positions is None:
+            return None
+        return np.asarray(self.positions)
 
-    @property
-    def where(self) -> np.ndarray | slice:
-        """What picks the positions of a flat tensor."""
-        return slice(None) if self.positions is None else self.positions
+    def places(self) -> Iterator[tuple[np.ndarray | slice, int]]:
+        """Where a flat tensor changes, in blocks, and how many each has."""
+        if self.positions is None:
+            yield from super().places()
+        elif isinstance(self.positions, Coded):
+            yield from ((block, len(block)) for block in self.positions)
+        else:
+            yield self.positions, len(self.positions)
 
     def keeping(self, masks: Sequence[np.ndarray]) -> "SparseChange | None":
         """Those positions alone."""
@@ -177,15 +193,23 @@ class SparseChange(Change):
         if not mask.any():
             return None
         deltas = Values(self.deltas.stored[mask], self.deltas.scale)
-        where = self.positions
+        where = self.touched
         where = np.flatnonzero(mask) if where is None else where[mask]
         return replace(self, positions=where, deltas=deltas)
 
     def apply(self, old: np.ndarray) -> np.ndarray:
-        """The new tensor from the old one."""
-        new = old.astype(np.float32).ravel()
-        new[self.where] += self.deltas.floats()
+        """The new tensor from the old one, block by block."""
+        new, done = old.astype(np.float32).ravel(), 0
+        for where, count in self.places():
+            self.change(new, where, self.deltas.part(done, done + count))
+            done += count
         return new.reshape(self.shape)
+
+    def change(
+        self, new: np.ndarray, where: np.ndarray | slice, values: np.ndarray
+    ) -> None:
+        """Change a flat tensor in some places."""
+        new[where] += values
 
 
 @dataclass
@@ -194,11 +218,11 @@ class NewValues(SparseChange):
 
     kind: ClassVar[str] = "new"
 
-    def apply(self, old: np.ndarray) -> np.ndarray:
-        """The new tensor from the old one."""
-        new = old.astype(np.float32).ravel()
-        new[self.where] = self.deltas.floats()
-        return new.reshape(self.shape)
+    def change(
+        self, new: np.ndarray, where: np.ndarray | slice, values: np.ndarray
+    ) -> None:
+        """Change a flat tensor in some places."""
+        new[where] = values
 
 
 @dataclass
@@ -232,10 +256,10 @@ class HashChange(Change):
         new = old.astype(np.float32).ravel()
         values = self.buckets.floats()
         key = key_of(self.seed, self.name)
-        for start in range(0, self.size, BLOCK):
-            here = np.arange(start, min(start + BLOCK, self.size))
+        for where, _ in self.places():
+            here = np.arange(where.start, where.stop)
             bucket, sign = bucket_and_sign(here, key, len(values))
-            new[start : start + BLOCK] += values[bucket] * sign.astype("f4")
+            new[where] += values[bucket] * sign.astype("f4")
         return new.reshape(self.shape)
 
     def numbers(self) -> dict[str, Any]:
@@ -299,9 +323,13 @@ def to_arrays(change: Change) -> tuple[dict[str, Any], np.ndarray]:
     entry["values"] = [
         [v.stored.dtype.name, v.stored.size] for v in change.values
     ]
-    coded = np.zeros(0, dtype=np.uint8)
-    if change.touched is not None:
-        coded = encode_positions(change.touched, change.size)
+    where = change.positions if change.sparse else None
+    if where is None:
+        coded = np.zeros(0, dtype=np.uint8)
+    elif isinstance(where, Coded):
+        coded = where.code
+    else:
+        coded = encode_positions(where, change.size)
     if change.sparse:
         entry["position_bytes"] = len(coded)
     return entry, coded
@@ -326,12 +354,8 @@ def from_arrays(
         count, size = deltas.stored.size, math.prod(shape)
         if not 0 < count <= size:
             raise ValueError(f"{name}: {count} values for {size} positions")
-        where = decode_positions(coded, count, size)
-        if count == size:
-            where = None
-        elif size <= 1 << 31:
-            where = where.astype(np.int32)  # half of the memory
-        return kind(shape, where, deltas)
+        where = Coded(coded, count, size)
+        return kind(shape, None if count == size else where, deltas)
     if kind is HashChange:
         (buckets,) = values
         if not buckets.stored.size:

@@ -11,8 +11,12 @@ Gallager and van Voorhis's, 1975.
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+
+BLOCK = 1 << 13  # bytes of a code that are read at a time
 
 
 def divisor_of(count: int, size: int) -> int:
@@ -98,38 +102,138 @@ def decode_positions(coded: np.ndarray, count: int, size: int) -> np.ndarray:
     ValueError
         If it is no such code.
     """
-    if 2 * count > size:
-        return others(decode_positions(coded, size - count, size), size)
+    return np.concatenate(
+        [np.zeros(0, dtype=np.int64), *blocks_of(coded, count, size)]
+    )
+
+
+def blocks_of(coded: np.ndarray, count: int, size: int) -> Iterator[np.ndarray]:
+    """What `decode_positions` gives, some at a time.
+
+    That takes the memory of a block or, if more than half of the positions
+    are taken, of a byte for each that there could be.
+
+    Example
+    -------
+    >>> coded = encode_positions(np.array([3, 5, 90]), 100)
+    >>> [block.tolist() for block in blocks_of(coded, 3, 100)]
+    [[3, 5, 90]]
+    """
+    if 2 * count <= size:
+        yield from _decoded(coded, count, size)
+        return
+    free = np.ones(size, dtype=bool)
+    for block in _decoded(coded, size - count, size):
+        free[block] = False
+    for start in range(0, size, 8 * BLOCK):
+        yield np.flatnonzero(free[start : start + 8 * BLOCK]) + start
+
+
+def _decoded(coded, count, size):
+    """The positions that are coded, not the others."""
     m = divisor_of(count, size)
     width, short = _widths(m)
     # Before it takes memory: gaps add up to no more than the size.
     most = (size - count) // m + count * (width + 2)
     if 8 * len(coded) >= most + 8:
         raise ValueError("the coded positions are longer than any are")
-    bits = np.unpackbits(np.asarray(coded, dtype=np.uint8))
     # The count-th one ends the unary part.
-    ones = np.flatnonzero(bits)[:count]
-    if len(ones) < count:
-        raise ValueError("the coded positions are cut short")
-    quotient = np.diff(ones, prepend=-1) - 1
-    start = int(ones[-1]) + 1 if count else 0
-    end = start + width * count
-    parts = bits[start:end]
-    if len(parts) < width * count:
-        raise ValueError("the coded positions are cut short")
-    parts = parts.reshape(count, width).astype(np.int64)
-    rest = (parts << np.arange(width)).sum(1)
-    long = rest >= short
-    last = bits[end : end + int(long.sum())]
-    if len(last) < long.sum():
-        raise ValueError("the coded positions are cut short")
-    if len(coded) != -(-(end + len(last)) // 8):
+    rests = behind = _behind_ones(coded, count)
+    lasts = rests + width * count
+    one, position, start, width_bits = -1, -1, 0, 1 << np.arange(width)
+    while start < behind:
+        unary = _bits(coded, start, min(8 * BLOCK, behind - start))
+        ones = np.flatnonzero(unary) + start
+        start += len(unary)
+        quotient = np.diff(ones, prepend=one) - 1
+        bits = _bits(coded, rests, width * len(ones))
+        rests += len(bits)
+        rest = bits.reshape(len(ones), width) @ width_bits
+        long = rest >= short
+        last = _bits(coded, lasts, int(long.sum()))
+        lasts += len(last)
+        rest[long] = 2 * rest[long] + last - short
+        block = np.cumsum(quotient * m + rest + 1) + position
+        if len(block):
+            one, position = ones[-1], block[-1]
+        if position >= size:
+            raise ValueError("the coded positions are not those of this matrix")
+        yield block
+    if len(coded) != -(-lasts // 8):
         raise ValueError("there is more than the coded positions")
-    rest[long] = 2 * rest[long] + last - short
-    positions = np.cumsum(quotient * m + rest + 1) - 1
-    if count and positions[-1] >= size:
-        raise ValueError("the coded positions are not those of this matrix")
-    return positions
+
+
+def _bits(coded, start, number):
+    """So many bits of a code, from one of them on."""
+    some = coded[start // 8 : -(-(start + number) // 8)]
+    bits = np.unpackbits(some)[start % 8 :][:number]
+    if len(bits) < number:
+        raise ValueError("the coded positions are cut short")
+    return bits
+
+
+def _behind_ones(coded, count):
+    """The place of the bit behind so many ones."""
+    start = 0
+    while count:
+        some = coded[start : start + BLOCK]
+        if not len(some):
+            raise ValueError("the coded positions are cut short")
+        ones = np.flatnonzero(np.unpackbits(some))
+        if len(ones) >= count:
+            return 8 * start + int(ones[count - 1]) + 1
+        count -= len(ones)
+        start += BLOCK
+    return 0
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Positions as they travel, for NumPy like the array that they are.
+
+    Arguments
+    ---------
+    code : np.ndarray
+        From `encode_positions`.
+    count, size : int
+        Positions that there are, and that there could be.
+
+    Raises
+    ------
+    ValueError
+        If it is no such code.
+
+    Example
+    -------
+    >>> where = Coded(encode_positions(np.array([3, 5, 90]), 100), 3, 100)
+    >>> len(where), np.asarray(where).tolist()
+    (3, [3, 5, 90])
+    """
+
+    code: np.ndarray
+    count: int
+    size: int
+
+    def __post_init__(self):
+        for _ in _decoded(self.code, self._coded, self.size):
+            pass
+
+    @property
+    def _coded(self) -> int:
+        """Those that the code has: the fewer ones, taken or not."""
+        return min(self.count, self.size - self.count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Some at a time."""
+        return blocks_of(self.code, self.count, self.size)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """All of them."""
+        whole = decode_positions(self.code, self.count, self.size)
+        return whole if dtype is None else whole.astype(dtype)
 
 
 def others(positions: np.ndarray, size: int) -> np.ndarray:

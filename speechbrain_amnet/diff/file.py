@@ -7,17 +7,17 @@ frame has a checksum, and base and result have fingerprints.
 """
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import zstandard
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from speechbrain_amnet import files
 from speechbrain_amnet.diff.changes import (
@@ -32,11 +32,17 @@ KEY = "amnet_diff"
 LEVEL = 19  # of zstandard; a diff is small and written once
 TYPES = ("int8", "float16", "float32")
 ARRAYS = {"positions": "uint8", "scales": "float32", **{t: t for t in TYPES}}
+CODES = {  # the same, as safetensors calls them
+    "positions": "U8",
+    "scales": "F32",
+    **dict(zip(TYPES, ("I8", "F16", "F32"))),
+}
 SMALL = 1 << 20  # bytes that any file may unpack to,
 RATIO = 100  # and larger ones as many times their own; where the model is
 WEIGHT = 12  # known, as many for each of its weights
 MODEL_DIGITS = 16  # of the fingerprint of a whole model
 PIECE = 1024  # bytes that are unpacked at a time
+FRAME_HEAD = 18  # bytes of zstandard's header at most
 LARGEST = 1 << 32  # numbers in a tensor
 HEADER = {
     "base": str,
@@ -51,7 +57,6 @@ DAMAGED = (
     AttributeError,
     LookupError,
     RecursionError,
-    SafetensorError,
     TypeError,
     ValueError,
 )
@@ -233,12 +238,17 @@ def from_bytes(
     DiffError
         If it is not a diff, damaged, or of another version of the format.
     """
-    most = RATIO * len(content) if weights is None else WEIGHT * weights
-    whole = _decompressed(content, what, max(SMALL, most))
+    return _from_file(io.BytesIO(content), len(content), what, weights)
+
+
+def _from_file(file, size, what, weights):
+    """What `from_bytes` gives, of a file of so many bytes."""
+    most = RATIO * size if weights is None else WEIGHT * weights
+    whole = _decompressed(file, what, max(SMALL, most))
     try:
-        length = int.from_bytes(whole[:8], "little")
-        text = json.loads(whole[8 : 8 + length])["__metadata__"][KEY]
-        header = json.loads(text)
+        start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
+        entries = json.loads(whole[8:start].tobytes())
+        header = json.loads(entries.pop("__metadata__")[KEY])
         version = header["format"]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise DiffError(f"{what}: not a diff (no {KEY} in it)") from None
@@ -248,9 +258,7 @@ def from_bytes(
             f"format {FORMAT}: a newer speechbrain_amnet is needed"
         )
     try:
-        arrays = load(whole)
-        del whole  # it may be as large as the model
-        return _read(header, arrays, weights)
+        return _read(header, _arrays(whole[start:], entries), weights)
     except DiffError as error:
         raise DiffError(f"{what}: {error}") from None
     except DAMAGED as error:
@@ -258,27 +266,51 @@ def from_bytes(
         raise DiffError(f"{what}: damaged ({why})") from None
 
 
-def _decompressed(content: bytes, what: str, most: int) -> bytes:
+def _decompressed(file: BinaryIO, what: str, most: int) -> np.ndarray:
     """The frame's content, of exactly the size that it says."""
+    head = file.read(FRAME_HEAD)
+    file.seek(0)
     try:
-        size = zstandard.frame_content_size(content)
+        size = zstandard.frame_content_size(head)
         if not 0 <= size <= most:
             raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
         frame = zstandard.ZstdDecompressor().decompressobj()
-        parts, found = [], 0
+        whole, found = np.empty(size, dtype=np.uint8), 0
         # Little by little: a frame may say that it is small and not be.
-        read = 0
-        while read < len(content) and not frame.eof and found <= size:
-            parts.append(frame.decompress(content[read : read + PIECE]))
-            read += PIECE
-            found += len(parts[-1])
+        piece = file.read(PIECE)
+        while piece and not frame.eof and found <= size:
+            part = np.frombuffer(frame.decompress(piece), dtype=np.uint8)
+            room = whole[found : found + len(part)]
+            room[:] = part[: len(room)]
+            found += len(part)
+            piece = file.read(PIECE)
     except zstandard.ZstdError as error:
         raise DiffError(f"{what}: not a diff, or damaged ({error})") from None
-    if not frame.eof or found != size or frame.unused_data:
+    if not frame.eof or found != size or frame.unused_data or piece:
         raise DiffError(f"{what}: damaged (it is cut short, or longer)")
-    if read < len(content):
-        raise DiffError(f"{what}: damaged (it is cut short, or longer)")
-    return b"".join(parts)
+    return whole
+
+
+def _arrays(data: np.ndarray, entries: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, where they lie.
+
+    Its own reader copies them, and they may be as large as the model.
+    """
+    arrays, end = {}, 0
+    for name, entry in entries.items():
+        start, stop = entry["data_offsets"]
+        if entry["dtype"] != CODES[name]:
+            raise ValueError(f"{name} of type {entry['dtype']}")
+        arrays[name] = data[start:stop].view(ARRAYS[name])
+        if entry["shape"] != [len(arrays[name])]:
+            raise ValueError(f"{name} of shape {entry['shape']}")
+    for start, stop in sorted(e["data_offsets"] for e in entries.values()):
+        if not start == end <= stop:
+            raise ValueError(f"nothing from byte {end} to byte {start}")
+        end = stop
+    if end != len(data):
+        raise ValueError(f"{end} bytes of arrays, {len(data)} are there")
+    return arrays
 
 
 def _read(header, arrays, weights=None):
@@ -289,10 +321,7 @@ def _read(header, arrays, weights=None):
         if type(count) is not int or count < 0:
             raise ValueError(f"{count!r} {kind}")
         start = taken[kind]
-        array = arrays.get(kind, np.zeros(0))
-        if len(array) and array.dtype != ARRAYS[kind]:
-            raise ValueError(f"{kind} of {array.dtype}")
-        part = array[start : start + count]
+        part = arrays.get(kind, np.zeros(0))[start : start + count]
         if len(part) < count:
             raise ValueError(f"too few {kind}")
         taken[kind] += count
@@ -367,7 +396,8 @@ def read_diff(path: str | Path, weights: int | None = None) -> Diff:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    return from_bytes(path.read_bytes(), str(path), weights)
+    with open(path, "rb") as file:
+        return _from_file(file, path.stat().st_size, str(path), weights)
 
 
 def new_tensors(

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import zstandard
 
-from speechbrain_amnet.diff.applying import change_each, values_at
+from speechbrain_amnet.diff.applying import change_each
 from speechbrain_amnet.diff.changes import NewValues, Values, to_arrays
-from speechbrain_amnet.diff.file import Diff, metadata
+from speechbrain_amnet.diff.file import CODES, Diff, metadata
 
 LEVEL = 3  # of zstandard: it may be as large as the model, and in a hurry
 
@@ -48,7 +48,7 @@ class Undo:
         self.diff = diff
         entries, self.codes, count = {}, [], 0
         for name, change in diff.changes.items():
-            where = change.touched
+            where = change.positions if change.sparse else None
             number = change.size if where is None else len(where)
             unknown = np.broadcast_to(np.float32(0), (number,))
             entries[name], code = to_arrays(
@@ -58,15 +58,15 @@ class Undo:
             count += number
         undo = Diff({}, diff.result, diff.base, {"method": "undo"})
         head, end = {"__metadata__": metadata(undo, entries)}, 0
-        for name, kind, size, each in (
-            ("float32", "F32", count, 4),
-            ("scales", "F32", len(entries), 4),
-            ("positions", "U8", sum(map(len, self.codes)), 1),
+        for name, size, each in (
+            ("float32", count, 4),
+            ("scales", len(entries), 4),
+            ("positions", sum(map(len, self.codes)), 1),
         ):
             if size:
                 offsets = [end, end := end + each * size]
                 head[name] = {
-                    "dtype": kind,
+                    "dtype": CODES[name],
                     "shape": [size],
                     "data_offsets": offsets,
                 }
@@ -113,16 +113,19 @@ class Undo:
         frame = frame.compressobj(size=self.size)
         with open(path, "wb") as file:
 
+            def put_some(part):
+                file.write(frame.compress(part))
+
             def put(*parts):
                 for part in parts:
-                    file.write(frame.compress(part))
+                    put_some(part)
                 # A new block, so a new code, for each array.
                 file.write(frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
 
             def keep(name, old):
-                where = self.diff.changes[name].touched
-                values = values_at(old, where).deltas.stored
-                file.write(frame.compress(values.astype("<f4", copy=False)))
+                values = old.ravel()
+                for where, _ in self.diff.changes[name].places():
+                    put_some(values[where].astype("<f4", copy=False))
 
             put(self.head)
             change_each(self.diff, tensors, keep)

@@ -1,9 +1,12 @@
 """Positions and values survive their code, close to the least there can be."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from speechbrain_amnet.diff.coding import (
+    Coded,
     decode_positions,
     encode_positions,
     entropy_bits,
@@ -27,6 +30,33 @@ def test_positions_come_back(count, size):
     positions = drawn(count, size)
     coded = encode_positions(positions, size)
     assert decode_positions(coded, count, size).tolist() == positions.tolist()
+
+
+@pytest.mark.parametrize("share", [0.0003, 0.02, 0.5, 0.7, 1])
+@pytest.mark.parametrize("block", [1, 3, 1 << 13])
+def test_blocks_are_the_whole(share, block, monkeypatch):
+    """Also where a block of the code has no end of a gap in it."""
+    monkeypatch.setattr("speechbrain_amnet.diff.coding.BLOCK", block)
+    positions = drawn(round(share * 10_000), 10_000)
+    code = encode_positions(positions, 10_000)
+    coded = Coded(code, len(positions), 10_000)
+    assert np.concatenate(list(coded)).tolist() == positions.tolist()
+    assert np.array_equal(coded, positions) and len(coded) == len(positions)
+    if 0 < share < 1:
+        with pytest.raises(ValueError, match="cut short"):
+            Coded(code[:-2], len(positions), 10_000)
+
+
+def test_reading_some_at_a_time_takes_little_memory():
+    size = 1 << 22
+    code = encode_positions(np.arange(0, size, 3), size)
+    tracemalloc.start()
+    coded = Coded(code, len(range(0, size, 3)), size)
+    last = [block[-1] for block in coded][-1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert last == size - 1
+    assert peak < 4 * size / 2  # half of a matrix in 32 bits
 
 
 @pytest.mark.parametrize("share", [0.001, 0.005, 0.02, 0.045, 0.1, 0.3, 0.8])

@@ -245,7 +245,7 @@ def test_headers_that_do_not_fit_are_refused(tensors):
 def test_arrays_of_another_type_are_refused():
     new = '{"kind":"new","shape":[2],"values":[["float32",2]]}'
     arrays = {"scales": np.ones(1, "f4"), "float32": np.ones(2, "f8")}
-    with pytest.raises(DiffError, match="float32 of float64"):
+    with pytest.raises(DiffError, match="float32 of type F64"):
         from_bytes(frame(HEAD + '{"w":' + new + "}}", arrays))
 
 

@@ -280,7 +280,7 @@ def test_full_disk_while_the_undo_is_written(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("speechbrain_amnet.diff.undo.values_at", full)
+    monkeypatch.setattr("speechbrain_amnet.diff.undo.change_each", full)
     for folder, diff, out in ((new, chain[1], None), (model, chain[0], fresh)):
         with pytest.raises(OSError, match="No space left"):
             apply_update(folder, diff, out)
