@@ -20,6 +20,7 @@ devices, too.
 """
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 KEYS = {"train", "hparams", "results", "runs"}
+PLAIN = (dict, list, type(None))  # what YAML calls otherwise than Python
 RUN_KEYS = {"file", "seeds", "overrides", "trained_as", "loads"}
 
 
@@ -76,6 +78,17 @@ class Training:
     def row(self) -> str:
         """What tables call its experiment."""
         return self.name.rpartition("/")[0]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where its results are: its own, and one for each of `loads`."""
+        loads = [self.folder / f"load-{load:g}" for load in self.loads]
+        return [self.folder, *loads]
+
+    @property
+    def test(self) -> Path:
+        """The manifest of its test set."""
+        return self.folder / "save" / "manifests" / "test.csv"
 
     @property
     def done(self) -> bool:
@@ -205,8 +218,8 @@ def read_study(
 
 
 def _text(value: Any) -> str:
-    """As YAML reads it again."""
-    return "null" if value is None else str(value)
+    """As YAML reads it again, which JSON is a part of."""
+    return json.dumps(value) if isinstance(value, PLAIN) else str(value)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def check_forms(hparams, pruned):
 def check_data(sets, file, begun):
     """Refuse to go on with other speech; its folder may have moved."""
     rows = [
-        f"{name} {key} {float(row['duration']):.3f} {row['wrd']}\n"
+        f"{name} {key} {float(row['duration']):.3f} {row['text']}\n"
         for name, data in sets.items()
         for key, row in sorted(data.data.items())
     ]

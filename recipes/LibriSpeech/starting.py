@@ -30,9 +30,8 @@ def is_begun(folder, save_folder):
 
 def record(file, text, save_folder):
     """Write the hparams of a training that begins."""
-    if file.exists() and file.read_text() != text:
-        # Left by one that never came to a checkpoint; its tokens may differ.
-        (save_folder / "tokenizer.model").unlink(missing_ok=True)
+    # One that never came to a checkpoint may have left it, of other words.
+    (save_folder / "tokenizer.model").unlink(missing_ok=True)
     files.write(file, text)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from checks import check_data
 from data import read_data, with_items
 from updating import METHODS, base_of, check_room, load_base, wrap
 
@@ -52,8 +53,11 @@ ANY_SIZE = 2**40  # weights: whether a budget is one, not whether it is kept
 BASE = "base.txt"  # in the output folder: the fingerprint of the base model
 
 
-def make_update(hparams, run_opts):
-    """Train the diff and write its file; gives what is known of it."""
+def make_update(hparams, run_opts, begun):
+    """Train the diff and write its file; gives what is known of it.
+
+    What had begun must have begun with the same speech.
+    """
     method = hparams["method"]
     asr = load_base(hparams, run_opts)
     check_features(hparams, asr.mods.features)
@@ -77,12 +81,13 @@ def make_update(hparams, run_opts):
     if hparams["grammar"]:
         asr.hold_to(hparams["grammar"])  # it can be read, and written
         asr.hold_to(None)
-    sets = read_data({**hparams, "slots": asr.understands})
+    sets = read_speech(hparams, asr, begun)
     check_tokens(sets, asr)
+    old = old_manifest(hparams)  # it can be made
     if asr.understands or hparams["grammar"]:
-        check_commands(Path(hparams["save_folder"]) / "manifests" / "test.csv")
+        for manifest in filter(None, (new_manifest(hparams), old)):
+            check_commands(manifest)
     sets = with_items(sets, asr.hparams.tokenizer, hparams["max_seconds"])
-    old_manifest(hparams)  # it can be made
     changes = METHODS[method](hparams, run_opts, sets, budget, about)
     path = Path(hparams["output_folder"]) / "update.diff"
     old = ModelFiles(base_of(hparams))
@@ -103,6 +108,13 @@ def make_update(hparams, run_opts):
         "seed": hparams["seed"],
         "fold": hparams["fold"],
     }
+
+
+def read_speech(hparams, asr, begun):
+    """What it learns; another command's must have been the same."""
+    sets = read_data({**hparams, "slots": asr.understands})
+    check_data(sets, Path(hparams["save_folder"]) / "data.txt", begun)
+    return sets
 
 
 def check_features(hparams, features):
@@ -139,11 +151,23 @@ def check_tokens(sets, asr):
 
 def check_commands(manifest):
     """Commands can count where someone says what was meant."""
-    if not read_commands(read_manifest(manifest)):
+    if not count_commands(manifest):
         raise ValueError(
             f"{manifest}: no commands.jsonl in these splits says what was "
-            "meant, and commands are to count; give test_splits that have one"
+            "meant, and commands are to count; give splits that have one, "
+            "with slots"
         )
+
+
+def count_commands(manifest):
+    """Recordings of which someone says what was meant."""
+    records = read_commands(read_manifest(manifest)).values()
+    return sum("slots" in record for record in records)
+
+
+def new_manifest(hparams):
+    """Of what is new, kept for the test."""
+    return Path(hparams["save_folder"]) / "manifests" / "test.csv"
 
 
 def old_manifest(hparams):
@@ -161,13 +185,11 @@ def old_manifest(hparams):
 
 def measure(hparams, run_opts):
     """Errors on what is new and what is old, before the update and after."""
-    folder, save = (
-        Path(hparams[f"{name}_folder"]) for name in ("output", "save")
-    )
+    folder = Path(hparams["output_folder"])
     updated = folder / "updated"
     shutil.rmtree(updated, ignore_errors=True)
     apply_update(base_of(hparams), folder / "update.diff", updated)
-    manifests = {"wer": save / "manifests" / "test.csv"}
+    manifests = {"wer": new_manifest(hparams)}
     if hparams["old_splits"]:
         manifests["old_wer"] = old_manifest(hparams)
     record = dict.fromkeys(("old_wer", "base_old_wer", "old_words"))
@@ -189,7 +211,7 @@ def measure(hparams, run_opts):
                 error = name.replace("wer", "command_error")
                 record[prefix + error] = 100 - found["command_accuracy"]
                 count = name.replace("wer", "commands")
-                record[count] = len(read_manifest(manifest))
+                record[count] = count_commands(manifest)
     return record
 
 
@@ -208,12 +230,14 @@ def main(argv):
         )
     parse_budget(hparams["budget"], ANY_SIZE)
     folder = Path(hparams["output_folder"])
-    check_folder(folder, hparams, text)
+    begun = check_folder(folder, hparams, text)
     if (folder / "diff.json").exists():
+        if Path(hparams["data_folder"]).exists():
+            read_speech(hparams, load_base(hparams, run_opts), begun)
         record = json.loads((folder / "diff.json").read_text())
     else:
         sb.create_experiment_directory(folder)
-        record = make_update(hparams, run_opts)
+        record = make_update(hparams, run_opts, begun)
         record.update(measure(hparams, run_opts))
         files.write(folder / "diff.json", f"{json.dumps(record, indent=1)}\n")
     print(sentence(record, folder / "update.diff"))
@@ -236,7 +260,10 @@ def sentence(record, file):
 
 
 def check_folder(folder, hparams, text):
-    """A folder is for one update of one base; what is there must be that."""
+    """A folder is for one update of one base; what is there must be that.
+
+    Gives whether something was trained there.
+    """
     for key in ("base_model", "full_model"):
         other = hparams[key] and Path(hparams[key]).resolve()
         if other and other.is_relative_to(folder.resolve()):
@@ -257,11 +284,12 @@ def check_folder(folder, hparams, text):
     if any(save.glob("*/CKPT*")) or any(file.exists() for file in made):
         check_base(folder, hparams["base_model"])
         check_recorded(recorded, text)
-        return
+        return True
     # Nothing was trained here; a command that was refused may have left both.
     base = fingerprint(ModelFiles(hparams["base_model"]))
     files.write(folder / BASE, f"{base}\n")
     files.write(recorded, text)
+    return False
 
 
 def check_base(folder, base):

@@ -71,6 +71,9 @@ class Updater(Recogniser):
         """A step; every updated weight is computed once in it."""
         if self.round_bits and self.done >= self.hparams.round_at:
             self.modules.updated.round(self.round_bits)
+        # One that moves with what it reads, or draws, must do here what the
+        # deployed one will; SpeechBrain has just set all modules to training.
+        self.modules.encoder.router.eval()
         with self.modules.updated.computed():
             return super().fit_batch(batch)
 
@@ -106,11 +109,6 @@ class Updater(Recogniser):
             score = self.hparams.score
             score = score if score == "matrix" else "relative"
             self.modules.updated.gate(share, gate.update(done), score)
-
-    def on_stage_start(self, stage, epoch):
-        """An arbitrator that learns from what it reads must not: it stays."""
-        super().on_stage_start(stage, epoch)
-        self.modules.encoder.router.eval()
 
     def on_stage_end(self, stage, stage_loss, epoch):
         """Log, and keep the last checkpoint."""
@@ -403,6 +401,8 @@ def compressed(method, hparams, run_opts, sets, budget, about):
         base, nothing, {n: np.zeros(s, np.float32) for n, s in shapes.items()}
     )
     hparams = {**hparams, "base_model": nothing, "full_model": whole}
+    # The same whether `whole` has just been trained or was there.
+    sb.utils.seed_everything(hparams["seed"])
     return method(hparams, run_opts, sets, budget, about)
 
 

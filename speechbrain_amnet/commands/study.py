@@ -68,30 +68,30 @@ def run(args: argparse.Namespace) -> None:
         return
     train(missing, args.jobs)
     print()
-    show(evaluated(trainings, args.data_folder), args)
+    show(evaluated(trainings), args)
     print("\nPictures:")
-    folders = [one.folder for one in trainings]
-    for one in trainings:
-        folders += [one.folder / f"load-{load:g}" for load in one.loads]
+    folders = [folder for one in trainings for folder in one.folders]
     for picture in plot_runs(folders):
         print(f"  {picture}")
 
 
-def evaluated(trainings, data_folder):
+def evaluated(trainings):
     """The results of all, by the names of their rows; for other devices, too.
 
     What is missing for another device is measured first.
     """
-    from speechbrain_amnet.evaluation import evaluate_folder
+    from speechbrain_amnet.evaluation import evaluate
+    from speechbrain_amnet.inference import load
     from speechbrain_amnet.report.results import read_results
 
     results = []
     for one in trainings:
-        for load in one.loads:
-            if not (one.folder / f"load-{load:g}" / "results.json").exists():
-                evaluate_folder(one.folder, data_folder, device_load=load)
-        folders = [one.folder / f"load-{load:g}" for load in one.loads]
-        for result in read_results([one.folder, *folders]):
+        folders = one.folders
+        for folder, device_load in zip(folders[1:], one.loads):
+            if not (folder / "results.json").exists():
+                # Of the recordings that its own figures are of.
+                evaluate(load(one.folder, device_load), one.test, folder=folder)
+        for result in read_results(folders):
             results.append({**result, "experiment": one.row})
     return results
 

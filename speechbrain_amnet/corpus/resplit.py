@@ -111,7 +111,8 @@ def by_speaker(rows: Sequence[Row], seed: int) -> dict[str, list[Row]]:
         )
     rng = random.Random(seed)
     rng.shuffle(speakers)
-    half, tenth = len(speakers) // 2, len(speakers) // 2 / RELEASES
+    half = len(speakers) // 2
+    tenth = (len(speakers) - half) / RELEASES
     edges = [half + round(n * tenth) for n in range(RELEASES + 1)]
     groups = [set(speakers[a:b]) for a, b in zip([0, *edges], edges)]
     dev, test = (

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -479,6 +480,41 @@ def test_what_came_to_no_checkpoint_may_begin_again(train, tones, tmp_path):
         assert kind in (out / "hyperparams.yaml").read_text()
         pieces = hparams["tokenizer"].encode("MI MI", out_type=str)
         assert (len(max(pieces, key=len)) > 1) == (kind == "bpe")
+
+
+def test_tokens_are_those_of_the_words_that_it_begins_with(
+    train, tones, tmp_path
+):
+    """A letter that is new is one of them, where nothing was trained yet."""
+    data = shutil.copytree(tones, tmp_path / "data")
+    _, *arguments = command("amnet.yaml", data, tmp_path / "out")
+    train.make_brain(arguments)
+    said = next((data / "train").rglob("*.trans.txt"))
+    said.write_text(said.read_text().rstrip() + "Ö\n")
+    _, hparams, _ = train.make_brain(arguments)
+    assert hparams["tokenizer"].piece_to_id("Ö") != 0
+
+
+def test_dollars_are_words_like_others(train, tones, tmp_path):
+    data = shutil.copytree(tones, tmp_path / "data $x")
+    said = next((data / "train").rglob("*.trans.txt"))
+    said.write_text(said.read_text().rstrip() + " $5\n")
+    _, *arguments = command("amnet.yaml", data, tmp_path / "out")
+    _, hparams, _ = train.make_brain(arguments)
+    assert "$" in hparams["tokenizer"].encode("DO $5", out_type=str)
+
+
+def test_other_slots_are_other_speech(train, tmp_path):
+    from checks import check_data
+
+    def sets(text):
+        row = {"duration": 1.0, "wrd": "DO RE", "text": text}
+        return {"train": SimpleNamespace(data={"1-1-1": row})}
+
+    check_data(sets("DO<a> RE"), tmp_path / "data.txt", begun=False)
+    check_data(sets("DO<a> RE"), tmp_path / "data.txt", begun=True)
+    with pytest.raises(ValueError, match="not those that this training"):
+        check_data(sets("DO RE<a>"), tmp_path / "data.txt", begun=True)
 
 
 def test_broken_checkpoint_is_named(tones, tmp_path):

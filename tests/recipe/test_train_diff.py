@@ -158,6 +158,15 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = ((out / "update.diff").read_bytes() for out in outs)
     assert first == second
+    # With other speech it would be another.
+    other = shutil.copytree(tones, tmp_path / "other")
+    for file in (other / "test").rglob("*.trans.txt"):
+        file.write_text(file.read_text().replace("DO", "SO"))
+    wrong = [a.replace(str(tones), str(other)) for a in command]
+    done = subprocess.run(wrong, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "its recordings are not those" in done.stderr.splitlines()[-1]
+    assert (outs[1] / "update.diff").read_bytes() == first
     # Once it is done the command only says so, also where the data have moved;
     # for another one it is no place.
     moved = [a.replace(str(tones), "elsewhere") for a in command]
@@ -198,6 +207,11 @@ def test_killed_update_goes_on_to_the_same_file(base, tones, tmp_path):
         ({"include": "joint.*"}, "include: expected a list of patterns"),
         ({"grammar": "nowhere.gram"}, "no such grammar: nowhere.gram"),
         ({"grammar": "some.gram"}, "no commands.jsonl in these splits"),
+        ({"grammar": "some.gram", "commands": {}}, "give splits that have one"),
+        (
+            {"grammar": "some.gram", "commands": {"slots": {}}},
+            "old.csv: no commands.jsonl",
+        ),
         ({"method": "magic"}, "method: expected sparse, hash"),
         ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
         ({"base": "nowhere"}, "nowhere: no model"),
@@ -214,6 +228,15 @@ def test_mistakes_are_one_line(values, message, base, tones, tmp_path):
     """Found before anything is trained."""
     values = {"base": base, "data_folder": tones, "tune_epochs": 0, **values}
     kind = values.pop("kind", "hash")
+    commands = values.pop("commands", None)
+    if commands is not None:  # of what is new alone
+        old = tones
+        tones = values["data_folder"] = shutil.copytree(
+            tones, tmp_path / "data"
+        )
+        record = {"id": "1-1-0000", "speech_end": 1.0, **commands}
+        (tones / "test" / "commands.jsonl").write_text(json.dumps(record))
+        values["old_splits"] = f"[{old / 'test'}]"
     if "letter" in values:
         tones = values["data_folder"] = shutil.copytree(
             tones, tmp_path / "data"
