@@ -1,5 +1,6 @@
 """Recordings as mono samples of one rate, and live ones."""
 
+import re
 from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
@@ -20,6 +21,8 @@ HEADERS = {
     b"ID3\x03": "an MP3 file",
     b"ID3\x04": "an MP3 file",
 }
+ESTIMATED = ("MP3", "OGG")  # what their headers say of their length is
+WAV_LENGTHS = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 DIVIDE = "divide 16-bit samples by 32768"
 
 
@@ -43,21 +46,9 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no audio, empty, or has what cannot be in -1 to 1.
+        If it is no audio, empty, cut off, or has what cannot be in -1 to 1.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such audio file: {path}")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    # A TypeError for files of samples alone, as *.raw.
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise ValueError(f"{path}: unreadable audio ({error})") from None
-    if not len(samples):
-        raise ValueError(f"{path}: empty audio (0 samples)")
-    try:
-        as_samples(samples.reshape(-1))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    samples, rate = read_channels(path)
     samples = samples.mean(1)
     if rate != sample_rate:
         from scipy.signal import resample_poly  # takes a while to load
@@ -65,6 +56,70 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
         shared = gcd(rate, sample_rate)
         samples = resample_poly(samples, sample_rate // shared, rate // shared)
     return samples
+
+
+def read_channels(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read a recording as it is.
+
+    Arguments
+    ---------
+    path : str or Path
+        Audio of any sample rate and number of channels.
+
+    Returns
+    -------
+    np.ndarray
+        ``[samples, channels]``, float32 in -1 to 1.
+    int
+        The sample rate, in Hz.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no audio, empty, cut off, or has what cannot be in -1 to 1.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such audio file: {path}")
+    try:
+        with soundfile.SoundFile(path) as file:
+            samples = file.read(dtype="float32", always_2d=True)
+            rate, cut = file.samplerate, is_cut(file, len(samples))
+    # A TypeError for files of samples alone, as *.raw.
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise ValueError(f"{path}: unreadable audio ({error})") from None
+    if not len(samples):
+        raise ValueError(f"{path}: empty audio (0 samples)")
+    if cut:
+        raise ValueError(
+            f"{path}: cut off: {len(samples)} samples, fewer than its header "
+            "says; get the whole file"
+        )
+    try:
+        as_samples(samples.reshape(-1))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return samples, rate
+
+
+def is_cut(file: soundfile.SoundFile, count: int) -> bool:
+    """Whether a WAV or FLAC file has fewer samples than its header says.
+
+    libsndfile takes what there is, and only notes it. Programs that write
+    into a pipe do not know the length, and state about 2 or 4 GiB.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        Of which all has been read.
+    count : int
+        Samples that were there, of each channel.
+    """
+    found = WAV_LENGTHS.search(file.extra_info)
+    if found and int(found[2]) < int(found[1]) < 0x7FFF0000:
+        return True
+    return file.format not in ESTIMATED and count < file.frames
 
 
 def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:

@@ -120,8 +120,7 @@ def evaluate(
     ValueError
         If the manifest is empty or a recording unusable.
     """
-    if (noise is None) != (noise_db is None):
-        raise ValueError("noise and noise_db go together")
+    both_or_none(noise, noise_db)
     mixed = None
     if noise is not None:
 
@@ -219,10 +218,12 @@ def evaluate_folder(
     out : str or Path, optional
         Where results are written. If not given: in `folder`, or where data or
         device are not the training's, in a folder in it that is named so.
+        (Data that have moved are the training's, where the old folder is gone.)
     noise : str or Path, optional
         A recording of noise; its second half is mixed in.
     noise_db : float, optional
-        Decibels of speech over noise; results are then in a folder named so.
+        Decibels of speech over noise; results are then in a folder named by
+        both.
     grammar : str or Path, optional
         A file in JSGF, whose sentences alone are searched; results are then in
         a folder named so.
@@ -239,25 +240,28 @@ def evaluate_folder(
         raise ValueError(
             f"splits: expected each once, got {', '.join(map(str, splits))}"
         )
+    both_or_none(noise, noise_db)
     asr = load(folder, device_load)
     asr.hold_to(grammar)
-    if noise is not None:
-        rate = asr.mods.features.sample_rate
-        noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
-    data_folder = Path(data_folder).resolve()
+    data_folder, known = Path(data_folder).resolve(), trained_on(folder)
+    dataset = getattr(asr.hparams, "dataset", None)
     if data is None:
-        known = trained_on(folder) == data_folder
-        data = asr.hparams.dataset if known else data_folder.name
+        data = (known == data_folder and dataset) or data_folder.name
     if out is None:
         out = Path(folder)
-        if data != getattr(asr.hparams, "dataset", data):
+        # Of one name, and yet others, where those of the training are there.
+        other = known and known != data_folder and known.exists()
+        if data != (dataset or data) or other:
             out = out / data
         if device_load is not None:
             out = out / f"load-{device_load:g}"
-        if noise_db is not None:
-            out = out / f"noise-{noise_db:g}"
+        if noise is not None:
+            out = out / f"noise-{Path(noise).stem}-{noise_db:g}"
         if grammar is not None:
             out = out / f"grammar-{Path(grammar).stem}"
+    if noise is not None:
+        rate = asr.mods.features.sample_rate
+        noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
     manifests = prepare_librispeech(
         data_folder,
         Path(out) / "manifests",
@@ -278,6 +282,12 @@ def evaluate_folder(
         )
         for split, manifest in manifests.items()
     ]
+
+
+def both_or_none(noise: Any, noise_db: float | None) -> None:
+    """Refuse noise of no loudness, and loudness of no noise."""
+    if (noise is None) != (noise_db is None):
+        raise ValueError("noise and noise_db go together")
 
 
 def trained_on(folder: str | Path) -> Path | None:

@@ -16,7 +16,7 @@ from .weights import LowRank, Sparse
 
 def measure_stream(
     asr: AmortizedASR, wavs: Sequence[str | Path]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Time and memory of streaming, in the runtime, one thread, on the CPU.
 
     In a process of its own, whose own time is taken: on a machine that does
@@ -32,8 +32,8 @@ def measure_stream(
     Returns
     -------
     dict
-        real_time_factor, peak_memory_mb : see `runtime.measure.measure`; null
-            for a router of one's own, which the runtime does not know.
+        real_time_factor, peak_memory_mb : see `runtime.measure.measure`; both
+            null for a router of one's own, which the runtime does not know.
     """
     try:
         packed = pack(asr)

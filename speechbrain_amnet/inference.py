@@ -336,11 +336,12 @@ class AmortizedASR(Pretrained):
         final: bool = False,
     ) -> tuple[list[str], list[list[int]]]:
         """Search what `encode_chunk` gave: new text and tokens of each row."""
-        search = context.search
-        tokens = search.forward_streaming(x, context.decoder_context)
+        search, decoder = context.search, context.decoder_context
+        tokens = search.forward_streaming(x, decoder)
         if final:
-            rest = search.finish(context.decoder_context)
-            tokens = [a + b for a, b in zip(tokens, rest, strict=True)]
+            places = decoder.token_frames
+            tokens = _joined(tokens, search.finish(decoder))
+            decoder.token_frames = _joined(places, decoder.token_frames)
         texts = context.tokenizer_context
         if not texts:
             texts += [TextStream(self.pieces) for _ in tokens]
@@ -488,6 +489,11 @@ def _load(model: Path, options: dict[str, Any]) -> AmortizedASR:
         said = " ".join(str(error).split())
         raise ValueError(f"{file}: {said}") from error
     return asr
+
+
+def _joined(before: list[list[Any]], rest: list[list[Any]]) -> list[list[Any]]:
+    """What each row has had, and the rest of it."""
+    return [a + b for a, b in zip(before, rest, strict=True)]
 
 
 def find_model(folder: str | Path) -> Path:

@@ -13,8 +13,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
+
+from .audio import read_channels
 
 WINDOW = 2048  # samples
 PEAK = 0.5
@@ -150,18 +151,12 @@ def pair(name: str, value: Any) -> tuple[float, float]:
 
 def read_noise(file: str | Path, sample_rate: int) -> torch.Tensor:
     """The samples of a recording of noise, ``[samples]``, checked."""
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"noise: no such audio file: {file}")
-    try:
-        wav, rate = soundfile.read(file, dtype="float32")
-    # A TypeError for files of samples alone, as *.raw.
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise ValueError(f"{file}: unreadable noise ({error})") from None
+    wav, rate = read_channels(file)
     if rate != sample_rate:
         raise ValueError(f"{file}: expected {sample_rate} Hz, got {rate} Hz")
-    if wav.ndim > 1:
+    if wav.shape[1] > 1:
         raise ValueError(f"{file}: expected mono, got {wav.shape[1]} channels")
-    return torch.from_numpy(wav)
+    return torch.from_numpy(wav[:, 0])
 
 
 def loudest(wav: torch.Tensor) -> float:

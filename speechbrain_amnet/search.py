@@ -190,6 +190,7 @@ class GreedySearch:
 
     def finish(self, context: SearchContext) -> list[list[int]]:
         """What is left when the streams have ended: nothing, for each row."""
+        context.token_frames = [[] for _ in context.predicted]
         return [[] for _ in context.predicted]
 
     def _walk(self, encoded, context, frames):

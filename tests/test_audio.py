@@ -49,6 +49,20 @@ def test_bad_audio_is_refused(tmp_path):
         read_audio(path, 16000)
 
 
+@pytest.mark.parametrize("name", ["some.wav", "some.flac"])
+def test_what_was_cut_off_is_no_recording(name, tmp_path):
+    """libsndfile gives what there is, and only notes it."""
+    path = tmp_path / name
+    hiss = np.random.default_rng(0).normal(scale=0.1, size=16000)
+    soundfile.write(path, hiss, 16000)
+    assert len(read_audio(path, 16000)) == 16000
+    whole = path.read_bytes()
+    for part in (0.5, 0.9):
+        path.write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(ValueError, match="cut off|unreadable audio"):
+            read_audio(path, 16000)
+
+
 class Pieces:
     """A pipe that gives what it has: so many bytes each time."""
 

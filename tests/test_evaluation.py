@@ -464,3 +464,32 @@ def test_the_training_s_own_data_keeps_its_name(
     assert found == (folder, "noises")  # as the training called it
     (found,) = evaluate_folder(folder, speech, data="mine")
     assert found == (folder / "mine", "mine")
+    hiss = np.random.default_rng(1).normal(scale=0.1, size=RATE)
+    soundfile.write(tmp_path / "hiss.wav", hiss, RATE)
+    noise = {"noise": tmp_path / "hiss.wav", "noise_db": 6}
+    (found,) = evaluate_folder(folder, speech, **noise)
+    assert found == (folder / "noise-hiss-6", "noises")
+    with pytest.raises(ValueError, match="go together"):
+        evaluate_folder(folder, speech, noise=tmp_path / "hiss.wav")
+    # Of the training's name, and yet not what it was trained on ...
+    other = shutil.copytree(speech, tmp_path / "other" / "noises")
+    (found,) = evaluate_folder(folder, other)
+    assert found == (folder / "noises", "noises")
+    # ... but where that has moved.
+    shutil.rmtree(speech)
+    (found,) = evaluate_folder(folder, other)
+    assert found == (folder, "noises")
+
+
+def test_a_recipe_need_not_name_its_data(run, noises, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(run / "model", folder / "model")
+    (folder / "hyperparams.yaml").write_text(f"data_folder: {noises}\n")
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda *found, **options: found[3:]
+    )
+    nameless = load(folder)
+    monkeypatch.delattr(nameless.hparams, "dataset")
+    monkeypatch.setattr(evaluation, "load", lambda *_: nameless)
+    (found,) = evaluate_folder(folder, noises)
+    assert found == (folder, noises.name)

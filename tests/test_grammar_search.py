@@ -10,6 +10,8 @@ from speechbrain_amnet import GreedySearch, Joint, Predictor, TransducerLoss
 from speechbrain_amnet.beam import Beam, CtcBeam
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.grammar_search import GrammarSearch
+from speechbrain_amnet.inference import AmortizedASR, ASRStreamingContext
+from speechbrain_amnet.text import TextStream
 
 PIECES = ["", "▁A", "▁B", "▁", "C", "⁇"]
 SENTENCES = {"A B": [1, 2], "B": [2], "A C": [1, 3, 4], "B C A": [2, 3, 4, 1]}
@@ -138,6 +140,22 @@ def test_words_do_not_depend_on_batch_padding_or_chunks(parts, head, ctc):
         assert tokens == together[row] and where == places[row]
         assert len(where) == len(tokens) and where == sorted(where)
     assert len(set(map(tuple, together))) > 1
+
+
+def test_the_last_chunk_s_tokens_have_their_frames(parts, head):
+    """Those of the chunk, and those that only its end makes sure."""
+    search, frames = search_of(parts, head=head), parts[2][:1]
+    (tokens,), (places,) = search(frames, torch.ones(1), with_frames=True)
+    context = ASRStreamingContext(
+        None,
+        None,
+        search.make_streaming_context(),
+        [TextStream(PIECES)],
+        search,
+    )
+    _, found = AmortizedASR.decode_chunk(None, context, frames, final=True)
+    assert found == [tokens] and len(tokens)
+    assert context.decoder_context.token_frames == [places]
 
 
 class Table:

@@ -104,11 +104,15 @@ def test_files_that_cannot_be(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such audio file"):
         BackgroundNoise(tmp_path / "none.wav")
     (tmp_path / "text.wav").write_text("no audio")
-    with pytest.raises(ValueError, match="unreadable noise"):
+    with pytest.raises(ValueError, match="unreadable audio"):
         BackgroundNoise(tmp_path / "text.wav")
     soundfile.write(tmp_path / "two.wav", np.ones((100, 2)), RATE)
     with pytest.raises(ValueError, match="expected mono, got 2 channels"):
         BackgroundNoise(tmp_path / "two.wav")
+    noise = np.r_[np.ones(100), np.nan]
+    soundfile.write(tmp_path / "nan.wav", noise, RATE, subtype="FLOAT")
+    with pytest.raises(ValueError, match="nan.wav: the audio has NaN"):
+        BackgroundNoise(tmp_path / "nan.wav")
     soundfile.write(tmp_path / "zero.wav", np.zeros(100), RATE)
     with pytest.raises(ValueError, match="no sound in this part"):
         BackgroundNoise(tmp_path / "zero.wav")

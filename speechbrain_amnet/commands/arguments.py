@@ -1,7 +1,8 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands have, and the model that some name."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -11,6 +12,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         type=Path,
         help="the output folder of a training, or the model folder in it",
+    )
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """MODEL: what the runtime streams with."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="the output folder of a training, the model folder in it, or "
+        "what `amnet pack` wrote",
     )
 
 
@@ -44,3 +56,31 @@ def check_markdown(args: argparse.Namespace) -> None:
         raise ValueError("--markdown FILE and --name NAME go together")
     if args.markdown is not None:
         update_markdown(args.markdown, "", args.name, check=True)
+
+
+def find_model(path: Path, load: float | None = None) -> Any:
+    """The runtime of a packed model, or of the folder of a training."""
+    from speechbrain_amnet.device import Device
+    from speechbrain_amnet.runtime.packed import read_packed
+    from speechbrain_amnet.runtime.recogniser import Recogniser
+
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no model; expected what `amnet pack` wrote, or the "
+            "output folder of a finished training"
+        )
+    if path.is_file():
+        packed = read_packed(path)
+    else:
+        try:
+            from speechbrain_amnet import inference
+            from speechbrain_amnet.runtime.convert import pack
+        except ImportError as error:
+            raise ValueError(
+                f"{path}: a training's folder needs PyTorch and SpeechBrain, "
+                f"which are not here ({error}); `amnet pack` it where they are"
+            ) from None
+
+        packed = pack(inference.load(path, run_opts={"device": "cpu"}))
+    device = None if load is None else Device(load=load)
+    return Recogniser(packed, device)

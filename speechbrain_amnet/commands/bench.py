@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from speechbrain_amnet.commands.transcribe import add_runtime, find_model
+from speechbrain_amnet.commands.arguments import add_runtime, find_model
 
 CALIBRATION = 3  # seconds of audio
 TRIALS = 3  # to find how often work is to be done
@@ -60,14 +60,13 @@ def run(args: argparse.Namespace) -> None:
 
     if args.publish and args.publish.is_dir():
         raise IsADirectoryError(f"{args.publish}: expected a file, is a folder")
-    model = find_model(args.model)
-    rate, duration = model.features.sample_rate, model.frame_duration
+    rate = sample_rate_of(args.model)
     recordings = [read_audio(wav, rate) for wav in args.wavs]
-    # Once more, as what reading them took is none of the model's.
-    del model
+    # What reading them took is none of the model's, which comes now.
     forget_peak()
     idle = peak_memory_mb()
     model = find_model(args.model)
+    duration = model.frame_duration
     wanted = {"--load": args.load}
     if args.then is not None:
         wanted["--then"] = args.then
@@ -109,7 +108,8 @@ def run(args: argparse.Namespace) -> None:
     took = np.concatenate([run.took for run in runs])
     words = [run.first_word for run in runs if run.first_word is not None]
     audio = sum(map(len, recordings)) / rate
-    memory = f"{peak_memory_mb() - idle:8.1f} MB"
+    peak = peak_memory_mb(since=idle)
+    memory = "not told by this system" if peak is None else f"{peak:8.1f} MB"
     if "torch" in sys.modules:  # which takes a hundred times as much
         memory = "not measured beside PyTorch; `amnet pack` the model for it"
     first = f"{np.mean(words):8.2f} s after the start" if words else "no words"
@@ -145,6 +145,15 @@ def publish(
     columns = {"Latency, ms": 0, **dict.fromkeys(waits["measured"], 1)}
     rows = [{"Latency, ms": name, **spread} for name, spread in waits.items()]
     write_figures(file, columns, rows, sentence)
+
+
+def sample_rate_of(path: Path) -> int:
+    """What a model listens at; a packed one is not loaded for it."""
+    from speechbrain_amnet.runtime.packed import read_config
+
+    if path.is_file():
+        return read_config(path)["features"]["sample_rate"]
+    return find_model(path).features.sample_rate
 
 
 def dense_share(model: Any) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet.commands import arguments
+from speechbrain_amnet.commands.arguments import find_model
 
 LONGEST = 60_000  # ms of a chunk
 
@@ -21,7 +22,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "transcribe", help="stream recordings through a trained model"
     )
-    add_runtime(parser)
+    arguments.add_runtime(parser)
     parser.add_argument(
         "wavs",
         metavar="WAV",
@@ -50,17 +51,6 @@ def add(subparsers: Any) -> None:
     )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
-
-
-def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """MODEL: what the runtime streams with."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        type=Path,
-        help="the output folder of a training, the model folder in it, or "
-        "what `amnet pack` wrote",
-    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -142,8 +132,9 @@ def run(args: argparse.Namespace) -> None:
     if live:
         device = "by the clock"
         if here is not None:
+            dense = here * model.dense_flops / model.branch_flops[0]
             device += (
-                f", {on_device(float(f'{here:.2g}'), speed)}, as measured here"
+                f", {on_device(float(f'{dense:.2g}'), speed)}, as measured here"
             )
     saved = 1 - flops / count / model.dense_flops
     print(
@@ -213,31 +204,3 @@ def in_words(command: Any) -> str:
     """
     slots = ", ".join(f"{name} {said}" for name, said in command.slots.items())
     return f"{command.intent or 'no intent'}: {slots or 'nothing more'}"
-
-
-def find_model(path: Path, load: float | None = None) -> Any:
-    """The runtime of a packed model, or of the folder of a training."""
-    from speechbrain_amnet.device import Device
-    from speechbrain_amnet.runtime.packed import read_packed
-    from speechbrain_amnet.runtime.recogniser import Recogniser
-
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no model; expected what `amnet pack` wrote, or the "
-            "output folder of a finished training"
-        )
-    if path.is_file():
-        packed = read_packed(path)
-    else:
-        try:
-            from speechbrain_amnet import inference
-            from speechbrain_amnet.runtime.convert import pack
-        except ImportError as error:
-            raise ValueError(
-                f"{path}: a training's folder needs PyTorch and SpeechBrain, "
-                f"which are not here ({error}); `amnet pack` it where they are"
-            ) from None
-
-        packed = pack(inference.load(path, run_opts={"device": "cpu"}))
-    device = None if load is None else Device(load=load)
-    return Recogniser(packed, device)

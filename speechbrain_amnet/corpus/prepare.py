@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import re
 import shutil
 from math import gcd
 from pathlib import Path
@@ -16,6 +15,7 @@ import soundfile
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from speechbrain_amnet.audio import is_cut
 from speechbrain_amnet.corpus.manifest import COMMANDS
 from speechbrain_amnet.files import write
 
@@ -283,8 +283,8 @@ def _inspect(path):
                     raise PreparationError(
                         f"{path}: the audio has NaN or infinity"
                     )
-            frames, rate = file.frames, file.samplerate
-            cut = decoded < frames or _is_cut(file.extra_info)
+            rate = file.samplerate
+            cut = is_cut(file, decoded)
     except (OSError, soundfile.SoundFileError) as error:
         raise PreparationError(
             f"{path}: unreadable, perhaps cut off ({error})"
@@ -300,16 +300,6 @@ def _inspect(path):
             f"{1000 * LEAST:g} ms or more; remove it and its transcript"
         )
     return decoded, rate
-
-
-def _is_cut(notes):
-    """Whether a WAV has less than its header says.
-
-    libsndfile takes what there is, and only notes it. Programs that write
-    into a pipe do not know the length, and state about 2 or 4 GiB.
-    """
-    found = re.search(r"^data : (\d+) \(should be (\d+)\)", notes, re.M)
-    return bool(found) and int(found[2]) < int(found[1]) < 0x7FFF0000
 
 
 def _resampled_frames(frames, rate, sample_rate):

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from speechbrain_amnet import files
-from speechbrain_amnet.report.results import read_split
+from speechbrain_amnet.report.results import (
+    device_of,
+    heard,
+    read_split,
+)
 from speechbrain_amnet.report.utterances import read_audio, read_frames
 
 CLASSES = ("silence", "steady", "transition")
@@ -85,9 +89,9 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        `experiment`, `seed`, `data`, `split`, and by class and backlog
-        (``[CLASSES, BACKLOGS]``) the `frames`; as many tables of the frames on
-        each branch, `taken`.
+        `experiment`, `seed`, `data` (with the noise in it), `split`, `device`,
+        and by class and backlog (``[CLASSES, BACKLOGS]``) the `frames`; as many
+        tables of the frames on each branch, `taken`.
 
     Raises
     ------
@@ -106,14 +110,16 @@ def count_frames(folder: str | Path, split: str) -> dict[str, Any]:
     for utterance in read_frames(folder, split):
         wave, rate = read_audio(Path(utterance["wav"]), utterance["id"], folder)
         length = utterance["frame_ms"]
-        heard = classify(wave, rate, length / 1000)
+        sounds = classify(wave, rate, length / 1000)
         branch = np.array([int(b, 36) for b in utterance["branch"]])
         waiting = np.array(utterance["backlog_ms"]) / length
         found = np.digitize(waiting, [1e-3, 2.0])
-        np.add.at(frames, (heard, found), 1)
-        np.add.at(taken, (branch, heard, found), 1)
+        np.add.at(frames, (sounds, found), 1)
+        np.add.at(taken, (branch, sounds, found), 1)
     return {
-        **{k: result[k] for k in ("experiment", "seed", "data", "split")},
+        **{k: result[k] for k in ("experiment", "seed", "split")},
+        "data": heard(result),
+        "device": device_of(result),
         "frames": frames.tolist(),
         "taken": taken.tolist(),
     }
@@ -134,6 +140,9 @@ def markdown_text(counts: Iterable[dict[str, Any]]) -> str:
     heads += ["all, backlog up to two frames", "all, more"]
     lines = ["| " + " | ".join(heads) + " |"]
     lines.append("| --- |" + " ---: |" * (len(heads) - 1))
+    counts = list(counts)
+    about = ("data", "split", "device")  # said where it tells runs apart
+    told = [k for k in about if len({c.get(k) for c in counts}) > 1]
     for count in counts:
         frames = np.array(count["frames"])
         for k, taken in enumerate(np.array(count["taken"])[:-1]):
@@ -146,6 +155,7 @@ def markdown_text(counts: Iterable[dict[str, Any]]) -> str:
                 for part, whole in pairs
             ]
             run = f"`{count['experiment']}`, seed {count['seed']}"
+            run += "".join(f", {count[k]}" for k in told if k in count)
             if len(count["taken"]) > 2:
                 run += f", branch {k}"
             lines.append(f"| {run} | {' | '.join(cells)} |")
@@ -162,7 +172,7 @@ def read_counts(file: str | Path) -> list[dict[str, Any]]:
     try:
         counts = json.loads(Path(file).read_text(encoding="utf-8"))
         markdown_text(counts)
-    except (ValueError, TypeError, LookupError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file}: expected counts that `amnet learnt --publish` wrote"
         ) from error

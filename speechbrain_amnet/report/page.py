@@ -18,7 +18,9 @@ import soundfile
 
 from speechbrain_amnet.files import write
 from speechbrain_amnet.report.results import (
+    device_of,
     group_of,
+    heard,
     read_results,
     read_split,
 )
@@ -65,7 +67,8 @@ def write_page(
     FileNotFoundError
         If a run was not evaluated on this split, or audio is gone.
     ValueError
-        If the runs have no utterances in common, or files are incomplete.
+        If the runs have no utterances in common, or others of the same ids,
+        or files are incomplete.
     """
     if count < 1:
         raise ValueError(f"a page needs at least one utterance, got {count}")
@@ -81,6 +84,14 @@ def write_page(
             f"{', '.join(map(str, folders))} have no utterances of {split} in "
             "common"
         )
+    for i in ids:
+        said = {one[i]["reference"] for one in frames}
+        if len(said) > 1:
+            raise ValueError(
+                f"{', '.join(map(str, folders))} are of different recordings: "
+                f"{i} is {' and '.join(map(repr, sorted(said)))}; give runs "
+                "that were evaluated on the same"
+            )
     chosen = [ids[n] for n in spread(len(ids), count)]
     utterances = [
         about_utterance(
@@ -146,8 +157,8 @@ def about_run(
     """What the page says of a run."""
     waits = result["latency_ms"]
     return {
-        "name": f"{result['experiment']}, {result['data']} {result['split']}, "
-        f"seed {result['seed']}",
+        "name": f"{result['experiment']}, {heard(result)} {result['split']}, "
+        f"{device_of(result)}, seed {result['seed']}",
         "branches": branch_names(branches),
         "colors": [BRANCHES[k % len(BRANCHES)] for k in range(branches)],
         "frame": frame_ms / 1000,

@@ -118,11 +118,14 @@ def looks_of(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
 
 
 def label_of(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The experiment; and the device if that alone tells two rows apart."""
+    """The experiment; data and device where they tell two rows apart."""
     same = [r for r in rows if r["experiment"] == row["experiment"]]
-    if len(same) == 1:
-        return row["experiment"]
-    return f"{row['experiment']}, {row['device']}"
+    parts = [
+        row[key]
+        for key in ("data", "device")
+        if len({r[key] for r in same}) > 1
+    ]
+    return ", ".join([row["experiment"], *parts])
 
 
 def draw_points(

@@ -7,11 +7,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import soundfile
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from speechbrain_amnet.audio import read_channels
 from speechbrain_amnet.report.results import read_rows
 from speechbrain_amnet.report.style import (
     BRANCHES,
@@ -114,7 +114,8 @@ def read_frames(folder: Path, split: str) -> list[dict[str, Any]]:
                 utterance[key] = row[key]
             utterance["latency_ms"] = float(row["latency_ms"])
             frames_of = ("branch", "backlog_ms", "wait_ms")
-            if len({len(utterance[key]) for key in frames_of} - {0}) != 1:
+            lengths = {len(utterance[key]) for key in frames_of}
+            if len(lengths) != 1 or 0 in lengths:
                 raise ValueError(f"{', '.join(frames_of)} differ in length")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -186,13 +187,7 @@ def read_audio(path: Path, id: str, folder: Path) -> tuple[np.ndarray, int]:
         raise FileNotFoundError(
             f"the audio of {id} is no longer at {path}; evaluate the run again"
         )
-    try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    # A TypeError for files of samples alone, as *.raw.
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise ValueError(f"{path}: unreadable audio ({error})") from None
-    if not len(wave) or not np.isfinite(wave).all():
-        raise ValueError(f"{path}: the audio is empty, or has NaN or infinity")
+    wave, rate = read_channels(path)
     return wave.mean(1), rate
 
 

@@ -15,7 +15,7 @@ from speechbrain_amnet.runtime.packed import read_config, read_packed
 from speechbrain_amnet.runtime.recogniser import Recogniser
 
 
-def measure(model: str | Path, *wavs: str | Path) -> dict[str, float]:
+def measure(model: str | Path, *wavs: str | Path) -> dict[str, float | None]:
     """Stream recordings, 40 ms at a time.
 
     Arguments
@@ -30,7 +30,8 @@ def measure(model: str | Path, *wavs: str | Path) -> dict[str, float]:
     dict
         real_time_factor : the process's seconds over those of the audio.
         peak_memory_mb : peak of the resident set (1e6 bytes), less what it
-            was when all was imported, the recordings read and no model loaded.
+            was when all was imported, the recordings read and no model loaded;
+            null where the system does not tell.
     """
     rate = read_config(model)["features"]["sample_rate"]
     audio = [read_audio(wav, rate) for wav in wavs]
@@ -49,12 +50,28 @@ def measure(model: str | Path, *wavs: str | Path) -> dict[str, float]:
     seconds = sum(map(len, audio)) / rate
     return {
         "real_time_factor": sum(spent[1:]) / seconds,
-        "peak_memory_mb": peak_memory_mb() - idle,
+        "peak_memory_mb": peak_memory_mb(since=idle),
     }
 
 
-def peak_memory_mb() -> float:
-    """Peak of this process's resident set so far, in MB."""
+def peak_memory_mb(since: float | None = 0.0) -> float | None:
+    """Peak of this process's resident set so far, in MB.
+
+    Arguments
+    ---------
+    since : float or None
+        What is taken from it.
+
+    Returns
+    -------
+    float or None
+        None where the system does not tell.
+    """
+    peak = _peak()
+    return None if None in (peak, since) else peak - since
+
+
+def _peak() -> float | None:
     try:
         # Linux's getrusage counts the process that started this one, too.
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -62,8 +79,10 @@ def peak_memory_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     except OSError:
         pass
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 

@@ -169,4 +169,6 @@ def test_a_packed_model_on_the_real_clock(run, tmp_path):
     )
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert lines["peak"].endswith(" MB")
+    # The weights alone take more than half of what the file has.
+    assert float(lines["peak"].split()[2]) > file.stat().st_size / 2e6
     assert all(figure > 0 for figure in figures(lines["measured"]))

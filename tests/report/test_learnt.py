@@ -89,6 +89,16 @@ def test_the_command(runs, tmp_path, capsys):
     assert "go together" in capsys.readouterr().err
 
 
+def test_what_tells_runs_apart_is_in_their_names(runs):
+    slow = {"load": 4.0, "flops_per_second": 2e7}
+    folders = runs.make("amnet"), runs.make("amnet", seed=2, device=slow)
+    counts = [learnt.count_frames(folder, "test") for folder in folders]
+    lines = learnt.markdown_text(counts).splitlines()[2:]
+    names = [line.split("|")[1].strip() for line in lines]
+    assert names == ["`amnet`, seed 1, r = 2", "`amnet`, seed 2, r = 4"]
+    assert len(learnt.markdown_text(counts[:1]).split("seed 1 |")) == 2
+
+
 def test_a_run_that_was_not_evaluated_is_refused(runs):
     with pytest.raises(FileNotFoundError, match="dev"):
         learnt.count_frames(runs.make("amnet"), "dev")

@@ -20,8 +20,8 @@ def page(runs):
 def test_what_the_page_holds(page, runs, data_of):
     data = data_of(page)
     assert [run["name"] for run in data["runs"]] == [
-        "amnet, toy test, seed 1",
-        "full, toy test, seed 1",
+        "amnet, toy test, r = 2, seed 1",
+        "full, toy test, r = 2, seed 1",
     ]
     assert data["runs"][0]["branches"] == ["dense", "cheap"]
     assert [one["seconds"] for one in data["utterances"]] == [1.0, 3.0, 5.0]
@@ -58,7 +58,8 @@ def test_any_name_may_stand_in_the_title(runs, data_of):
     run = runs.make("amnet", data="MY DATA TITLE")
     page = write_page([run], runs.folder / "page.html", count=1)
     assert (
-        "<title>amnet, MY DATA TITLE test, seed 1</title>" in page.read_text()
+        "<title>amnet, MY DATA TITLE test, r = 2, seed 1</title>"
+        in page.read_text()
     )
     assert data_of(page)["points"][0]["name"] == "amnet"
 
@@ -86,6 +87,27 @@ def test_runs_of_other_utterances_are_refused(runs):
         write_page([one, other], runs.folder / "page.html")
     with pytest.raises(FileNotFoundError, match="frames_dev.jsonl|results_dev"):
         write_page([one], runs.folder / "page.html", split="dev")
+
+
+def test_noise_tells_runs_apart(runs, data_of):
+    both = runs.make("amnet"), runs.make("amnet", seed=2, noise_db=12.0)
+    page = write_page(both, runs.folder / "page.html", count=1)
+    assert [run["name"] for run in data_of(page)["runs"]] == [
+        "amnet, toy test, r = 2, seed 1",
+        "amnet, toy, noise 12 dB test, r = 2, seed 2",
+    ]
+    names = [point["name"] for point in data_of(page)["points"]]
+    assert names == ["amnet, toy", "amnet, toy, noise 12 dB"]
+
+
+def test_other_recordings_of_the_same_names_are_refused(runs):
+    one, other = runs.make("amnet"), runs.make("full")
+    file = other / "utterances_test.csv"
+    file.write_text(file.read_text().replace("LIGHTS", "NIGHTS"))
+    with pytest.raises(
+        ValueError, match="of different recordings: u0 is 'LIGHTS"
+    ):
+        write_page([one, other], runs.folder / "page.html")
 
 
 def test_command(runs, capsys, data_of):

@@ -2,9 +2,12 @@
 
 import mmap
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
+from speechbrain_amnet.runtime import measure
 from speechbrain_amnet.runtime.measure import forget_peak, peak_memory_mb
 
 
@@ -23,3 +26,11 @@ def test_a_peak_is_forgotten():
     assert peak_memory_mb() > peak - 10  # counted in batches of pages
     forget_peak()
     assert peak_memory_mb() < peak - 40
+
+
+def test_a_system_that_does_not_tell(monkeypatch):
+    """Windows has neither; then a figure is missing, and nothing fails."""
+    assert peak_memory_mb(since=peak_memory_mb()) < 100
+    monkeypatch.setattr(measure, "Path", lambda _: Path("/nowhere"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory_mb() is None and peak_memory_mb(since=None) is None
