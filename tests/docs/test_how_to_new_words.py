@@ -39,7 +39,7 @@ def test_trainings_load(words, monkeypatch, tmp_path):
     options = [o.replace("=results/", f"={tmp_path}/") for o in options]
     path, _, overrides = parse_arguments(options)
     hparams = load_hparams(path, overrides)
-    assert hparams["data_folder"].startswith("corpus"), script
+    assert hparams["data_folder"].startswith("releases"), script
 
 
 def test_nothing_else_is_run():
