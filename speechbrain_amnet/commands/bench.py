@@ -183,14 +183,14 @@ def calibrate(
     """
     from tqdm import tqdm
 
-    from speechbrain_amnet.runtime import live
+    from speechbrain_amnet.runtime import speed
 
     count = sum(load is not None for load in wanted.values())
     steps = model.branches + count * (TRIALS + model.branches)
     with tqdm(total=steps, desc="calibration", unit="run") as bar:
 
         def measured(branch: int, slowdown: float = 1.0) -> float:
-            found = live.frame_seconds(model, branch, sample, slowdown)
+            found = speed.frame_seconds(model, branch, sample, slowdown)
             bar.update()
             return found
 

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.audio import has_come
     from speechbrain_amnet.device import wait
     from speechbrain_amnet.report.text import branch_names, on_device
-    from speechbrain_amnet.runtime.live import LiveStream, arrivals, load_here
+    from speechbrain_amnet.runtime.live import LiveStream, arrivals
+    from speechbrain_amnet.runtime.speed import load_here
 
     if len(args.wavs) > 1 and Path("-") in args.wavs:
         raise ValueError(

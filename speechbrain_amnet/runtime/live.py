@@ -2,12 +2,9 @@
 
 Audio comes as a microphone gives it, a frame every frame duration; what a frame
 finds waiting is what the clock says. A machine that is faster than the device
-in question is held back: it routes and encodes each frame several times, and
-waits for what is then missing. (Once, and then waiting for hundreds of times as
-long, made a delay of 0.1 ms one of 50.)
+in question is held back (`slower.py`).
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -17,8 +14,7 @@ import numpy as np
 
 from speechbrain_amnet.device import wait
 from speechbrain_amnet.runtime.recogniser import Frame, Recogniser
-
-MEASURED = 0.5  # seconds of frames that tell how fast this machine is
+from speechbrain_amnet.runtime.slower import slower
 
 
 class Live(NamedTuple):
@@ -256,122 +252,6 @@ def middle(count: int) -> int:
     (3, 2)
     """
     return count // 2
-
-
-def slower(recogniser: Recogniser, slowdown: float) -> tuple[Recogniser, float]:
-    """A recogniser that routes and encodes each frame several times.
-
-    Arguments
-    ---------
-    recogniser : Recogniser
-        The model.
-    slowdown : float
-        How many times as long a frame is to take.
-
-    Returns
-    -------
-    recogniser : Recogniser
-        Does the work as many whole times.
-    rest : float
-        How many times as long this is to take then, below 2.
-    """
-    times = max(1, int(slowdown))
-    if times > 1:
-        recogniser = copy.copy(recogniser)
-        recogniser.router = _RouteAgain(recogniser.router, times)
-        recogniser.encoder = _EncodeAgain(recogniser.encoder, times)
-    return recogniser, slowdown / times
-
-
-class _RouteAgain:
-    def __init__(self, router, times: int):
-        self.router, self.times = router, times
-
-    def choose(self, *frame) -> int:
-        for _ in range(self.times - 1):
-            self.router.choose(*frame)
-        return self.router.choose(*frame)
-
-
-class _EncodeAgain:
-    def __init__(self, encoder, times: int):
-        self.encoder, self.times = encoder, times
-        self.start, self.scratch = encoder.start, encoder.start()
-
-    def step(self, x, branch, cells):
-        for _ in range(self.times - 1):
-            self.encoder.step(x, branch, self.scratch)
-        return self.encoder.step(x, branch, cells)
-
-
-def frame_seconds(
-    recogniser: Recogniser,
-    branch: int,
-    samples: np.ndarray,
-    slowdown: float = 1.0,
-    **clocks,
-) -> float:
-    """What routing and encoding a frame really take on a branch.
-
-    The median over frames that come in real time: between them a processor's
-    caches go cold, and a frame takes up to three times as long as in a row.
-
-    Arguments
-    ---------
-    recogniser : Recogniser
-        The model.
-    branch : int
-        That is to encode all frames.
-    samples : np.ndarray
-        ``[samples]`` of a recording.
-    slowdown : float
-        How many times as long a frame is to take.
-    **clocks
-        See `LiveStream`.
-    """
-    recogniser = copy.copy(recogniser)
-    recogniser.router = _Always(recogniser.router, branch)
-    return float(
-        np.median(run_live(recogniser, samples, slowdown, **clocks).took)
-    )
-
-
-def load_here(recogniser: Recogniser, **clocks) -> float | None:
-    """Frame durations that the first branch takes on this machine.
-
-    Measured in half a second, on noise.
-
-    Arguments
-    ---------
-    recogniser : Recogniser
-        The model.
-    **clocks
-        See `LiveStream`.
-
-    Returns
-    -------
-    float or None
-        None if the model's arbitrator does not read it.
-    """
-    if getattr(recogniser.router, "device", None) is None:
-        return None
-    count = round(MEASURED / recogniser.frame_duration)
-    size = count * recogniser.features.frame_samples
-    noise = np.random.default_rng(0).normal(0, 0.01, size).astype("float32")
-    seconds = frame_seconds(recogniser, 0, noise, **clocks)
-    return seconds / recogniser.frame_duration
-
-
-class _Always:
-    """A router that does its work, and is not listened to."""
-
-    def __init__(self, router, branch: int):
-        self.router, self.branch = router, branch
-
-    def choose(self, *frame) -> int:
-        """The branch; see `routers.Arbitrator.choose`."""
-        self.router.choose(*frame)
-        return self.branch
 
 
 def simulate(

@@ -12,7 +12,7 @@ from speechbrain_amnet import cli
 from speechbrain_amnet.commands import bench
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.figures import read_figures
-from speechbrain_amnet.runtime import live
+from speechbrain_amnet.runtime import live, speed
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.recogniser import Recogniser
 
@@ -126,13 +126,13 @@ def test_a_device_that_throttles(model, wavs, shown):
 
 def test_calibration_is_short_and_has_a_bar(model, wavs, monkeypatch, capsys):
     lengths = []
-    seconds = live.frame_seconds
+    seconds = speed.frame_seconds
 
     def measured(model, branch, samples, *slowdown):
         lengths.append(len(samples) / 16000)
         return seconds(model, branch, samples, *slowdown)
 
-    monkeypatch.setattr(live, "frame_seconds", measured)
+    monkeypatch.setattr(speed, "frame_seconds", measured)
     assert cli.main(["bench", "RUN", *wavs, "--load=2"]) == 0
     assert lengths == [3.0] * 7
     assert "calibration: 100%" in capsys.readouterr().err

@@ -17,7 +17,7 @@ import soundfile
 from speechbrain_amnet import cli
 from speechbrain_amnet.commands import transcribe
 from speechbrain_amnet.commands.transcribe import find_model
-from speechbrain_amnet.runtime import live
+from speechbrain_amnet.runtime import live, speed
 
 COUNT = 20 * 640 + 100  # samples: the last frame is not whole
 
@@ -115,7 +115,7 @@ def test_the_arbitrator_is_told_of_this_machine(
         return found
 
     monkeypatch.setattr(transcribe, "find_model", find)
-    monkeypatch.setattr(live, "load_here", lambda model: 0.0312)
+    monkeypatch.setattr(speed, "load_here", lambda model: 0.0312)
     pipe(samples.tobytes(), monkeypatch)
     assert cli.main(["transcribe", str(model), "-"]) == 0
     assert told == [0.0312] * 21 and dense[0] > 0.05

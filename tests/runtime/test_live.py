@@ -8,33 +8,10 @@ from speechbrain_amnet.runtime import live
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.recogniser import Recogniser
 
-SECONDS = [0.012, 0.002]  # that a frame of each branch computes
-
-
-@pytest.fixture
-def model(asr, clock, monkeypatch):
-    """A recogniser whose frames take the clock's time, by branch."""
-    model = Recogniser(pack(asr))
-    step = model.encoder.step
-
-    def encode(x, branch, cells):
-        clock.now += SECONDS[branch]
-        return step(x, branch, cells)
-
-    monkeypatch.setattr(model.encoder, "step", encode)
-    return model
-
-
-def speech(seconds, seed=0):
-    random = np.random.default_rng(seed)
-    samples = random.standard_normal(int(16000 * seconds))
-    loud = np.abs(np.sin(np.arange(len(samples)) / 2000))
-    return (0.3 * samples * loud).astype("float32")
-
 
 @pytest.mark.parametrize("slowdown", [1.0, 1.7, 6.0, 6.5])
-def test_live_is_as_reckoned(model, clocks, slowdown):
-    held = [slowdown * second for second in SECONDS]
+def test_live_is_as_reckoned(model, clocks, slowdown, speech, takes):
+    held = [slowdown * second for second in takes]
     waited = False
     for seed in range(4):
         samples = speech(1.0 + 0.3 * seed, seed)
@@ -50,7 +27,7 @@ def test_live_is_as_reckoned(model, clocks, slowdown):
     assert waited == (slowdown > 2)
 
 
-def test_words_of_the_end_are_words(asr, clocks):
+def test_words_of_the_end_are_words(asr, clocks, speech):
     """Held to a grammar, a stream may be sure of its words at the end only."""
     model = Recogniser(pack(asr))
     grammar = "#JSGF V1.0; grammar g; public <a> = STOP | GO | LEFT;"
@@ -65,23 +42,7 @@ def test_words_of_the_end_are_words(asr, clocks):
     assert late
 
 
-def test_a_slower_device_computes_more_often(model):
-    """Nothing but the time is different: same words, same decisions."""
-    slow, rest = live.slower(model, 7.5)
-    assert rest == pytest.approx(7.5 / 7)
-    routed, encoded = [], []
-    choose, step = model.router.choose, model.encoder.step
-    model.router.choose = lambda *a: routed.append(1) or choose(*a)
-    model.encoder.step = lambda *a: encoded.append(1) or step(*a)
-    samples = speech(0.5)
-    frames = slow.start().feed(samples, final=True)
-    assert len(routed) == len(encoded) == 7 * len(frames)
-    model.router.choose, model.encoder.step = choose, step
-    assert frames == model.start().feed(samples, final=True)
-    assert live.slower(model, 1.2) == (model, 1.2)
-
-
-def test_the_arbitrator_is_told_the_load_of_the_clock(model, clocks):
+def test_the_arbitrator_is_told_the_load_of_the_clock(model, clocks, speech):
     told = set()
     choose = model.router.choose
     model.router.choose = lambda *a: told.add(a[-1]) or choose(*a)
@@ -91,31 +52,15 @@ def test_the_arbitrator_is_told_the_load_of_the_clock(model, clocks):
     assert sorted(told) == pytest.approx([1.5] * len(told))
 
 
-def test_seconds_of_each_branch(model, clocks):
-    router = model.router
-    for branch, seconds in enumerate(SECONDS):
-        for slowdown in (1.0, 2.5):
-            found = live.frame_seconds(
-                model, branch, speech(0.5), slowdown, **clocks
-            )
-            assert found == pytest.approx(slowdown * seconds)
-    assert model.router is router
-
-
-def test_what_this_machine_takes_is_measured_where_it_is_read(model, clocks):
-    assert live.load_here(model, **clocks) is None
-    model.router.device = np.zeros(len(model.router.bias), "float32")
-    here = live.load_here(model, **clocks)
-    assert here == pytest.approx(SECONDS[0] / 0.04)
-
-
 @pytest.mark.parametrize("length", [100, 5000, 16000, 20000])
-def test_a_device_that_throttles_is_as_reckoned(model, clocks, length):
+def test_a_device_that_throttles_is_as_reckoned(
+    model, clocks, length, speech, takes
+):
     told = []
     choose = model.router.choose
     model.router.choose = lambda *a: told.append(a[-1]) or choose(*a)
     samples, paces = speech(2.0)[:length], (2.0, 7.5)
-    held = [[pace * second for second in SECONDS] for pace in paces]
+    held = [[pace * second for second in takes] for pace in paces]
     run = live.run_live(model, samples, 2.0, (7.5, 2.25), load=0.6, **clocks)
     count = len(run.frames)
     assert count == -(-length // 640)
@@ -132,13 +77,13 @@ def test_a_device_that_throttles_is_as_reckoned(model, clocks, length):
 
 
 @pytest.mark.parametrize("slowdown", [0.5, float("nan"), float("inf")])
-def test_only_slower(model, slowdown):
+def test_only_slower(model, slowdown, speech):
     said = f"slowdown must be 1 or more, got {slowdown}"
     with pytest.raises(ValueError, match=said):
         live.run_live(model, speech(0.1), slowdown)
 
 
-def test_a_stall_of_the_source_is_no_backlog(model, clock, clocks):
+def test_a_stall_of_the_source_is_no_backlog(model, clock, clocks, speech):
     """Frames wait for the device alone, however late they come."""
     stream = live.LiveStream(model, 3.0, **clocks)
     due = stream.start
@@ -155,7 +100,9 @@ def test_a_stall_of_the_source_is_no_backlog(model, clock, clocks):
     assert max(backlogs) < 0.001
 
 
-def test_what_came_at_once_after_a_stall_waits_in_turn(model, clock, clocks):
+def test_what_came_at_once_after_a_stall_waits_in_turn(
+    model, clock, clocks, speech
+):
     stream = live.LiveStream(model, 3.0, **clocks)
     clock.now += 1.0
     frames = stream.feed(speech(1.0))
@@ -168,7 +115,9 @@ def test_what_came_at_once_after_a_stall_waits_in_turn(model, clock, clocks):
     assert frame.backlog == 0.0
 
 
-def test_a_reader_that_is_late_says_when_samples_came(model, clock, clocks):
+def test_a_reader_that_is_late_says_when_samples_came(
+    model, clock, clocks, speech
+):
     stream = live.LiveStream(model, **clocks)
     came = clock.now
     clock.now += 0.3
@@ -177,7 +126,7 @@ def test_a_reader_that_is_late_says_when_samples_came(model, clock, clocks):
     assert stream.latency == pytest.approx(0.3 + stream.took[0])
 
 
-def test_a_source_that_ends_within_a_frame(model, clock, clocks):
+def test_a_source_that_ends_within_a_frame(model, clock, clocks, speech):
     samples = speech(0.5)[: 5 * 640 + 100]
     stream = live.LiveStream(model, **clocks)
     frames = []
@@ -192,14 +141,14 @@ def test_a_source_that_ends_within_a_frame(model, clock, clocks):
     assert stream.latency == pytest.approx(stream.took[-1])
 
 
-def test_clipped_samples_go_on(model, clocks):
+def test_clipped_samples_go_on(model, clocks, speech):
     clipped = np.clip(40 * speech(0.5), -1, 1)
     run = live.run_live(model, clipped, **clocks)
     assert np.mean(np.abs(clipped) == 1) > 0.5
     assert len(run.frames) == 13
 
 
-def test_after_bad_samples_the_stream_goes_on(model, clocks):
+def test_after_bad_samples_the_stream_goes_on(model, clocks, speech):
     parts = np.split(speech(0.8), 2)
     bad = np.where(np.arange(1000) == 700, np.nan, 0.1)
     found = []
@@ -227,6 +176,6 @@ def test_a_load_that_no_device_has(model, load):
         live.LiveStream(model, load=load)
 
 
-def test_a_branch_that_takes_no_time(model):
+def test_a_branch_that_takes_no_time(model, speech):
     with pytest.raises(ValueError, match="load must be above 0, got 0.0"):
         live.simulate(model, speech(0.1), [0.0, 0.0])

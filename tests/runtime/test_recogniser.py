@@ -23,14 +23,6 @@ from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.recogniser import Recogniser
 
 
-def speech(seconds, seed=0):
-    """Noise that changes its loudness, as syllables do."""
-    random = np.random.default_rng(seed)
-    samples = random.standard_normal(int(16000 * seconds))
-    loud = np.abs(np.sin(np.arange(len(samples)) / 2000))
-    return (0.3 * samples * loud).astype("float32")
-
-
 def same(asr, samples, chunks, **options):
     """Streams in chunks, and compares all with PyTorch's whole utterance."""
     wavs = torch.from_numpy(samples)[None]
@@ -50,7 +42,7 @@ def same(asr, samples, chunks, **options):
     return frames
 
 
-def test_running_mean_and_floor(tiny, tmp_path):
+def test_running_mean_and_floor(tiny, tmp_path, speech):
     options = {"mean_seconds": 0.5, "floor": 1e-3}
     made = tiny(tmp_path, ["GO", "STOP"], **options)
     export_model(*made, tmp_path / "model")
@@ -64,7 +56,7 @@ def test_running_mean_and_floor(tiny, tmp_path):
 @pytest.mark.parametrize(
     "chunks", [[], [1, 700, 701, 9000], range(0, 20000, 99)]
 )
-def test_any_chunks(asr, chunks):
+def test_any_chunks(asr, chunks, speech):
     frames = same(asr, speech(1.7), list(chunks))
     assert len({frame.branch for frame in frames}) == 2
     assert sum(len(frame.tokens) for frame in frames) > 10
@@ -79,14 +71,14 @@ def test_any_chunks(asr, chunks):
     ],
     ids=lambda router: type(router).__name__,
 )
-def test_any_router(asr, router):
+def test_any_router(asr, router, speech):
     if isinstance(router, EnergyRouting):
         router.train().prepare(torch.randn(4, 50, 320))
     asr.mods.encoder.router = router.eval()
     same(asr, speech(1.1), [800])
 
 
-def test_commands_are_understood_alike(tiny, tmp_path):
+def test_commands_are_understood_alike(tiny, tmp_path, speech):
     tags = ["<size>", "<drink>", "<=order>", "<=stop>"]
     parts = tiny(tmp_path, ["GO LEFT"], tags, tokens=34)
     export_model(*parts, tmp_path / "model")
@@ -113,7 +105,7 @@ public <order> = (<thing>) {thing} (the (<thing>) {more})*;
 
 @pytest.mark.parametrize("head", [True, False])
 @pytest.mark.parametrize("tags", [[], ["<thing>", "<more>", "<=order>"]])
-def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path):
+def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path, speech):
     text, modules, tokenizer = tiny(
         tmp_path, ["A GOAT THE LION"], tags, tokens=30 + len(tags)
     )
@@ -175,19 +167,19 @@ def test_words_alone_are_no_command(asr, tmp_path):
         asr.understand_file(tmp_path / "a.wav")
 
 
-def test_a_penalty_on_blank(asr):
+def test_a_penalty_on_blank(asr, speech):
     plain = same(asr, speech(1.1), [800])
     asr.hparams.search.blank_penalty = 2.0
     more = same(asr, speech(1.1), [800])
     assert sum(len(f.tokens) for f in more) > sum(len(f.tokens) for f in plain)
 
 
-def test_an_arbitrator_that_does_not_read_the_backlog(asr):
+def test_an_arbitrator_that_does_not_read_the_backlog(asr, speech):
     asr.mods.encoder.router.use_backlog = False
     same(asr, speech(1.1), [800])
 
 
-def test_a_device_that_the_arbitrator_reads_and_that_throttles(asr):
+def test_a_device_that_the_arbitrator_reads_and_that_throttles(asr, speech):
     """The frames after the change are those of a stream that goes on so."""
     encoder = asr.mods.encoder
     old, encoder.router = encoder.router, Arbitrator(320, use_device=True)
@@ -222,7 +214,7 @@ def test_a_device_that_the_arbitrator_reads_and_that_throttles(asr):
     assert frames[25:] != unchanged[25:]
 
 
-def test_the_state_of_the_encoder(asr):
+def test_the_state_of_the_encoder(asr, speech):
     """To rounding, after some hundred frames on changing branches."""
     with torch.no_grad():  # as large as they are made, rounding grows
         for weight in asr.mods.encoder.layers.parameters():
@@ -237,7 +229,7 @@ def test_the_state_of_the_encoder(asr):
     assert last == pytest.approx(encoded[0, -1].numpy(), abs=2e-5)
 
 
-def test_another_device(run):
+def test_another_device(run, speech):
     slow = load(run, device_load=4.0, run_opts={"device": "cpu"})
     same(slow, speech(1.1), [800])
     model = pack(load(run, run_opts={"device": "cpu"}))
@@ -246,7 +238,7 @@ def test_another_device(run):
     assert frames == again
 
 
-def test_a_clock_of_ones_own(asr):
+def test_a_clock_of_ones_own(asr, speech):
     seen = []
 
     def clock(index):
@@ -258,7 +250,7 @@ def test_a_clock_of_ones_own(asr):
     assert {frame.backlog for frame in frames} == {0.5}
 
 
-def test_streams_do_not_disturb_each_other(asr):
+def test_streams_do_not_disturb_each_other(asr, speech):
     model = Recogniser(pack(asr))
     one, other = speech(1.0, seed=1), speech(1.0, seed=2)
     alone = [model.transcribe(one), model.transcribe(other)]
@@ -271,7 +263,7 @@ def test_streams_do_not_disturb_each_other(asr):
     assert words == alone and alone[0] != alone[1]
 
 
-def test_threads_wait_for_each_other(asr):
+def test_threads_wait_for_each_other(asr, speech):
     """Products write into one memory: half of a frame of each is neither's."""
     model = Recogniser(pack(asr))
     spoken = [speech(1.0, seed=n) for n in range(3)]
@@ -293,7 +285,7 @@ def test_broken_weights_are_not_packed(asr, monkeypatch):
         pack(asr)
 
 
-def test_bad_streams_are_refused(asr):
+def test_bad_streams_are_refused(asr, speech):
     model = Recogniser(pack(asr))
     with pytest.raises(ValueError, match="NaN or infinity"):
         model.start().feed(np.array([0.0, np.nan]))
@@ -312,7 +304,7 @@ def test_bad_streams_are_refused(asr):
 
 @pytest.mark.parametrize("loud", [32767, 1e25, -1e25, 1e300])
 @pytest.mark.filterwarnings("error")
-def test_what_is_too_loud_for_audio_is_not_the_weights_fault(asr, loud):
+def test_what_is_too_loud_for_audio_is_not_the_weights_fault(asr, loud, speech):
     stream = Recogniser(pack(asr)).start()
     samples = speech(0.2)
     wanted = Recogniser(pack(asr)).start().feed(samples)
@@ -350,7 +342,7 @@ def test_real_speech(asr, an4):
         same(asr, soundfile.read(path, dtype="float32")[0], [640])
 
 
-def test_three_branches_of_each_form(asr, tiny):
+def test_three_branches_of_each_form(asr, tiny, speech):
     """Input and recurrent matrices of different forms, too."""
     from functools import partial
 
