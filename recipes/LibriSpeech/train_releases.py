@@ -28,7 +28,8 @@ from speechbrain_amnet.report.updates import (
     read_updates,
     summarise_updates,
 )
-from speechbrain_amnet.study import Training, check_settings, loaded, train
+from speechbrain_amnet.running import train
+from speechbrain_amnet.trainings import Training, check_settings, loaded
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = 1_000_000  # of some model, to see that budgets are some

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet.commands.cp import RECIPES
-from speechbrain_amnet.study import Training, train, training
+from speechbrain_amnet.running import train
+from speechbrain_amnet.trainings import Training, training
 
 RECIPE = RECIPES / "LibriSpeech"
 RUNS = {"full": "demo_full.yaml", "amnet": "demo.yaml"}

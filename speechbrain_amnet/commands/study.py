@@ -51,7 +51,8 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Shows what is there, trains what is missing, prints the table."""
     from speechbrain_amnet.report.plots import plot_runs
-    from speechbrain_amnet.study import read_study, train
+    from speechbrain_amnet.running import train
+    from speechbrain_amnet.study import read_study
 
     arguments.check_markdown(args)
     trainings = chosen(
