@@ -63,8 +63,11 @@ SENTENCE = (
 
 
 def measure(run, args, decibels):
-    """Percent of the commands that a run gets right."""
-    mixed = {}
+    """Percent of the commands that a run gets right.
+
+    Not in the place of what the run has of its own results.
+    """
+    mixed, title = {}, column(decibels).replace(" ", "-")
     if decibels is not None:
         mixed = {"noise": args.noise, "noise_db": float(decibels)}
     (found,) = evaluate_folder(
@@ -72,7 +75,7 @@ def measure(run, args, decibels):
         args.data_folder,
         [args.split],
         grammar=args.grammar,
-        bootstrap=100,
+        out=Path(run) / "in_noise" / title,
         **mixed,
     )
     if found["command_accuracy"] is None:
@@ -113,7 +116,7 @@ def measure_peer(name, args):
     return found
 
 
-def written_before(file, columns, data):
+def written_before(file, columns, data, noise):
     """What a file has of the same table; nothing if there is none."""
     if not file.exists():
         return {"rows": [], "about": None}
@@ -121,6 +124,7 @@ def written_before(file, columns, data):
     for what, there, here in (
         ("data", found["about"]["data"], data),
         ("columns", list(found["columns"]), list(columns)),
+        ("noise", found["about"].get("noise", noise), noise),
     ):
         if there != here:
             raise ValueError(
@@ -154,7 +158,7 @@ def main(argv=None):
     data = f"{args.data_folder.name} {args.split}"
     titles = [column(decibels) for decibels in (None, *args.decibels)]
     columns = {"Engine": 0, **dict.fromkeys(titles, 1)}
-    before = written_before(args.out, columns, data)
+    before = written_before(args.out, columns, data, args.noise.name)
     rows = []
     for run in args.runs:
         name, _, folder = run.partition("=")
@@ -172,7 +176,8 @@ def main(argv=None):
         rows.append(row)
     mine = {row["Engine"] for row in rows}
     rows[:0] = [r for r in before["rows"] if r["Engine"] not in mine]
-    about = {"data": data, "before": before["about"]}
+    about = {"data": data, "noise": args.noise.name}
+    about["before"] = before["about"]
     pattern = f"{args.split}/*/*/*.flac"
     count = len(list(args.data_folder.glob(pattern)))
     sentence = SENTENCE.format(count=count, split=args.split)

@@ -153,16 +153,24 @@ def nnc(
     return size, {**new, **back}
 
 
-def plain_sparse(path: Path) -> int | None:
-    """Bytes of a sparse diff as positions and values; None of another."""
-    sent = {}
+def plain_sparse(path: Path, old: Tensors) -> tuple[int, Tensors] | None:
+    """A sparse diff as positions and half-precision values; None of another.
+
+    Its bytes, and the weights that come of it.
+    """
+    sent, new = {}, {}
     for name, change in read_diff(path).changes.items():
         if not change.sparse:
             return None
+        where = slice(None)
         if change.touched is not None:
-            sent[f"{name}/positions"] = change.touched.astype(np.int32)
-        sent[f"{name}/values"] = change.values[0].floats().astype(np.float16)
-    return len(save(sent))
+            where = change.touched.astype(np.int32)
+            sent[f"{name}/positions"] = where
+        values = change.values[0].floats().astype(np.float16)
+        sent[f"{name}/values"] = values
+        new[name] = old[name].copy()
+        new[name].reshape(-1)[where] += values
+    return len(save(sent)), new
 
 
 def word_errors(folder: Path, tensors: Tensors, manifest: str) -> float:
@@ -210,9 +218,9 @@ def main() -> None:
         name = " ".join(path.resolve().parts[-4:-3]) or path.stem
         diff = read_diff(path)
         back = {n: c.apply(before[n]) for n, c in diff.changes.items()}
-        size = plain_sparse(path)
-        if size is not None:
-            rows.append(row(f"`{name}`, plain safetensors", size, back))
+        plain = plain_sparse(path, before)
+        if plain is not None:
+            rows.append(row(f"`{name}`, plain safetensors", *plain))
         rows.append(row(f"`{name}`", path.stat().st_size, back))
     measure(rows, args)
     for one in rows:

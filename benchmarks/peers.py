@@ -201,6 +201,16 @@ class Whisper:
         return self.text
 
 
+def in_dictionary(texts, dictionary):
+    """Which of the words have an entry; it is read line by line.
+
+    All of it would be counted as the recogniser's memory.
+    """
+    words = {word for text in texts for word in text.split()}
+    with dictionary.open(encoding="utf-8") as lines:
+        return {w for line in lines if (w := line.split()[0]) in words}
+
+
 class PocketSphinx:
     """Its English model, with the unigrams of train, or a grammar."""
 
@@ -211,12 +221,13 @@ class PocketSphinx:
 
         folder = Path(get_model_path()) / "en-us"
         dictionary = folder / "cmudict-en-us.dict"
-        known = {line.split()[0] for line in dictionary.open(encoding="utf-8")}
-        said = unigrams([row["wrd"].lower() for row in rows], known)
         if model:
             # Its dictionary is in small letters.
             first, rest = Path(model).read_text("utf-8").split("\n", 1)
             said = f"{first}\n{rest.lower()}"
+        else:
+            words = [row["wrd"].lower() for row in rows]
+            said = unigrams(words, in_dictionary(words, dictionary))
         with tempfile.NamedTemporaryFile("w", suffix=".lm") as file:
             file.write(said)
             file.flush()

@@ -22,6 +22,7 @@ import argparse
 import copy
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,8 +121,9 @@ def main() -> None:
             f"{one / second / 1e9:8.1f} {form:>8}"
         )
     if args.routed is not None:
-        whole, _ = routed(Whole(recogniser), flops, args.routed, args.repeats)
-        seconds, flops = routed(encoder, flops, args.routed, args.repeats)
+        (whole, seconds), flops = routed(
+            [Whole(recogniser), encoder], flops, args.routed, args.repeats
+        )
         mixed = f"{args.routed:g} dense, "
         names = [names[0], *(mixed + name for name in names[1:])]
     speedup = seconds[0] / seconds
@@ -213,26 +215,31 @@ def alone(encoder: Encoder, repeats: int) -> np.ndarray:
 
 
 def routed(
-    encoder: Encoder, flops: np.ndarray, share: float, repeats: int
+    encoders: Sequence[Encoder], flops: np.ndarray, share: float, repeats: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seconds and FLOPs of a frame in streams of two branches, as they come.
 
-    The first stream is dense alone, each other one of dense frames and those
-    of another branch. The medians of both count as often as they were drawn.
+    The first stream of each encoder is dense alone, each other one of dense
+    frames and those of another branch. The medians of both count as often as
+    they were drawn. Seconds are ``[encoders, streams]``.
     """
     frame, drawn = features(), np.random.default_rng(1).random(repeats) >= share
-    choices = [other * drawn for other in range(len(encoder.products))]
-    states = [encoder.start() for _ in choices]
-    spent = np.zeros((len(choices), repeats))
-    # Streams take turns: a machine is not always as quick.
+    choices = [other * drawn for other in range(len(encoders[0].products))]
+    states = [[encoder.start() for _ in choices] for encoder in encoders]
+    spent = np.zeros((len(encoders), len(choices), repeats))
+    # All of them take turns: a machine is not always as quick.
     for part in np.array_split(np.arange(repeats), 10):
-        for choice, cells, runs in zip(choices, states, spent):
-            for n in part:
-                runs[n] = timed(encoder, frame, choice[n], cells)
-    for choice, runs in zip(choices, spent):
+        for stream, choice in enumerate(choices):
+            for encoder, cells, runs in zip(encoders, states, spent):
+                for n in part:
+                    runs[stream, n] = timed(
+                        encoder, frame, choice[n], cells[stream]
+                    )
+    for choice, runs in zip(choices, spent.swapaxes(0, 1)):
         for k in set(choice):
-            runs[choice == k] = np.median(runs[choice == k])
-    return spent.mean(1), flops[np.array(choices)].mean(1)
+            here = choice == k
+            runs[:, here] = np.median(runs[:, here], 1, keepdims=True)
+    return spent.mean(2), flops[np.array(choices)].mean(1)
 
 
 def timed(encoder: Encoder, frame: np.ndarray, branch: int, cells) -> float:

@@ -6,7 +6,8 @@
 
 Updates that were measured in words are measured again in commands: right if
 the intent and every slot are. Nothing is trained. What was known before an
-update is measured before the first and after the last one of each chain.
+update is measured before the first one of each chain, and before and after the
+last.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
 from speechbrain_amnet.evaluation import evaluate
+from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.hparams import plain_values
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.updates import (
@@ -39,9 +41,10 @@ def measure(folder, out, grammar, last):
     record = json.loads((folder / "diff.json").read_text())
     record = {k: v for k, v in record.items() if not WORDS.search(k)}
     record |= {"task": "slu", "grammar": grammar.name}
+    record["grammar_digest"] = Grammar.read(grammar).digest
     first = folder.name == "1"
     for prefix, model, old_too in (
-        ("base_", hparams["base_model"], first),
+        ("base_", hparams["base_model"], first or last),
         ("", folder / "updated", last),
     ):
         asr = load(model)
@@ -79,9 +82,16 @@ def main(argv=None):
     found = sorted(args.updates.rglob("diff.json"))
     if not found:
         raise FileNotFoundError(f"{args.updates}: there are no updates in it")
+    digest = Grammar.read(args.grammar).digest
     for file in tqdm(found, "updates", unit="update"):
         out = args.out / file.parent.relative_to(args.updates)
         if (out / "diff.json").exists():
+            known = json.loads((out / "diff.json").read_text())
+            if known.get("grammar_digest", digest) != digest:
+                raise ValueError(
+                    f"{out} was measured with another grammar; give another "
+                    "--out"
+                )
             continue
         following = file.parent.with_name(str(int(file.parent.name) + 1))
         last = not (following / "diff.json").exists()

@@ -4,6 +4,7 @@ What each figure means is said at `evaluate`. One greedy search with hard
 routing gives all of them; streaming would give the same words and routing.
 """
 
+import json
 import platform
 import re
 import sys
@@ -23,9 +24,10 @@ from .corpus.manifest import has_slots, read_commands, read_manifest
 from .corpus.prepare import manifest_name, prepare_librispeech
 from .footprint import measure_stream, model_size
 from .frames import frame_counts, timing
+from .grammar import Grammar
 from .inference import AmortizedASR, load
 from .noise import BackgroundNoise, place_of
-from .records import KINDS, command, rounded, spread_ms, write
+from .records import KINDS, command, results_path, rounded, spread_ms, write
 from .report.summary import bootstrap as bootstrap_interval
 from .slots import SCORES, score
 
@@ -82,8 +84,10 @@ def evaluate(
     -------
     dict
         experiment, data, split, seed : of the training and the recordings.
-        noise_db : of speech over noise, or null where none was mixed in.
-        grammar : the file whose sentences alone were searched, or null.
+        noise, noise_db : the recording's name, and decibels of speech over
+            noise, or null where none was mixed in.
+        grammar, grammar_digest : the file whose sentences alone were searched,
+            and what tells it from others of its name, or null.
         wer, wer_interval, words, errors : word errors in percent (upper-case
             words), their 95 % bootstrap interval over utterances, the words
             of the references, the errors by kind.
@@ -162,8 +166,10 @@ def evaluate(
         "data": data or about.get("dataset"),
         "split": split,
         "seed": about.get("seed"),
+        "noise": noise and noise.name,
         "noise_db": noise_db,
         "grammar": asr.grammar and Path(asr.grammar.name).name,
+        "grammar_digest": asr.grammar and asr.grammar.digest,
         **summarise(utterances, asr, bootstrap, seed),
         **measure_stream(asr, wavs),
         **model_size(asr),
@@ -259,6 +265,8 @@ def evaluate_folder(
             out = out / f"noise-{Path(noise).stem}-{noise_db:g}"
         if grammar is not None:
             out = out / f"grammar-{Path(grammar).stem}"
+            for name in names:
+                check_grammar(results_path(out, name), asr.grammar)
     if noise is not None:
         rate = asr.mods.features.sample_rate
         noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
@@ -282,6 +290,18 @@ def evaluate_folder(
         )
         for split, manifest in manifests.items()
     ]
+
+
+def check_grammar(file: Path, grammar: Grammar) -> None:
+    """Refuse to write over results of another grammar of the same name."""
+    if not file.is_file():
+        return
+    known = json.loads(file.read_text(encoding="utf-8")).get("grammar_digest")
+    if known not in (None, grammar.digest):
+        raise ValueError(
+            f"{file} is of another grammar that is called {grammar.name}, too; "
+            "give --out, or rename one of them"
+        )
 
 
 def both_or_none(noise: Any, noise_db: float | None) -> None:

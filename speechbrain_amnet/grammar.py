@@ -15,6 +15,7 @@ drawn; a search takes all as equally likely.
 Nothing here imports PyTorch: a device searches with the same grammar.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,6 +93,11 @@ class Grammar:
         self.first = first
         self.start = self._closure([first])
         self.seen: dict[tuple[States, str], States] = {}
+
+    @property
+    def digest(self) -> str:
+        """The beginning of its text's SHA-256, as files may share a name."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
 
     @classmethod
     def read(cls, path: str | Path, tags: bool = False) -> "Grammar":

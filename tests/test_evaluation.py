@@ -102,6 +102,8 @@ KEYS = {
     "last_word_ms",
     "commands_matched",
     "grammar",
+    "grammar_digest",
+    "noise",
     "command_accuracy",
     "slot_f1",
     "intent_accuracy",
@@ -479,6 +481,23 @@ def test_the_training_s_own_data_keeps_its_name(
     shutil.rmtree(speech)
     (found,) = evaluate_folder(folder, other)
     assert found == (folder, "noises")
+
+
+def test_a_grammar_does_not_write_over_another_of_its_name(
+    run, noises, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(run / "model", folder / "model")
+    texts = ("STOP", "STOP | GO")
+    files = [tmp_path / str(n) / "a.gram" for n in range(2)]
+    for file, text in zip(files, texts):
+        file.parent.mkdir()
+        file.write_text(f"#JSGF V1.0;\ngrammar a;\npublic <a> = {text};\n")
+    (found,) = evaluate_folder(folder, noises, grammar=files[0])
+    assert found["path"] == folder / "grammar-a" / "results.json"
+    evaluate_folder(folder, noises, grammar=files[0])
+    with pytest.raises(ValueError, match="another grammar that is called"):
+        evaluate_folder(folder, noises, grammar=files[1])
 
 
 def test_a_recipe_need_not_name_its_data(run, noises, tmp_path, monkeypatch):

@@ -274,11 +274,13 @@ def heard(result: dict[str, Any]) -> str:
     -------
     >>> heard({"data": "coffee", "noise_db": 12.0, "grammar": "coffee.gram"})
     'coffee, noise 12 dB, held to coffee.gram'
+    >>> heard({"data": "coffee", "noise": "kitchen.flac", "noise_db": 6.0})
+    'coffee, kitchen.flac 6 dB'
     """
     noise, grammar = result.get("noise_db"), result.get("grammar")
     parts = [result["data"]]
     if noise is not None:
-        parts.append(f"noise {noise:g} dB")
+        parts.append(f"{result.get('noise') or 'noise'} {noise:g} dB")
     if grammar is not None:
         parts.append(f"held to {grammar}")
     return ", ".join(parts)

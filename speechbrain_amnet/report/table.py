@@ -94,15 +94,33 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
 
 
 def differences(rows: list[dict[str, Any]], key: str) -> list[str]:
-    """A column of differences with their intervals."""
+    """A column of differences with their intervals.
+
+    And of how many seeds they are, where that is fewer than the row's.
+    """
     return [
         "–"
         if row[key] is None
         else ranged(
             f"{row[key]:+.2f}", row[f"{key}_low"], row[f"{key}_high"], "+"
         )
+        + fewer(row, key)
         for row in rows
     ]
+
+
+def fewer(row: dict[str, Any], key: str) -> str:
+    """Of how many seeds a difference is, where not of all of the row's.
+
+    Example
+    -------
+    >>> fewer({"seeds": 5, "difference_seeds": 1}, "difference")
+    ', 1 seed'
+    """
+    count = row[f"{key}_seeds"]
+    if count in (None, row["seeds"]):
+        return ""
+    return f", {count} seed{'s' * (count > 1)}"
 
 
 def terminal_text(rows: list[dict[str, Any]]) -> str:
@@ -249,6 +267,8 @@ def _compared(row, full):
         row["difference_high"],
         "+",
     ).replace("(", "(95 % interval ")
+    if part := fewer(row, "difference"):
+        within += f" ({part.removeprefix(', ')} of {row['seeds']})"
     return (
         f"On {row['data']} {row['split']}, `{row['experiment']}` saves "
         f"{shown(row['compute_saved'], '.0f', 100)} % of the dense encoder's "

@@ -136,7 +136,8 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         and `base_old_error`. `gain` is (before - after) / (before - after the
         full update), on what is new, mean over the seeds whose full update
         gained, None without one; `gained` and `to_gain` are the sums over all
-        seeds that have both.
+        seeds and folds that have both, each weighed by its words or commands
+        where they are known, and `bounded` their number.
         `all_error` is that on new and old together, each weighed by its words
         or commands, and `all_range` its least and its most; None where they
         are not known.
@@ -176,19 +177,25 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ("base_old_error", base_old),
         ):
             row[name] = weighed_mean(group, theirs)
+        both = [r for r in group if place_of(r) in bounds]
         pairs = [
-            (r[base] - r[new], r[base] - bound[new])
-            for r in group
-            if (bound := bounds.get(place_of(r)))
+            (r[base] - r[new], r[base] - bounds[place_of(r)][new]) for r in both
         ]
         shares = [a / b for a, b in pairs if b > 0]
         row["gain"] = mean(shares) if shares else None
-        row["gained"] = sum(gained for gained, _ in pairs)
-        row["to_gain"] = sum(possible for _, possible in pairs)
+        weights = counts_of(both, new)
+        row["gained"], row["to_gain"] = (
+            sum(points * n for points, n in zip(each, weights))
+            for each in (zip(*pairs) if pairs else ((), ()))
+        )
+        row["bounded"] = len(pairs)
         everything = [all_error(record) for record in group]
         row["all_error"] = row["all_range"] = None
         if None not in everything:
-            row["all_error"] = mean(everything)
+            here, there = (counts_of(group, key) for key in (new, old))
+            counts = [a + b for a, b in zip(here, there)]
+            sums = sum(e * n for e, n in zip(everything, counts))
+            row["all_error"] = sums / sum(counts)
             row["all_range"] = min(everything), max(everything)
         rows.append(row)
     return rows
@@ -205,16 +212,29 @@ def weighed_mean(group: list[dict[str, Any]], key: str) -> float | None:
     4.0
     """
     known = [r for r in group if r[key] is not None]
-    counts = []
+    if not known:
+        return None
+    counts = counts_of(known, key)
+    return sum(r[key] * n for r, n in zip(known, counts)) / sum(counts)
+
+
+def counts_of(group: list[dict[str, Any]], key: str) -> list[int]:
+    """The words or commands that errors are of; ones where not all are known.
+
+    Example
+    -------
+    >>> counts_of([{"old_words": 3}, {"old_words": 4}], "base_old_wer")
+    [3, 4]
+    >>> counts_of([{"words": 3}, {}], "wer"), counts_of([{}], "bytes")
+    ([1, 1], [1])
+    """
     for error, count in zip(ERRORS.values(), COUNTS.values()):
         if key.endswith(error):
             old = "old_" if "old_" in key else ""
-            counts = [r.get(old + count) for r in known]
-    if not known:
-        return None
-    if not counts or not all(counts):
-        return mean(r[key] for r in known)
-    return sum(r[key] * n for r, n in zip(known, counts)) / sum(counts)
+            counts = [r.get(old + count) for r in group]
+            if all(counts):
+                return counts
+    return [1] * len(group)
 
 
 def all_error(record: dict[str, Any]) -> float | None:
@@ -276,10 +296,17 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     ---------
     rows : list of dict
         As `summarise_updates` gives them. What was new is told of each
-        generation, and its share of the gain of all of them together; what is
-        old, and everything, after the last; of several runs the mean, and of
-        everything also the least and the most.
+        generation, and its share of the gain of all of them together (and of
+        how many runs, where not all have their full update); what is old before
+        and after the last, of the same test sets, and everything after it; of
+        several runs the mean, and of everything also the least and the most.
     """
+
+    def of_fewer(some):
+        runs, bounded = (
+            min(r[key] for r in some) for key in ("runs", "bounded")
+        )
+        return "" if bounded in (0, runs) else f" ({bounded} of {runs})"
 
     def shown(value, form=".1f"):
         return "–" if value is None else format(value, form)
@@ -298,8 +325,8 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         "| "
         + ("Data | " if several else "")
         + f"Update | Bytes each | New: {title} % before | after, by generation "
-        f"| share of the gain | Old: {title} % before | after the last | All "
-        "| Runs |",
+        f"| share of the gain | Old: {title} % before the last | after it "
+        "| All | Runs |",
         "|" + (" --- |" if several else "") + " --- |" + " ---: |" * 8,
     ]
     kinds: dict[tuple, list[dict[str, Any]]] = {}
@@ -315,8 +342,8 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             f"{average(some, 'bytes'):,.0f}",
             shown(average(some, "base_error")),
             ", ".join(shown(row["error"]) for row in some),
-            shown(gain_of_all(some), ".2f"),
-            shown(some[0]["base_old_error"]),
+            shown(gain_of_all(some), ".2f") + of_fewer(some),
+            shown(some[-1]["base_old_error"]),
             shown(some[-1]["old_error"]),
             shown(some[-1]["all_error"]) + spread(some[-1]),
             ", ".join(runs),

@@ -75,12 +75,29 @@ def test_folds_are_pooled_and_paired():
             ("full", 1, 10, 10),
             ("full", 2, 30, 30),
             ("sparse", 1, 30, 10),
-            ("sparse", 2, 40, 30),
+            ("sparse", 2, 34, 30),
         )
     ]
     full, sparse = summarise_updates(records)
     assert full["runs"] == 2 and full["error"] == 25
-    assert sparse["error"] == 37.5 and sparse["gain"] == 0.5
+    assert sparse["error"] == 33
+    # Of 50 - 25 points for all commands together.
+    assert sparse["gained"] / sparse["to_gain"] == (50 - 33) / (50 - 25)
+
+
+def test_a_gain_of_fewer_runs_says_so(records):
+    records = [r for r in records if (r["method"], r["seed"]) != ("full", 2)]
+    text = markdown_table(summarise_updates(records))
+    assert "| 0.80 (1 of 2) |" in text and "| 1.00 |" in text
+
+
+def test_all_together_is_pooled_too():
+    folds = [
+        record("full", fold=1, wer=10, words=100, old_wer=0, old_words=100),
+        record("full", fold=2, wer=50, words=10, old_wer=0, old_words=10),
+    ]
+    (row,) = summarise_updates(folds)
+    assert row["all_error"] == pytest.approx(100 * (10 + 5) / 220)
 
 
 def test_without_a_bound_there_is_no_gain(records):
