@@ -165,12 +165,17 @@ class Router(nn.Module):
         prepared = self.prepare(features, first, load).float()
         if backlog is None:
             backlog = prepared.new_zeros(len(features))
-        with torch.no_grad():
-            said, found, backlog = self._follow(
-                prepared, times, frame_duration, hard, backlog
-            )
-        if torch.is_grad_enabled() and not hard:
-            said, found = self._learning(prepared, found, times, frame_duration)
+        # Autocast would keep what it casts without a gradient, and use it again
+        # (PyTorch before 2.10); and bf16 is coarse, times a high temperature.
+        with torch.autocast(prepared.device.type, enabled=False):
+            with torch.no_grad():
+                said, found, backlog = self._follow(
+                    prepared, times, frame_duration, hard, backlog
+                )
+            if torch.is_grad_enabled() and not hard:
+                said, found = self._learning(
+                    prepared, found, times, frame_duration
+                )
         shares = said
         if hard:
             shares = nn.functional.one_hot(said.argmax(-1), self.branches)
@@ -286,6 +291,11 @@ class Arbitrator(Router):
         use_device: bool = False,
     ):
         super().__init__(branches)
+        if not isinstance(hidden, int) or hidden < 1:
+            raise ValueError(
+                "Arbitrator: hidden must be a whole number, 1 or more, got "
+                f"{hidden}."
+            )
         self.input_size = input_size
         self.use_backlog, self.use_device = use_backlog, use_device
         self.frame = nn.Linear(input_size, hidden)

@@ -169,7 +169,10 @@ class AmortizedEncoder(nn.Module):
             for n in range(layers)
         )
         self.router = router
-        router.loads = self.target_device.train_loads
+        # A router reads what the first branch takes, which need not be dense.
+        loads = self.target_device.train_loads
+        share = self.branch_flops[0] / self.dense_flops
+        router.loads = loads and [share * load for load in loads]
         # Whether the branches are mixed yet; a float, as checkpoint averaging
         # divides whatever it finds.
         self.register_buffer("routed", torch.zeros(()))

@@ -136,7 +136,8 @@ class BacklogAwareLoss(nn.Module):
         check_lengths(lengths, *routing.time.shape)
         times = routing.branch_time.unsqueeze(-2)  # the same for all frames
         slow, fast = times[..., :1], times[..., -1:]
-        faster = (slow - times) / (slow - fast).clamp(min=1e-12)
+        # A sparse branch that is not pruned yet may be the slowest.
+        faster = ((slow - times) / (slow - fast).clamp(min=1e-12)).clamp(0, 1)
         slack = (1 - routing.backlog / self.significant_backlog).clamp(min=0)
         idle = (routing.shares * faster).sum(-1) * slack
         parts = {

@@ -300,6 +300,8 @@ def test_energy_routing_learns_nothing_from_padding():
     [
         (lambda: Router(0), "Router: branches must be 1 to 36, got 0"),
         (lambda: Arbitrator(5, branches=0), "Arbitrator: .* got 0"),
+        (lambda: Arbitrator(5, hidden=0), "hidden must be .* got 0"),
+        (lambda: Arbitrator(5, hidden=-1), "hidden must be .* got -1"),
         (lambda: FixedRouting(2, 2), "must be 0 to 1, got 2"),
         (lambda: FixedRouting(2, -1), "must be 0 to 1, got -1"),
         (lambda: RandomRouting([0.5, 0.6]), r"sum to 1, got \[0.5, 0.6\]"),

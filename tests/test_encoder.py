@@ -452,6 +452,12 @@ def test_utterances_of_a_training_meet_devices_of_their_own():
     _, routing = encoder.eval()(x)
     assert (routing.time / 0.04).allclose(torch.tensor(2.0))
     assert encoder.router.loads == [1.0, 4.0]
+    # It reads what the first branch takes, whatever that is.
+    cheap = AmortizedEncoder(
+        4, 3, 1, [partial(LowRank, rank=1)], target_device=device
+    )
+    share = cheap.branch_flops[0] / cheap.dense_flops
+    assert cheap.router.loads == [share, 4 * share] and share < 0.7
 
 
 def test_a_training_meets_the_ends_more_often():

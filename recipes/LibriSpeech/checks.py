@@ -6,6 +6,8 @@ import math
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_amnet import files
+from speechbrain_amnet.export import inference_hparams
+from speechbrain_amnet.inference import CTC_HEAD, MODULES
 
 
 def check_schedules(hparams):
@@ -30,6 +32,12 @@ def check_schedules(hparams):
         )
 
 
+def check_exportable(text, modules):
+    """Refuse hparams of which no model could be made in the end."""
+    names = [*MODULES, *({CTC_HEAD} & set(modules))]
+    inference_hparams(text, modules["features"].sample_rate, names)
+
+
 def check_router_learns(hparams):
     """Refuse branches that are first mixed when their router is frozen."""
     encoder, schedule = hparams["encoder"], hparams["router_lr_schedule"]
@@ -43,6 +51,33 @@ def check_router_learns(hparams):
         f"router_lr_schedule lets the arbitrator learn, got {begin}, and it is "
         "frozen from there on"
     )
+
+
+def check_start(hparams):
+    """Refuse to skip or to repeat what comes before branches are mixed."""
+    encoder, warm_up = hparams["encoder"], hparams["dense_warmup"]
+    if encoder.routed and warm_up > hparams["starts_at"]:
+        raise ValueError(
+            "dense_warmup: the branches of start_from are mixed already; "
+            f"expected 0, or at most starts_at, {hparams['starts_at']}, got "
+            f"{warm_up}"
+        )
+    branches = encoder.layers[0].input
+    begin = hparams["starts_at"]
+    if len(branches) > 1:
+        begin = max(begin, warm_up)
+    share = hparams["pruning_schedule"](begin)
+    for k, form in enumerate(branches):
+        if not hasattr(form, "density") or form.density == 1:
+            continue
+        copied = k and not encoder.routed and warm_up > 0
+        if share > 0 and (copied or form.kept == form.mask.numel()):
+            raise ValueError(
+                f"encoder.branches[{k}]: pruning_schedule: expected its course "
+                f"to begin at {begin} or later, where this branch does; there "
+                f"it is at {100 * share:.0f} % already, and all of that would "
+                "be pruned at once"
+            )
 
 
 def check_forms(hparams, pruned):

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from checks import check_data, check_router_learns, check_schedules
+from checks import (
+    check_data,
+    check_exportable,
+    check_router_learns,
+    check_schedules,
+    check_start,
+)
 from data import fit_statistics, make_data, make_loaders
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
@@ -118,11 +124,7 @@ class Recogniser(sb.Brain):
             if self.routed:
                 weight = self.hparams.routing_weight_schedule.value
                 loss = loss + weight * routing_parts["total"]
-                if self.hparams.router_lr_schedule.value > 0:
-                    # A frozen router does not follow any more.
-                    self.hparams.routing_loss.adapt(
-                        routing_parts["saved"], weight
-                    )
+                self.saved.append(routing_parts["saved"].detach())
         elif not self.warming_up:  # before, predictor and joint know nothing
             self.keep_words(encoded, lengths, batch)
         self.check_finite(loss, batch)
@@ -253,9 +255,20 @@ class Recogniser(sb.Brain):
         if self.optimizer_step % PRUNE_EVERY == 0 or last:
             hparams.encoder.prune(share, hparams.pruning_scope)
 
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Move the weight of the compute, once a step."""
+        if not (should_step and self.saved):
+            return
+        saved, self.saved = torch.stack(self.saved).mean(), []
+        # A frozen router does not follow any more.
+        if self.hparams.router_lr_schedule.value > 0:
+            self.hparams.routing_loss.adapt(
+                saved, self.hparams.routing_weight_schedule.value
+            )
+
     def on_stage_start(self, stage, epoch):
         """Start the means anew."""
-        self.sums = {}
+        self.sums, self.saved = {}, []
         if stage != sb.Stage.TRAIN:
             self.errors = sb.utils.metric_stats.ErrorRateStats()
 
@@ -311,6 +324,7 @@ def make_brain(argv):
     torch.set_num_threads(hparams["threads"])
     check_frames(hparams["features"], hparams["encoder"])
     check_schedules(hparams)
+    check_exportable(text, hparams["modules"])
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
@@ -328,6 +342,8 @@ def make_brain(argv):
     check_data(sets, save_folder / "data.txt", begun)
     if hparams["start_from"]:
         start_from(hparams)
+        if not begun:
+            check_start(hparams)
     elif hparams["starts_at"]:
         raise ValueError(
             "starts_at skips what another training has done; name its output "

@@ -211,6 +211,52 @@ def test_start_from_another_training(whole, tones, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "file, values, words",
+    [
+        ("amnet.yaml", {}, "dense_warmup: the branches .* mixed already"),
+        ("amnet_sparse.yaml", {"starts_at": 0.5}, r"\[1\]: .* begin at 0.5"),
+        ("sparse.yaml", {"starts_at": 0.6}, r"\[0\]: .* at 100 % already"),
+    ],
+)
+def test_nothing_is_skipped_unseen(file, values, words, whole, train, tones):
+    """Nor pruned at once, as what would be pruned meanwhile was skipped."""
+    out = whole.with_name(f"skips_{file}")
+    values = {"epochs": 4, "start_from": whole, **values}
+    _, *arguments = command(file, tones, out, **values)
+    with pytest.raises(ValueError, match=words):
+        train.make_brain(arguments)
+
+
+def test_a_model_that_could_not_be_written_is_not_trained(train):
+    from checks import check_exportable
+
+    names = ("features", "encoder", "predictor", "joint", "search")
+    text = "".join(f"{name}: 1\n" for name in names)
+    modules = {"features": SimpleNamespace(sample_rate=16000)}
+    check_exportable(text, modules)
+    with pytest.raises(ValueError, match="encoder includes a file"):
+        check_exportable(text.replace("r: 1", "r: !include:e.yaml", 1), modules)
+    with pytest.raises(ValueError, match="no key 'search'"):
+        check_exportable(text.replace("search", "find"), modules)
+
+
+def test_the_weight_of_the_compute_moves_once_a_step(train):
+    """Also where a step is of several batches."""
+    moved = []
+    brain = object.__new__(train.Recogniser)
+    hparams = SimpleNamespace(
+        router_lr_schedule=SimpleNamespace(value=1.0),
+        routing_weight_schedule=SimpleNamespace(value=0.5),
+        routing_loss=SimpleNamespace(adapt=lambda *said: moved.append(said)),
+    )
+    vars(brain).update(hparams=hparams, saved=[])
+    for should_step in (False, True, False, True):
+        brain.saved.append(torch.tensor(1.0 if should_step else 0.0))
+        brain.on_fit_batch_end(None, None, None, should_step)
+    assert moved == [(0.5, 0.5), (0.5, 0.5)]
+
+
 def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(tones, data)
