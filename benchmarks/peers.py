@@ -409,6 +409,7 @@ def main() -> None:
         prompt = args.value if args.one == "whisper" else None
         measure(args.one, args.value, args.folder, args.split, prompt or None)
         return
+    from speechbrain_amnet import files
     from speechbrain_amnet.report.markdown import update_markdown
     from speechbrain_amnet.report.peers import markdown_text
 
@@ -420,9 +421,7 @@ def main() -> None:
         "recognisers": compare(args),
     }
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(found, indent=1)
-        args.out.write_text(f"{text}\n", encoding="utf-8")
+        files.write(args.out, f"{json.dumps(found, indent=1)}\n")
     table = markdown_text(found)
     if args.markdown:
         update_markdown(args.markdown, table, args.name)
