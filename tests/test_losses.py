@@ -80,6 +80,16 @@ def test_a_backlog_from_the_significant_one_on_excuses_a_fast_branch():
     assert idle == pytest.approx([1.0, 0.75, 0.0, 0.0])
 
 
+def test_a_last_branch_that_is_still_the_slowest_leaves_no_time_unused():
+    """As a sparse one in evaluation, before it is pruned."""
+    mixed = routing([[[0.0, 1.0, 0.0]]], [[0.0]])
+    times = mixed.branch_time.clone()
+    times[..., -1] = 2 * times[..., 0]
+    mixed = mixed._replace(branch_time=times)
+    idle = BacklogAwareLoss(FRAME)(mixed, torch.ones(1), 8.0)["idle"]
+    assert 0 <= idle <= 1
+
+
 def test_one_branch_has_no_idle_time():
     only = Routing(
         torch.ones(1, 2, 1),

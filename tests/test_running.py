@@ -70,7 +70,7 @@ def test_what_runs_is_stopped_with_the_study(tmp_path, monkeypatch):
     monkeypatch.setattr("speechbrain_amnet.running.time.sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train([slow])
-    assert children[0].poll() is not None
+    assert children[0].returncode == -signal.SIGKILL
 
 
 def started(monkeypatch):
@@ -104,7 +104,7 @@ def test_signals_stop_what_runs(tmp_path, monkeypatch, name):
     finally:
         signal.signal(number, mine)
     assert ended.value.code == 128 + number
-    assert children[0].poll() is not None  # waited for, and gone
+    assert children[0].returncode == -signal.SIGKILL  # waited for, and gone
 
 
 def test_bar_tells_the_mean_time_of_what_it_counts(

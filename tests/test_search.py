@@ -110,6 +110,8 @@ def test_streaming_equals_batch(search, utterances, size):
             places[row] += context.token_frames[row]
     assert tokens == whole
     assert places == where
+    # The end brings nothing more, and so no frames.
+    assert search.finish(context) == context.token_frames == [[]] * 5
     assert context.frames.tolist() == frames.tolist()
 
 

@@ -146,6 +146,15 @@ def test_utterances_of_another_run_are_refused(runs):
         rows_of(runs.folder / "runs")
 
 
+def test_flops_of_one_seed_do_not_make_up_for_anothers(runs):
+    for seed, flops in ((1, 1.2), (2, 0.9)):
+        runs.make("amnet", seed, mflops_per_frame=1.0)
+        runs.make("random", seed, mflops_per_frame=flops)
+    rows = summarise(read_results([runs.folder / "runs"]))
+    (random,) = [row for row in rows if row["experiment"] == "random"]
+    assert random["flops_over_amnet"] == pytest.approx(0.2)
+
+
 def test_controls_are_compared_with_amnet_of_the_same_seeds(runs):
     runs.make("amnet", 1, errors=(0, 1, 2, 0, 1), mflops_per_frame=2.0)
     runs.make("amnet", 2, errors=(0, 0, 0, 0, 1), mflops_per_frame=1.0)
