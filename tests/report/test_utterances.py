@@ -127,7 +127,8 @@ def test_utterances_of_a_run_that_is_incomplete(runs):
     frames.write_text("\n".join([lines[0], lines[1][:50]]))
     with pytest.raises(ValueError, match="line 2, is incomplete"):
         utterances.plot_utterances(run, "test")
-    for part in ({"branch": "01"}, {"branch": ""}, {"backlog_ms": []}):
+    empty = {"branch": "", "backlog_ms": [], "wait_ms": []}
+    for part in ({"branch": "01"}, {"branch": ""}, {"backlog_ms": []}, empty):
         frames.write_text(json.dumps({**json.loads(lines[0]), **part}))
         with pytest.raises(ValueError, match="differ in length"):
             utterances.plot_utterances(run, "test")
