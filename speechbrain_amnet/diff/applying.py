@@ -8,6 +8,10 @@ from speechbrain_amnet.diff.changes import NewValues, Values
 from speechbrain_amnet.diff.file import Diff, DiffError, fingerprint, model_of
 
 
+class NotTheBase(DiffError):
+    """A diff is for another model than the one that is there."""
+
+
 def check_base(
     diff: Diff, tensors: Mapping[str, np.ndarray], what: str = "the model"
 ) -> None:
@@ -24,17 +28,19 @@ def check_base(
 
     Raises
     ------
-    DiffError
+    NotTheBase
         If a tensor is missing or one is not as in the base; where the diff
         says so, also of those that it does not change.
+    DiffError
+        If the model has this diff already.
     """
     for name, change in diff.changes.items():
         if name not in tensors:
-            raise DiffError(
+            raise NotTheBase(
                 f"{what} is not the base of this diff: it has no {name}"
             )
         if tuple(tensors[name].shape) != change.shape:
-            raise DiffError(
+            raise NotTheBase(
                 f"{what} is not the base of this diff: {name} is "
                 f"{list(tensors[name].shape)} and not {list(change.shape)}"
             )
@@ -42,12 +48,12 @@ def check_base(
     if found == diff.result:
         raise DiffError(f"{what} has this diff already")
     if found != diff.base:
-        raise DiffError(
+        raise NotTheBase(
             f"{what} is not the base of this diff: its fingerprint is "
             f"{found[:12]}, the base's is {diff.base[:12]}"
         )
     if diff.model is not None and model_of(tensors) != diff.model:
-        raise DiffError(
+        raise NotTheBase(
             f"{what} is not the base of this diff: what it does not change is "
             "that of another model"
         )

@@ -250,9 +250,11 @@ def _from_file(file, size, what, weights):
         entries = json.loads(whole[8:start].tobytes())
         header = json.loads(entries.pop("__metadata__")[KEY])
         version = header["format"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except DAMAGED:
         raise DiffError(f"{what}: not a diff (no {KEY} in it)") from None
-    if version != FORMAT:
+    if type(version) is not int or version < FORMAT:
+        raise DiffError(f"{what}: damaged (its format is {version!r})")
+    if version > FORMAT:
         raise DiffError(
             f"{what}: format {version}; this version reads "
             f"format {FORMAT}: a newer speechbrain_amnet is needed"
@@ -272,7 +274,9 @@ def _decompressed(file: BinaryIO, what: str, most: int) -> np.ndarray:
     file.seek(0)
     try:
         size = zstandard.frame_content_size(head)
-        if not 0 <= size <= most:
+        if size < 0:
+            raise DiffError(f"{what}: not a diff (it says no size)")
+        if size > most:
             raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
         frame = zstandard.ZstdDecompressor().decompressobj()
         whole, found = np.empty(size, dtype=np.uint8), 0

@@ -20,8 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_amnet import files
-from speechbrain_amnet.diff.applying import change_each, check_base
-from speechbrain_amnet.diff.file import DiffError, plain, read_diff
+from speechbrain_amnet.diff.applying import (
+    NotTheBase,
+    change_each,
+    check_base,
+)
+from speechbrain_amnet.diff.file import Diff, DiffError, plain, read_diff
 from speechbrain_amnet.diff.model_files import (
     MODEL,
     UPDATES,
@@ -130,7 +134,10 @@ def apply_update(
         target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
         update = read_diff(diff, model.weights)
-        check_base(update, model, str(folder))
+        try:
+            check_base(update, model, str(folder))
+        except NotTheBase as error:
+            raise NotTheBase(f"{error}; {way_on(update, past)}") from None
         entry = {
             "diff": plain(Path(diff).name),
             "bytes": Path(diff).stat().st_size,
@@ -144,6 +151,20 @@ def apply_update(
                 old |= {"undo": None, "undo_bytes": 0}
         install(model, target, entries, Undo(update))
     return entry
+
+
+def way_on(update: Diff, past: list[dict[str, Any]]) -> str:
+    """What to do about an update that a model's history does not lead to."""
+    for number, entry in enumerate(past, 1):
+        if (entry["base"], entry["result"]) == (update.base, update.result):
+            return (
+                f"it is its update {number} of {len(past)}, {entry['diff']}: "
+                "undo goes back to before it"
+            )
+    return (
+        "apply the updates that come before this one first, or one file of "
+        "them all (amnet diff squash)"
+    )
 
 
 def undo_update(folder: str | Path) -> dict[str, Any]:

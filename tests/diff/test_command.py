@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from speechbrain_amnet.cli import main
-from speechbrain_amnet.diff.file import write_diff
+from speechbrain_amnet.diff.applying import apply_diff
+from speechbrain_amnet.diff.file import read_diff, write_diff
 from speechbrain_amnet.diff.model_files import ModelFiles
 
 
@@ -42,6 +43,24 @@ def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
         assert array.tobytes() == there[name].tobytes()
     code, said = run("undo", new)
     assert code == 0 and "as it was before 2.diff; it has 1 updates" in said
+
+
+@pytest.mark.parametrize("kind", ["hash", "lowrank"])
+def test_a_chain_that_changes_everything_as_one(
+    run, make, model, chain, tensors, kind, tmp_path
+):
+    """Exact, as large as the model, and the two files are advised."""
+    now, paths = dict(tensors), [chain[0], tmp_path / "all.diff"]
+    apply_diff(read_diff(chain[0]), now)
+    write_diff(make.diff_of(kind, now), paths[1])
+    apply_diff(read_diff(paths[1]), now)
+    one = tmp_path / "one.diff"
+    code, said = run("squash", model, *paths, "--out", one)
+    assert code == 0 and "encoder.weight changes everywhere, so all" in said
+    assert said.rstrip().endswith("send these")
+    alone = dict(tensors)
+    apply_diff(read_diff(one), alone)
+    assert all(alone[name].tobytes() == now[name].tobytes() for name in now)
 
 
 def test_inspect_does_not_obey_a_stranger(run, make, tensors, tmp_path):

@@ -119,6 +119,11 @@ def frame(header, arrays=None):
     )
 
 
+def about(header):
+    """The bytes of a safetensors file that has this instead of its header."""
+    return len(header).to_bytes(8, "little") + header.encode()
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -128,6 +133,16 @@ def frame(header, arrays=None):
         (zstandard.compress(save({"w": np.ones(1)})), "no amnet_diff in it"),
         (frame('{"format": 2}'), "format 2; this version reads format 1"),
         (frame('{"format": 1}'), "damaged"),
+        (frame('{"format": 0}'), "damaged .its format is 0"),
+        (frame('{"format": "one"}'), "damaged .its format is 'one'"),
+        *(
+            (zstandard.compress(about(x)), "no amnet_diff")
+            for x in ("7", "null", '"a"', "[1]")
+        ),
+        (
+            zstandard.ZstdCompressor(write_content_size=False).compress(b"a"),
+            "it says no size",
+        ),
         (
             frame(
                 '{"format":1,"base":"a","result":"","about":{},"signature":null'

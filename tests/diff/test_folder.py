@@ -71,7 +71,7 @@ def test_two_updates_and_back(model, chain, tmp_path):
 
 def test_wrong_updates_change_nothing(model, chain, tmp_path):
     new = tmp_path / "new"
-    with pytest.raises(DiffError, match="is not the base"):
+    with pytest.raises(DiffError, match="is not the base.*come before this"):
         apply_update(model, chain[1], new)
     assert not new.exists()
     apply_update(model, chain[0], new)
@@ -82,6 +82,9 @@ def test_wrong_updates_change_nothing(model, chain, tmp_path):
     with pytest.raises(DiffError, match="cut.diff"):
         apply_update(new, tmp_path / "cut.diff")
     assert state(new) == before and not leftovers(new)
+    apply_update(new, chain[1])
+    with pytest.raises(DiffError, match="is its update 1 of 2, 1.diff: undo"):
+        apply_update(new, chain[0])
 
 
 def test_where_it_goes_must_be_said_and_free(model, chain, tmp_path):
