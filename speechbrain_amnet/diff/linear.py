@@ -13,7 +13,10 @@ class DiffLinear(nn.Module):
     """A frozen linear layer and a diff of its matrix.
 
     What `AdaptedModel` takes as `adapter_class`. Weight and bias keep their
-    names in the state dict. For other layers than linear ones use `DiffModel`.
+    names in the state dict. `AdaptedModel` saves parameters alone: a
+    `SparseDiff` that keeps positions is saved and loaded by `state_dict`, and
+    refuses the other. For layers that are not linear, and to write an update's
+    file, use `DiffModel`.
 
     Arguments
     ---------

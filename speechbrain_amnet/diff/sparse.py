@@ -181,6 +181,29 @@ class SparseDiff(WeightDiff):
         self.values = nn.Parameter(start)
         self.dense = self.importance = None
 
+    def _load_from_state_dict(self, state, prefix, *others):
+        """Keep the positions of the state, too.
+
+        What a state leaves out stays zero without a word, where it is loaded
+        as `AdaptedModel` does, which saves no positions.
+        """
+        names = ("dense", "values", "positions")
+        dense, values, positions = (state.get(prefix + n) for n in names)
+        errors, wrong = others[-1], None
+        if values is not None and positions is None:
+            wrong = "has values and not where they are; save its state_dict()"
+        elif dense is not None and self.dense is None:
+            wrong = "is of a diff that was dense; load it before keep()"
+        if wrong:
+            errors.append(f"{self.name}: the state {wrong}")
+            return
+        if values is not None and not (
+            self.dense is None and self.values.shape == values.shape
+        ):
+            device = (self.values if self.dense is None else self.dense).device
+            self.keep(positions.to(device), values.to(device))
+        super()._load_from_state_dict(state, prefix, *others)
+
     @torch.no_grad()
     def start(self, delta: torch.Tensor) -> None:
         """Begin with this diff."""

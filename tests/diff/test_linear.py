@@ -1,5 +1,7 @@
 """DiffLinear as SpeechBrain's AdaptedModel uses it."""
 
+import copy
+
 import pytest
 import torch
 from speechbrain.nnet.adapters import AdaptedModel
@@ -47,6 +49,30 @@ def test_saved_and_loaded_by_speechbrain(net, tmp_path):
     again.loader(tmp_path / "adapter.ckpt", True)
     x = torch.randn(5, 4)
     assert torch.equal(adapted(x), again(x))
+
+
+def test_kept_positions_are_never_lost(net, tmp_path):
+    """`AdaptedModel` saves no buffers and loads what it finds."""
+    fresh = copy.deepcopy(net)
+    adapted, again = (
+        AdaptedModel(m, DiffLinear, all_linear=True) for m in (net, fresh)
+    )
+    dense = copy.deepcopy(adapted)
+    for layer in (net[0], net[2]):
+        layer.diff.dense.data.normal_()
+        layer.diff.keep(torch.tensor([4, 1]))
+    adapted.saver(tmp_path / "adapter.ckpt")
+    with pytest.raises(RuntimeError, match="values and not where they are"):
+        again.loader(tmp_path / "adapter.ckpt", True)
+    x, state = torch.randn(5, 4), copy.deepcopy(adapted.state_dict())
+    trained = adapted(x)
+    net[0].diff.keep(torch.tensor([0, 2, 3]))
+    for other in (again, adapted):  # dense still, and with other positions
+        assert not torch.equal(other(x), trained)
+        other.load_state_dict(state)
+        assert torch.equal(other(x), trained)
+    with pytest.raises(RuntimeError, match="load it before keep"):
+        adapted.load_state_dict(dense.state_dict(), strict=False)
 
 
 def test_other_layers_are_refused():
