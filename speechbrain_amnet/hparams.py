@@ -234,7 +234,8 @@ def check_recorded(file: Path, text: str) -> None:
         raise ValueError(
             f"{file.parent} was trained with other hparams than are asked for "
             f"now: {', '.join(changed)}; see {file.name} in it, and give "
-            "another output_folder, or move this one away to train it anew"
+            "another folder (output_folder, or --out), or move this one away "
+            "to train it anew"
         )
 
 

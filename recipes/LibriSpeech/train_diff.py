@@ -215,11 +215,16 @@ def measure(hparams, run_opts):
     return record
 
 
+def arguments(argv):
+    """As `parse_arguments`; also takes --base=FOLDER or --base FOLDER."""
+    return parse_arguments(
+        [re.sub("^--base(?==|$)", "--base_model", a) for a in argv]
+    )
+
+
 def main(argv):
     """Train, write the file, apply it, evaluate."""
-    # --base=FOLDER or --base FOLDER
-    argv = [re.sub("^--base(?==|$)", "--base_model", a) for a in argv]
-    path, run_opts, overrides = parse_arguments(argv)
+    path, run_opts, overrides = arguments(argv)
     text = resolve_hparams(path, overrides)
     check_values(text, run_opts)
     hparams = load_hparams(path, overrides)

@@ -111,8 +111,8 @@ def update(args, method, budget, seed, generation) -> Training:
     return Training(name, folder, command, 1, after, last="diff.json")
 
 
-def main(argv=None):
-    """Run from the command line."""
+def build_parser():
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True)
@@ -146,7 +146,12 @@ def main(argv=None):
         metavar="KEY=VALUE",
         help="hparams of every update, as find_epochs=2",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    """Run from the command line."""
+    args = build_parser().parse_args(argv)
     for method in args.methods:
         if method not in METHODS:
             raise ValueError(

@@ -1,5 +1,6 @@
 """The recipe's page, the list of experiments, and hparams/librispeech.yaml."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,11 @@ import soundfile
 import torch
 
 from speechbrain_amnet.cli import build_parser
-from speechbrain_amnet.hparams import load_hparams, parse_arguments
+from speechbrain_amnet.hparams import (
+    load_hparams,
+    parse_arguments,
+    resolve_hparams,
+)
 
 ROOT = Path(__file__).parents[2]
 HPARAMS = ROOT / "hparams"
@@ -54,6 +59,41 @@ def test_trainings_load(words, monkeypatch, tmp_path):
     small = ["--layers=1", f"--output_folder={tmp_path}"]
     path, _, overrides = parse_arguments([*options, *small])
     assert load_hparams(path, overrides)["data_folder"]
+
+
+@pytest.mark.parametrize(
+    "words", [c for c in commands() if "train_diff.py" in c], ids=" ".join
+)
+def test_updates_are_understood(words, monkeypatch):
+    monkeypatch.chdir(ROOT / "recipes" / "LibriSpeech")
+    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
+    updates = importlib.import_module("train_diff")
+    path, _, overrides = updates.arguments(words[2:])
+    text = resolve_hparams(path, overrides)
+    assert f"base_model: {overrides['base_model']}\n" in text
+
+
+@pytest.mark.parametrize(
+    "words", [c for c in commands() if "train_releases.py" in c], ids=" ".join
+)
+def test_releases_are_understood(words, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
+    releases = importlib.import_module("train_releases")
+    args = releases.build_parser().parse_args(words[2:])
+    assert set(args.methods) <= set(releases.METHODS)
+
+
+def test_no_command_takes_the_folder_of_others():
+    """What is trained with `--set` is not what was trained without it."""
+    folders = {}
+    for words in commands():
+        if "train_releases.py" in words:
+            out = [w for w in words if w.startswith("--out=")]
+            for what in words[words.index("--methods") + 1 :]:
+                if what.startswith("-"):
+                    break
+                folders.setdefault((*out, what), set()).add(" ".join(words))
+    assert folders and all(len(f) == 1 for f in folders.values())
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,7 @@ def test_a_whole_run_keeps_its_hparams(whole, tones):
         "other hparams than are asked for now: epochs (2 there, 3 now), "
         "hidden_size (32 there, 48 now); see hyperparams.yaml in it"
     ) in said
-    assert "another output_folder" in said
+    assert "another folder (output_folder" in said
     assert (whole / "hyperparams.yaml").read_bytes() == recorded
     # It goes on where the data lie now, and in another manner.
     moved = f"{tones}/../{tones.name}"
