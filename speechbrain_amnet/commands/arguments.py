@@ -1,6 +1,7 @@
 """Arguments that several commands have, and the model that some name."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,23 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     """--load: the device to reckon with."""
     parser.add_argument(
         "--load",
-        type=float,
+        type=above_zero,
         help="frame durations that a dense frame takes on the device "
         "(default: as in training)",
     )
+
+
+def above_zero(text: str) -> float:
+    """A number that is above 0, and not endless."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, got {text}"
+        )
+    return value
 
 
 def add_markdown(parser: argparse.ArgumentParser) -> None:

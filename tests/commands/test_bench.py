@@ -82,7 +82,14 @@ def test_published(model, wavs, shown, tmp_path):
     file = tmp_path / "live.json"
     lines, last = shown(*wavs, "--load=2", f"--publish={file}")
     found = read_figures(file)
-    assert found["sentence"] == last and found["about"]["date"]
+    assert found["sentence"].startswith(f"{last} First word ")
+    assert "; peak memory not measured beside" in found["sentence"]
+    assert found["about"]["date"]
+    apart = figures(lines["apart"])
+    for one, two, most in zip(
+        figures(lines["measured"]), figures(lines["reckoned"]), [apart[-1]] * 4
+    ):
+        assert abs(one - two) <= most + 0.1
     for row in found["rows"]:
         name, *spread = (row[column] for column in found["columns"])
         assert spread == pytest.approx(figures(lines[name]), abs=0.05)
@@ -148,11 +155,39 @@ def test_what_was_not_found_is_said(model, wavs, shown):
 
 
 @pytest.mark.parametrize("option", ["--load", "--then"])
-@pytest.mark.parametrize("load", ["0.1", "0", "-1", "nan", "inf"])
-def test_a_device_faster_than_this_machine(model, wavs, option, load, capsys):
+@pytest.mark.parametrize(
+    "load, message",
+    [
+        ("0.1", "0.1: expected a number from 0.279 on, which a"),
+        ("1000", "1000: expected 20 or less"),
+    ],
+)
+def test_a_device_that_cannot_be_played(
+    model, wavs, option, load, message, capsys
+):
     assert cli.main(["bench", "RUN", wavs[1], f"{option}={load}"]) == 2
+    assert f"{option} {message}" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("load", ["0", "-1", "nan", "inf", "fast"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bench RUN a.wav --load",
+        "bench RUN a.wav --then",
+        "transcribe RUN a.wav --load",
+        "evaluate RUN --load",
+    ],
+)
+def test_no_load(command, load, capsys):
+    words = f"{command}={load}".split()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"{option} {load}: expected a number from 0.279 on, which a" in error
+    assert error.endswith(
+        f"argument {words[-1].partition('=')[0]}: expected a number above 0, "
+        f"got {load}"
+    )
 
 
 def test_a_packed_model_on_the_real_clock(run, tmp_path):
