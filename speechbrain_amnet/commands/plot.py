@@ -31,6 +31,12 @@ def add(subparsers: Any) -> None:
         help="in the trade-off only the runs of this study, by its names",
     )
     parser.add_argument(
+        "--only",
+        metavar="EXPERIMENT",
+        nargs="+",
+        help="in the trade-off only these",
+    )
+    parser.add_argument(
         "--animate",
         metavar="GIF",
         type=Path,
@@ -57,5 +63,5 @@ def run(args: argparse.Namespace) -> None:
                 runs += [path.parent for path in find_results(folder)]
         print(animate_utterance(runs, args.split, args.animate))
         return
-    for picture in plot_runs(args.folders, args.out, args.study):
+    for picture in plot_runs(args.folders, args.out, args.study, args.only):
         print(picture)

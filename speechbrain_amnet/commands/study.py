@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     show(evaluated(trainings), args)
     print("\nPictures:")
     folders = [folder for one in trainings for folder in one.folders]
-    for picture in plot_runs(folders):
+    for picture in plot_runs(folders, study=args.file):
         print(f"  {picture}")
 
 

@@ -1,7 +1,7 @@
 """All pictures that there are to draw of some runs."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechbrain_amnet.report.results import group_of, read_results
@@ -15,6 +15,7 @@ def plot_runs(
     folders: Iterable[str | Path],
     out: str | Path | None = None,
     study: str | Path | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[Path]:
     """Draw all that there is to draw of some runs.
 
@@ -26,11 +27,20 @@ def plot_runs(
     out : str or Path, optional
         A folder for all pictures; by default those of a run are in its own
         folder and the trade-off is in the folder that all have in common.
+    study : str or Path, optional
+        In the trade-off only the runs of this study, by its names.
+    only : sequence of str, optional
+        In the trade-off only these experiments.
 
     Returns
     -------
     list of Path
         The pictures.
+
+    Raises
+    ------
+    ValueError
+        If there is no result of an experiment of `only`.
     """
     folders = [Path(folder) for folder in folders]
     training = [f for f in folders if (f / "train_log.txt").is_file()]
@@ -49,6 +59,14 @@ def plot_runs(
         pictures += plot_run(run, None if out is None else Path(out))
     if study is not None:
         results = as_named(results, study)
+    names = {result["experiment"] for result in results}
+    for name in only or ():
+        if name not in names:
+            raise ValueError(
+                f"{name}: no result of it; there are {', '.join(sorted(names))}"
+            )
+    if only:
+        results = [r for r in results if r["experiment"] in only]
     common = os.path.commonpath([folder.resolve() for folder in folders])
     for data, split in sorted({group_of(r)[:2] for r in results}):
         here = [r for r in results if group_of(r)[:2] == (data, split)]

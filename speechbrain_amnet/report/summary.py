@@ -1,10 +1,11 @@
 """A row an experiment: means over its seeds, intervals, its difference.
 
 Intervals are 95 % and come from resampling the utterances, the same for every
-experiment. Differences to `full` and to `amnet` are paired: by utterance, and
+experiment. Differences to `full` and to an AmNet are paired: by utterance, and
 by seed, as a run begins with the dense network of its seed: of the seeds that
-both have, which may be fewer than a row's. `amnet` is the one that was trained
-for the device of the row.
+both have, which may be fewer than a row's. The AmNet is the one that was
+trained for the row's device, with a low-rank branch; for a sparse network that
+with a sparse one.
 """
 
 from typing import Any
@@ -18,8 +19,9 @@ from speechbrain_amnet.report.results import (
 
 REFERENCE, METHOD = "full", "amnet"
 PAPER_METHOD = "amnet_factorized_backlog"  # `amnet` in the paper's table
-SPARSE_METHOD = "amnet_sparse_backlog"
+SPARSE_METHODS = ("amnet_sparse_backlog", "amnet_sparse")  # the same
 SPARSE_CONTROLS = {"sparse", "random_sparse", "amnet_sparse_cost"}
+SPARSE = SPARSE_CONTROLS | {"amnet_sparse_blocks"}
 FIRST = (  # the order of the rows; then by name
     REFERENCE,
     "sparse",
@@ -95,11 +97,6 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         other = method_of(key, groups)
         if other is not None:
             row.update(beside(*of_same_seeds(groups[key], groups[other])))
-        if key[3] in SPARSE_CONTROLS:
-            other = reference_of(key, groups, SPARSE_METHOD)
-            row["flops_over_amnet"] = other and flops_over(
-                *of_same_seeds(groups[key], groups[other])
-            )
         rows.append({column: row.get(column) for column in COLUMNS})
         rows[-1]["speed"] = groups[key][0]["device"].get("flops_per_second")
     return rows
@@ -122,18 +119,19 @@ def reference_of(
 
 
 def method_of(key: tuple, groups: dict[tuple, Any]) -> tuple | None:
-    """The group of the amortized network that was trained for this device.
+    """The group of the amortized network that a group is compared with.
 
     With a seed that both have: a difference between seeds is none of methods.
     """
     if key[3] == REFERENCE or is_method(key[3]):
         return None
+    ours = SPARSE_METHODS.__contains__ if key[3] in SPARSE else is_method
     seeds = {run["seed"] for run in groups[key]}
     found = [
         other
         for other, runs in groups.items()
         if other[:3] == key[:3]
-        and is_method(other[3])
+        and ours(other[3])
         and seeds & {run["seed"] for run in runs}
     ]
     # `amnet` may have been evaluated for a device that it was not trained for.

@@ -35,7 +35,8 @@ def plot_tradeoff(results: list[dict[str, Any]], out: str | Path) -> Path:
     """Draw WER against computation, and beside it against latency.
 
     A large point is an experiment's mean over its seeds with its 95 %
-    interval; the runs of several seeds are small points.
+    interval; the runs of several seeds are small points. A line is one
+    experiment on several devices.
 
     Arguments
     ---------
@@ -97,7 +98,7 @@ def plot_tradeoff(results: list[dict[str, Any]], out: str | Path) -> Path:
         ):
             label_points(
                 axes,
-                [(label_of(r, rows), key(r), r["wer"]) for r in rows],
+                [(short_label(r, rows), key(r), r["wer"]) for r in rows],
                 [(key(r), r["wer_low"], r["wer_high"]) for r in rows],
                 [darker(looks[r["experiment"]][0]) for r in rows],
             )
@@ -128,6 +129,15 @@ def label_of(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return ", ".join([row["experiment"], *parts])
 
 
+def short_label(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The same, but of points on one line only the first has the name."""
+    label = label_of(row, rows)
+    first = next(r for r in rows if r["experiment"] == row["experiment"])
+    if row is first:
+        return label
+    return label.removeprefix(f"{row['experiment']}, ")
+
+
 def draw_points(
     axes: Any,
     rows: list[dict[str, Any]],
@@ -150,6 +160,12 @@ def draw_points(
             markersize=3.5,
             markeredgewidth=0,
         )
+    for name, (color, _) in looks.items():
+        line = sorted(
+            (x(row), row["wer"]) for row in rows if row["experiment"] == name
+        )
+        if len(line) > 1:
+            axes.plot(*zip(*line), color=color, alpha=0.6, linewidth=1.2)
     for row in reversed(rows):  # the first ones on top
         color, marker = looks[row["experiment"]]
         if row["wer_low"] is not None:

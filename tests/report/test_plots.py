@@ -1,6 +1,9 @@
 """`amnet plot`: which pictures it draws, where, and what it says."""
 
+from unittest.mock import patch
+
 from speechbrain_amnet import cli
+from speechbrain_amnet.report import plots
 
 
 def test_command(runs, train_log, tmp_path, capsys):
@@ -40,6 +43,17 @@ def test_command_draws_a_study_of_published_results(runs, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["plot", str(published), *options]) == 0
     assert [path.name for path in out.iterdir()] == ["tradeoff_toy_test.png"]
+    with patch.object(plots, "plot_tradeoff") as drawn:
+        cli.main(["plot", str(published), *options])
+        cli.main(["plot", str(published), "--only", "random", "full"])
+    study_of, only = (
+        [r["experiment"] for r in c.args[0]] for c in drawn.call_args_list
+    )
+    assert study_of == ["full", "ours"] and sorted(only) == ["full", "random"]
+    assert cli.main(["plot", str(published), "--only", "fully"]) == 2
+    assert "fully: no result of it; there are amnet, full, random" in (
+        capsys.readouterr().err
+    )
     study.write_text(lines)  # one run is no trade-off
     assert cli.main(["plot", str(published), *options]) == 0
     study.write_text(lines.replace("[1]", "[7]"))

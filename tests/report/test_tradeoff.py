@@ -25,6 +25,30 @@ def test_tradeoff(runs, tmp_path, picture, has_color):
         tradeoff.plot_tradeoff(results, tmp_path / "u.png")
 
 
+def test_one_experiment_on_several_devices_is_a_line():
+    axes = matplotlib.figure.Figure().subplots()
+    rows = [
+        {"experiment": name, "wer": wer, "wer_low": None, "mflops": mflops}
+        for name, wer, mflops in (("any", 3, 2), ("one", 1, 1), ("any", 2, 4))
+    ]
+    looks = {"any": ("red", "o"), "one": ("blue", "s")}
+
+    def x(row):
+        return row["mflops"]
+
+    tradeoff.draw_points(axes, rows, [], looks, x, x)
+    (line,) = [one for one in axes.lines if len(one.get_xdata()) > 1]
+    assert list(line.get_xdata()) == [2, 4] and list(line.get_ydata()) == [3, 2]
+    assert line.get_color() == "red"
+    for row, device in zip(rows, ("r = 2", "r = 2", "r = 4")):
+        row |= {"data": "toy", "device": device}
+    assert [tradeoff.short_label(row, rows) for row in rows] == [
+        "any, r = 2",
+        "one",
+        "r = 4",
+    ]
+
+
 def test_labels_do_not_cover_each_other():
     figure = matplotlib.figure.Figure()
     axes = figure.subplots()
