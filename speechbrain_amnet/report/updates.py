@@ -375,6 +375,8 @@ def gain_of_all(rows: list[dict[str, Any]]) -> float | None:
 def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
     """Draw errors by generation and by bytes.
 
+    Of a single generation what is new, old, and both, all by bytes.
+
     Arguments
     ---------
     rows : list of dict
@@ -400,57 +402,83 @@ def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     others = [method for method in methods if method not in COLOURS]
     colours = {**COLOURS, **dict(zip(others, OTHERS * len(others)))}
-    budgets = sorted({row["budget"] for row in rows}, reverse=True)
+    once = len({row["generation"] for row in rows}) == 1
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-        new, old, bytes_ = figure.subplots(1, 3)
-        for axes, key, title in (
-            (new, "error", "What is new in each release"),
-            (old, "old_error", "What was there before"),
-        ):
-            for name in dict.fromkeys(map(name_of, rows)):
-                mine = [row for row in rows if name_of(row) == name]
-                points = [
-                    (row["generation"], row[key])
-                    for row in mine
-                    if row[key] is not None
-                ]
-                if not points:
-                    continue
-                fade = 1 - 0.6 * budgets.index(mine[0]["budget"]) / len(budgets)
-                axes.plot(
-                    *zip(*points),
-                    marker="o",
-                    markersize=4,
-                    color=colours[mine[0]["method"]],
-                    alpha=fade,
-                    label=name,
-                )
-            axes.set_xlabel("generation")
-            axes.set_title(title)
-            axes.set_ylim(bottom=0)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        new.set_ylabel(f"{title_of(rows)}, %")
+        new, old, last = figure.subplots(1, 3)
+        if once:
+            for axes, key, title in (
+                (new, "error", "What is new"),
+                (old, "old_error", "What was there before"),
+                (last, "all_error", "All of it"),
+            ):
+                draw_bytes(axes, rows, key, colours)
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter("{x:g}")
+                axes.set_title(title)
+        else:
+            draw_generations(new, rows, "error", colours)
+            new.set_title("What is new in each release")
+            draw_generations(old, rows, "old_error", colours)
+            old.set_title("What was there before")
+            draw_bytes(last, rows, "error", colours)
+            last.set_title("New, mean over generations")
+            last.set_ylim(bottom=0)
+            last.legend()
         new.legend()
-        for method in methods:
-            mine = [row for row in rows if row["method"] == method]
-            by_budget: dict[float, list] = {}
-            for row in mine:
-                by_budget.setdefault(row["budget"], []).append(row)
-            points = sorted(
-                (mean(r["bytes"] for r in some), mean(r["error"] for r in some))
-                for some in by_budget.values()
-            )
-            bytes_.plot(
-                *zip(*points),
-                marker="o",
-                markersize=4,
-                color=colours[method],
-                label=method,
-            )
-        bytes_.set_xscale("log")
-        bytes_.set_xlabel("bytes of an update (log scale)")
-        bytes_.set_title("New, mean over generations")
-        bytes_.set_ylim(bottom=0)
-        bytes_.legend()
+        new.set_ylabel(f"{title_of(rows)}, %{' (log scale)' if once else ''}")
         return save(figure, out)
+
+
+def draw_generations(
+    axes: Any, rows: list[dict[str, Any]], key: str, colours: dict[str, str]
+) -> None:
+    """A line for each method and budget, faded for small ones."""
+    budgets = sorted({row["budget"] for row in rows}, reverse=True)
+    for name in dict.fromkeys(map(name_of, rows)):
+        mine = [row for row in rows if name_of(row) == name]
+        points = [
+            (row["generation"], row[key])
+            for row in mine
+            if row[key] is not None
+        ]
+        if not points:
+            continue
+        fade = 1 - 0.6 * budgets.index(mine[0]["budget"]) / len(budgets)
+        axes.plot(
+            *zip(*points),
+            marker="o",
+            markersize=4,
+            color=colours[mine[0]["method"]],
+            alpha=fade,
+            label=name,
+        )
+    axes.set_xlabel("generation")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_bytes(
+    axes: Any, rows: list[dict[str, Any]], key: str, colours: dict[str, str]
+) -> None:
+    """A line for each method, over the bytes of its budgets."""
+    known = [row for row in rows if row[key] is not None]
+    for method in dict.fromkeys(row["method"] for row in known):
+        by_budget: dict[float, list] = {}
+        for row in known:
+            if row["method"] == method:
+                by_budget.setdefault(row["budget"], []).append(row)
+        points = sorted(
+            (mean(r["bytes"] for r in some), mean(r[key] for r in some))
+            for some in by_budget.values()
+        )
+        axes.plot(
+            *zip(*points),
+            marker="o",
+            markersize=4,
+            color=colours[method],
+            label=method,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes of an update (log scale)")

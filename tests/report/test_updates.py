@@ -1,10 +1,12 @@
 """Updates compared: means, gains, tables, pictures, and the command."""
 
 import json
+from unittest.mock import patch
 
 import pytest
 
 from speechbrain_amnet.cli import main
+from speechbrain_amnet.report import updates
 from speechbrain_amnet.report.updates import (
     KEYS,
     all_error,
@@ -234,6 +236,26 @@ def test_commands_count_whole(records, tmp_path):
     assert "New: error % before" in both
     (tmp_path / "diff.json").write_text(json.dumps(commands[0] | {"wer": None}))
     assert len(read_updates([tmp_path])) == 1
+
+
+def test_one_generation_is_drawn_by_bytes(records, tmp_path):
+    """What is new, what is old, and both; no line of a single point."""
+    rows = summarise_updates(
+        [{**one, "words": 10, "old_words": 30} for one in records]
+    )
+    for some, labels in (
+        (rows, ["generation", "generation"]),
+        ([r for r in rows if r["generation"] == 1], ["bytes", "bytes"]),
+    ):
+        with patch.object(updates, "save", side_effect=lambda f, out: f):
+            figure = plot_updates(some, tmp_path / "a.png")
+        titles = [axes.get_xlabel().split()[0] for axes in figure.axes]
+        assert titles == [*labels, "bytes"]
+        points = {
+            (line.get_label(), *line.get_xdata())
+            for line in figure.axes[2].lines
+        }
+        assert points == {(row["method"], row["bytes"]) for row in some}
 
 
 def test_mistakes_are_named(records, tmp_path):
