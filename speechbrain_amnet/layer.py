@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from .weights import OtherBranchesError, WeightForm
+from .weights import OtherBranchesError, Skip, WeightForm
+
+CARRY = 4.0  # of a skip's forget and input gates: 98 % are kept, 2 % come in
 
 
 class BranchedLayer(nn.Module):
@@ -38,6 +40,8 @@ class BranchedLayer(nn.Module):
                 # Remember by default (Jozefowicz et al., 2015). Gate order:
                 # cell, input, forget, output.
                 bias[2 * hidden_size : 3 * hidden_size] = 1
+        for branch in range(len(branches)):
+            self._carry(branch)
 
     def flops(self, branch: int) -> int:
         """FLOPs of a frame on one branch."""
@@ -104,6 +108,18 @@ class BranchedLayer(nn.Module):
                 )
                 mine[target].copy_from(matrix)
             self.bias[target].copy_(layer.bias[source])
+        self._carry(target)
+
+    @torch.no_grad()
+    def _carry(self, branch: int) -> None:
+        """Let a branch that reads nothing begin with handing its state on.
+
+        With the biases of the dense branch it would forget it within frames.
+        """
+        if isinstance(self.input[branch], Skip):
+            _, come, keep, _ = self.bias[branch].chunk(4)
+            come.fill_(-CARRY)
+            keep.fill_(CARRY)
 
 
 def _made(branches, rows, columns):

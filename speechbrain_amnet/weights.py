@@ -333,7 +333,8 @@ class Sparse(WeightForm):
 class Skip(WeightForm):
     """A matrix of zeros, for nothing: of a branch that reads nothing.
 
-    Its biases alone say how much of the state is carried on.
+    Its biases alone say how much of the cell's state is carried on: nearly all
+    at first.
 
     Arguments
     ---------

@@ -25,8 +25,23 @@ def build():
 
 
 def test_the_forget_gate_starts_open():
-    for bias in BranchedLayer(INPUT, HIDDEN, BRANCHES).bias:
+    for bias in BranchedLayer(INPUT, HIDDEN, BRANCHES).bias[:3]:
         assert bias.reshape(4, HIDDEN).mean(1).tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_skip_begins_with_handing_the_cell_on(started):
+    """Whatever the biases are of the branch that it starts from."""
+    layer, other = BranchedLayer(INPUT, HIDDEN, BRANCHES), build()
+    if started:
+        layer.start_from(0, 3, other)
+    x, cell = torch.randn(20, INPUT), torch.randn(HIDDEN)
+    new, come, keep, out = layer.project(x, 3).chunk(4, -1)
+    kept = cell * keep.sigmoid() + come.sigmoid() * new.tanh()
+    assert (kept - cell).abs().max() < 0.1
+    if started:
+        theirs = other.bias[0].chunk(4)
+        assert torch.equal(new[0], theirs[0]) and torch.equal(out[0], theirs[3])
 
 
 @pytest.mark.parametrize("branch", range(len(BRANCHES)))
