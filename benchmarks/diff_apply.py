@@ -12,6 +12,7 @@ that.
 
     python benchmarks/diff_apply.py
     python benchmarks/diff_apply.py --size 256 --layers 3 --density 0.1
+    python benchmarks/diff_apply.py --out FILE    # keeps the figures as JSON
 """
 
 import argparse
@@ -33,6 +34,7 @@ from speechbrain_amnet.diff.changes import (
 )
 from speechbrain_amnet.diff.file import make_diff, write_diff
 from speechbrain_amnet.diff.model_files import ModelFiles
+from speechbrain_amnet.report.figures import write_figures
 
 ACTIONS = {
     "copy": "model = ModelFiles(a); Path(b).mkdir(); model.write(Path(b))",
@@ -40,6 +42,7 @@ ACTIONS = {
     "apply in place": "apply_update(b, second)",
     "undo": "undo_update(b)",
 }
+COLUMNS = {"Action": 0, "Seconds": 2, "Memory, largest matrices": 1}
 PROGRAM = """
 import json, re, sys, time
 from pathlib import Path
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--density", type=float, default=0.03)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
     if args.quick:
@@ -99,12 +103,23 @@ def report(args: argparse.Namespace, folder: Path) -> None:
                 measured(code, folder / "model", f"{out}{number}", *diffs)
             )
     print(f"{'':15}  seconds  memory above the model, in largest matrices")
+    rows = []
     for action, runs in found.items():
         seconds, memory = (median(values) for values in zip(*runs))
         above = (memory - weights) / largest
+        rows.append(dict(zip(COLUMNS, (action, seconds, above))))
         print(f"{action:15}  {seconds:7.3f}  {above:.1f}")
-    times = {action: median(t for t, _ in r) for action, r in found.items()}
-    print(f"ratio: {times['apply'] / times['copy']:.2f}")
+    times = [row["Seconds"] for row in rows]
+    if args.out:
+        write_figures(
+            args.out,
+            COLUMNS,
+            rows,
+            f"A model of {weights / 1e6:.0f} MB, its largest matrix "
+            f"{largest / 1e6:.0f} MB, a diff of {size / 1e6:.2f} MB; medians "
+            f"of {args.repeats}.",
+        )
+    print(f"ratio: {times[1] / times[0]:.2f}")
 
 
 def make_model(folder: Path, size: int, layers: int) -> ModelFiles:

@@ -8,12 +8,14 @@ weights left and rounds them to 4 bits. The last line is the
 headline: the ratio of the dearest kind to plain fine-tuning.
 
     python benchmarks/diff_step.py --size 256 --batch 16 --frames 100
+    python benchmarks/diff_step.py --out FILE    # keeps the figures as JSON
 """
 
 import argparse
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,6 +24,7 @@ from tqdm import tqdm
 from training_step import FEATURES, encoder, medians, memory
 
 from speechbrain_amnet import DiffModel, HashDiff, LowRankDiff, SparseDiff
+from speechbrain_amnet.report.figures import write_figures
 
 PLAIN = "plain"
 KINDS = {
@@ -33,6 +36,13 @@ KINDS = {
     "low rank": partial(LowRankDiff, rank=4),
 }
 DENSITY = 0.05
+COLUMNS = {
+    "Diff": 0,
+    "ms": 1,
+    "Times plain": 2,
+    "MiB": 1,
+    "Times plain's memory": 2,
+}
 
 
 def step_of(name: str, size: int, batch: int, frames: int) -> Callable:
@@ -69,6 +79,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path, help="a JSON file to write")
     parser.add_argument("--quick", action="store_true", help="a tiny trial")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,14 +93,22 @@ def main() -> None:
     times = medians(
         {name: step_of(name, *shape) for name in names}, args.repeats
     )
-    print(f"3 layers of {shape[0]}, batch {shape[1]}, {shape[2]} frames")
+    about = f"3 layers of {shape[0]}, batch {shape[1]}, {shape[2]} frames"
+    print(about)
     print(f"{'diff':14} {'ms':>7} {'ratio':>6} {'MiB':>6} {'ratio':>6}")
+    rows = []
     for name in names:
-        print(
-            f"{name:14} {1000 * times[name]:7.1f} "
-            f"{times[name] / times[PLAIN]:6.2f} {needs[name]:6.1f} "
-            f"{needs[name] / max(1e-9, needs[PLAIN]):6.2f}"
+        values = (
+            1000 * times[name],
+            times[name] / times[PLAIN],
+            needs[name],
+            needs[name] / max(1e-9, needs[PLAIN]),
         )
+        rows.append(dict(zip(COLUMNS, (name, *values))))
+        row = "{:7.1f} {:6.2f} {:6.1f} {:6.2f}".format(*values)
+        print(f"{name:14} {row}")
+    if args.out:
+        write_figures(args.out, COLUMNS, rows, f"A step: {about}, K = 2.")
     dearest = max(times[name] for name in KINDS)
     print(f"ratio: {dearest / times[PLAIN]:.2f}")
 

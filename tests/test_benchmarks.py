@@ -30,15 +30,22 @@ RIVALS = ("nn.LSTM", "K=1", "K=2", "K=3")
     [
         ("training_step", RIVALS),
         ("streaming_frame", RIVALS),
-        ("diff_step", ("plain", "sparse, kept", "hash", "low rank")),
-        ("diff_apply", ("copy", "apply", "apply in place", "undo")),
+        (
+            "diff_step --out=kept.json",
+            ("plain", "sparse, kept", "hash", "low rank"),
+        ),
+        (
+            "diff_apply --out=kept.json",
+            ("copy", "apply", "apply in place", "undo"),
+        ),
         ("diff_apply --density 0", ("copy", "apply", "undo")),
         ("runtime_frame", ("dense", "rank 2", "sparse 0.02", "blocks 0.02")),
         ("runtime_frame --int8", ("dense", "rank 2", "sparse 0.02")),
         ("runtime_frame --routed 0.4", ("dense", "0.4 dense, rank 2")),
     ],
 )
-def test_the_last_line_is_the_ratio(root, name, contenders):
+def test_the_last_line_is_the_ratio(root, name, contenders, tmp_path):
+    """And what is kept is what is printed."""
     name, *options = name.split()
     program = root / "benchmarks" / f"{name}.py"
     done = subprocess.run(
@@ -46,12 +53,18 @@ def test_the_last_line_is_the_ratio(root, name, contenders):
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"ratio: \d+\.\d\d", last), done.stdout
     for contender in contenders:
         assert f"\n{contender}" in done.stdout
+    for file in tmp_path.iterdir():
+        for row in read_figures(file)["rows"]:
+            label, *_, kept = row.values()
+            (line,) = re.findall(rf"^{label}  .*$", done.stdout, re.M)
+            assert float(line.split()[-1]) == pytest.approx(kept, abs=0.051)
 
 
 def program(root, name):
