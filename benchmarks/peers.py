@@ -8,7 +8,8 @@ Packed models by the name they get in the table, the folder of a dense run with
 PyTorch's own LSTM (nn.LSTM=RUN), whisper-tiny in 8 bits (faster-whisper,
 greedy), and PocketSphinx with its English model and the unigrams of the train
 split, or held to a grammar (`--grammar`; a packed model may have one within it,
-see `amnet pack`). Each runs in a process of its own: seconds of computing over
+see `amnet pack`). Each runs in a process of its own, all of them in turns, of
+which medians are told: seconds of computing over
 those of the audio, the wait from the last sample to the last word, reckoned
 from what each piece of the audio took while it was spoken, and the peak of its
 memory above that of an idle interpreter with its libraries.
@@ -29,6 +30,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 # Before NumPy is loaded.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -331,7 +333,10 @@ def measure(kind, model, folder, split, prompt):
 
 
 def compare(args) -> list[dict]:
-    """Each contender in a process of its own, its errors counted here."""
+    """Each contender in a process of its own, its errors counted here.
+
+    All of them in turns, as often as asked for; what they took are medians.
+    """
     import jiwer
 
     from speechbrain_amnet.corpus.manifest import has_slots, read_commands
@@ -351,18 +356,23 @@ def compare(args) -> list[dict]:
     if args.grammar:
         held = "PocketSphinx, grammar"
         contenders.append(("pocketsphinx", held, str(args.grammar)))
+    runs: dict[str, list[dict]] = {name: [] for _, name, _ in contenders}
+    for turn in range(args.turns):
+        for kind, name, value in contenders:
+            print(f"{name}, turn {turn + 1} ...", file=sys.stderr, flush=True)
+            done = subprocess.run(
+                [sys.executable, __file__, args.data, str(args.folder)]
+                + [f"--split={args.split}", f"--one={kind}"]
+                + [f"--value={value}"],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            runs[name].append(json.loads(done.stdout.splitlines()[-1]))
     found = []
-    for kind, name, value in contenders:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, __file__, args.data, str(args.folder)]
-            + [f"--split={args.split}", f"--one={kind}", f"--value={value}"],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        figures = json.loads(done.stdout.splitlines()[-1])
-        texts = figures.pop("texts")
+    for name, each in runs.items():
+        texts = each[0].pop("texts")
+        figures = {key: median(run[key] for run in each) for key in each[0]}
         said = [normal(texts[row["ID"]]) for row in rows]
         wer = jiwer.wer([normal(row["wrd"]) for row in rows], said)
         matched = [
@@ -397,6 +407,9 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="NAME=MODEL")
     parser.add_argument("--split", default="test")
     parser.add_argument("--grammar", type=Path, help="a file in JSGF")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="of all, for medians"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     parser.add_argument(
         "--markdown", type=Path, help="put the table into this file"
@@ -405,6 +418,8 @@ def main() -> None:
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--value", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.turns < 1:
+        parser.error(f"--turns: expected 1 or more, got {args.turns}")
     if args.one:
         prompt = args.value if args.one == "whisper" else None
         measure(args.one, args.value, args.folder, args.split, prompt or None)

@@ -1,5 +1,6 @@
 """Benchmarks run to their end and say their headline in the last line."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -160,6 +161,30 @@ def test_unigrams_of_known_words(peers):
     model = peers.unigrams(["go go on", "on zzyzx"], {"go", "on"})
     assert "ngram 1=4\n" in model and "zzyzx" not in model
     assert "\n-0.4771 go 0.0\n" in model  # 2 of 6
+
+
+def test_peers_take_turns(peers, tmp_path, monkeypatch):
+    """What they took are medians, and errors those of any turn."""
+    folder = tmp_path / "test" / "a" / "b"
+    folder.mkdir(parents=True)
+    soundfile.write(folder / "a-b-0.wav", np.ones(160), 16000)
+    (folder / "a-b.trans.txt").write_text("a-b-0 GO HOME\n")
+    took = iter([3.0, 1.0, 2.0])
+
+    def run(command, **_):
+        turn = next(took) if "--one=ours" in command else 7.0
+        row = {"wait_ms": turn, "texts": {"a-b-0": "go"}}
+        return subprocess.CompletedProcess(command, 0, json.dumps(row))
+
+    monkeypatch.setattr(peers.subprocess, "run", run)
+    args = argparse.Namespace(
+        data="an4", folder=tmp_path, split="test", grammar=None, turns=3
+    )
+    args.models = ["amnet=model.safetensors"]
+    ours, *others = peers.compare(args)
+    assert ours["name"] == "amnet" and ours["wait_ms"] == 2.0
+    assert ours["wer"] == 50.0 and len(others) == 3
+    assert all(other["wait_ms"] == 7.0 for other in others)
 
 
 def test_peers_read_our_model(peers, run, capsys):
