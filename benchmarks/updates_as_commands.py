@@ -5,9 +5,8 @@
     amnet diff table commands
 
 Updates that were measured in words are measured again in commands: right if
-the intent and every slot are. Nothing is trained. What was known before an
-update is measured before the first one of each chain, and before and after the
-last.
+the intent and every slot are, before each update and after it, on what is new
+and on what was known before. Nothing is trained.
 """
 
 import argparse
@@ -34,7 +33,7 @@ from speechbrain_amnet.report.updates import (
 WORDS = re.compile("wer|words")  # what was measured in them
 
 
-def measure(folder, out, grammar, last):
+def measure(folder, out, grammar):
     """The record of an update, in commands."""
     text = (folder / "hyperparams.yaml").read_text()
     hparams = plain_values(text)
@@ -42,10 +41,9 @@ def measure(folder, out, grammar, last):
     record = {k: v for k, v in record.items() if not WORDS.search(k)}
     record |= {"task": "slu", "grammar": grammar.name}
     record["grammar_digest"] = Grammar.read(grammar).digest
-    first = folder.name == "1"
-    for prefix, model, old_too in (
-        ("base_", hparams["base_model"], first or last),
-        ("", folder / "updated", last),
+    for prefix, model in (
+        ("base_", hparams["base_model"]),
+        ("", folder / "updated"),
     ):
         asr = load(model)
         asr.hold_to(grammar)
@@ -55,18 +53,11 @@ def measure(folder, out, grammar, last):
             {"test": hparams["test_splits"], "old": hparams["old_splits"]},
             asr.mods.features.sample_rate,
         )
-        for split, name, wanted in (
-            ("test", "command", True),
-            ("old", "old_command", old_too),
-        ):
-            error, manifest = None, manifests[split]
-            if wanted:
-                found = evaluate(
-                    asr, manifest, prefix + split, out, record["data"]
-                )
-                error = 100 - found["command_accuracy"]
-                record[f"{name}s"] = len(read_manifest(manifest))
-            record[f"{prefix}{name}_error"] = error
+        for split, name in (("test", "command"), ("old", "old_command")):
+            manifest = manifests[split]
+            found = evaluate(asr, manifest, prefix + split, out, record["data"])
+            record[f"{prefix}{name}_error"] = 100 - found["command_accuracy"]
+            record[f"{name}s"] = len(read_manifest(manifest))
     return record
 
 
@@ -93,9 +84,7 @@ def main(argv=None):
                     "--out"
                 )
             continue
-        following = file.parent.with_name(str(int(file.parent.name) + 1))
-        last = not (following / "diff.json").exists()
-        record = measure(file.parent, out, args.grammar, last)
+        record = measure(file.parent, out, args.grammar)
         files.write(out / "diff.json", json.dumps(record, indent=1) + "\n")
     print(markdown_table(summarise_updates(read_updates([args.out]))))
 

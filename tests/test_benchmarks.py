@@ -362,7 +362,7 @@ def test_updates_in_words_become_updates_in_commands(root, run, capsys):
         for n in (1, 2)
     )
     assert not any("wer" in key or "words" in key for key in first)
-    assert first["old_command_error"] is None  # it is not shown
+    assert first["old_command_error"] == last["base_old_command_error"]
     assert last["base_old_command_error"] == 100.0
     assert (last["commands"], last["old_commands"]) == (1, 1)
     made = (run / "commands/full/1/1/diff.json").stat().st_mtime_ns
