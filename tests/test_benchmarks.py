@@ -315,7 +315,11 @@ def test_commands_in_noise_beside_others(in_noise, run):
     in_noise.main([*argv[1:], *others])  # what was measured stays
     found = read_figures(run / "n.json")
     ours, sphinx, whisper, rhino, *_ = found["rows"]
+    scores = ours.pop("scores")
     assert ours == {"Engine": "`ours`", "clean": 100.0, "12 dB": 100.0}
+    right = {"command_accuracy": 100.0, "slot_f1": 100.0}
+    right["intent_accuracy"] = 100.0
+    assert scores == {"clean": right, "12 dB": right}
     for other in (sphinx, whisper):
         assert (other["clean"], other["12 dB"]) == (100.0, 0.0)
     assert len(found["rows"]) == 3 + len(in_noise.PUBLISHED)
