@@ -1,12 +1,16 @@
 """The recipe as a module, and a corpus of tones, made in a second."""
 
 import importlib
+import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+
+from speechbrain_amnet.cli import run_script
 
 WORDS = ["DO", "RE", "MI", "FA", "SO"]
 
@@ -19,6 +23,31 @@ def train(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPE))
     monkeypatch.delitem(sys.modules, "train", raising=False)
     return importlib.import_module("train")
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Runs a script of the recipe without the seconds of a new Python."""
+
+    def run_here(script, *arguments):
+        monkeypatch.syspath_prepend(str(RECIPE))
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # and back
+        main = importlib.import_module(script.removesuffix(".py")).main
+        handlers = logging.getLogger().handlers
+        before, code = list(handlers), 0
+        capsys.readouterr()
+        try:
+            run_script(script, main)
+        except SystemExit as ended:
+            code = ended.code
+        handlers[:] = before  # SpeechBrain's write to what is captured
+        said = capsys.readouterr()
+        return SimpleNamespace(
+            returncode=code, stdout=said.out, stderr=said.err
+        )
+
+    return run_here
 
 
 @pytest.fixture(scope="session")
