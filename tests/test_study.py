@@ -58,6 +58,12 @@ def test_nothing_is_null(study):
     assert "--teacher=null" in third.command and not third.after
 
 
+@pytest.fixture(scope="module")
+def an4():
+    """The trainings of the study of AN4; each loads its hparams."""
+    return {t.name: t for t in read_study(AN4, "data")}
+
+
 def test_settings_replace_what_a_run_has_of_its_own(study):
     *_, third = read_study(study, "data", ["epochs=2"])
     assert third.epochs == 2 and third.command.count("--epochs=2") == 1
@@ -65,7 +71,7 @@ def test_settings_replace_what_a_run_has_of_its_own(study):
     assert {t.epochs for t in read_study(AN4, "data", ["epochs=2"])} == {2}
 
 
-def test_the_papers_table_is_a_study():
+def test_the_papers_table_is_a_study(an4):
     paper = AN4.with_name("paper.yaml")
     trainings = {t.name: t for t in read_study(paper, "data")}
     assert "amnet_sparse_backlog/7" in trainings
@@ -73,23 +79,21 @@ def test_the_papers_table_is_a_study():
     fast = trainings["amnet_load_1.5/8"].command
     assert '--target_device={"load": 1.5}' in fast
     # What both tables have is trained once, by the same command.
-    others = {t.name: t for t in read_study(AN4, "data")}
     for name, other in (
         ("amnet_factorized_backlog/3", "amnet/3"),
         ("amnet_factorized_cost/5", "amnet_cost/5"),
         ("factorized/2", "small/2"),
     ):
-        assert trainings[name].command == others[other].command
+        assert trainings[name].command == an4[other].command
         assert trainings[name].row == name.partition("/")[0]
 
 
-def test_the_table_of_an4_is_a_study():
-    trainings = {t.name: t for t in read_study(AN4, "data")}
-    assert trainings["full/3"].epochs == 90
+def test_the_table_of_an4_is_a_study(an4):
+    assert an4["full/3"].epochs == 90
     # The second leg skips what the dense model stands for.
-    assert trainings["amnet/3"].epochs == 45
-    assert Path("results/an4/full/3") in trainings["amnet/3"].after
-    assert "full.yaml" in trainings["full_longer/1"].command[2]
+    assert an4["amnet/3"].epochs == 45
+    assert Path("results/an4/full/3") in an4["amnet/3"].after
+    assert "full.yaml" in an4["full_longer/1"].command[2]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ def run(arguments, launcher=(), cwd=None, timeout=240):
     )
 
 
+@pytest.fixture
+def here(run_here):
+    """As `run`, without the seconds of a new Python."""
+    return lambda arguments: run_here("train.py", *arguments[1:])
+
+
 def weights(folder):
     """Every module's tensors in the newest checkpoint of an epoch's end."""
     newest = max(
@@ -257,13 +263,13 @@ def test_the_weight_of_the_compute_moves_once_a_step(train):
     assert moved == [(0.5, 0.5), (0.5, 0.5)]
 
 
-def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
+def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path, here):
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(tones, data)
     for file in data.rglob("*.trans.txt"):
         file.write_text(file.read_text().replace("DO", "D'OH"))
     values = {"epochs": 1, "start_from": whole, "dense_warmup": 0.0}
-    done = run(command("amnet.yaml", data, out, **values))
+    done = here(command("amnet.yaml", data, tmp_path / "no", **values))
     assert done.returncode == 2
     assert "besides (' H) there are 32, got 30" in done.stderr
     shutil.copytree(whole / "save", tmp_path / "begun" / "save")
@@ -369,8 +375,8 @@ def test_missing_folder(tmp_path):
     assert str(tmp_path / "no") in one_line(done)
 
 
-def test_missing_split(tones, tmp_path):
-    done = run(
+def test_missing_split(tones, tmp_path, here):
+    done = here(
         command("amnet.yaml", tones, tmp_path / "out", train_splits="[x]")
     )
     assert "train" in one_line(done) and "dev" in one_line(done)
@@ -380,8 +386,10 @@ def test_missing_split(tones, tmp_path):
     "values, said",
     [({"starts_at": 0.4}, "start_from"), ({"starts_at": 1.0}, "below 1")],
 )
-def test_what_is_skipped_must_have_been_done(values, said, tones, tmp_path):
-    done = run(command("amnet.yaml", tones, tmp_path / "out", **values))
+def test_what_is_skipped_must_have_been_done(
+    values, said, tones, tmp_path, here
+):
+    done = here(command("amnet.yaml", tones, tmp_path / "out", **values))
     assert "starts_at" in one_line(done) and said in one_line(done)
 
 
@@ -404,9 +412,9 @@ def test_only_tokens_may_be_more_than_at_the_start(monkeypatch):
         starting.with_new_rows("predictor", {}, {"more": old})
 
 
-def test_branches_that_never_meet_are_refused(tones, tmp_path):
+def test_branches_that_never_meet_are_refused(tones, tmp_path, here):
     values = {"dense_warmup": 1.0}
-    done = run(command("amnet.yaml", tones, tmp_path / "out", **values))
+    done = here(command("amnet.yaml", tones, tmp_path / "out", **values))
     assert "dense_warmup: expected a share below 1" in one_line(done)
 
 
