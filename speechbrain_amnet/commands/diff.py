@@ -20,14 +20,18 @@ def add(subparsers: Any) -> None:
     inspect.set_defaults(run=run_inspect)
 
     apply = actions.add_parser("apply", help="update a model")
-    add_folder(apply, "the model: an output folder, or a model's folder")
+    add_folder(
+        apply,
+        "the model: an output folder, a model's folder, or what `amnet pack` "
+        "wrote",
+    )
     apply.add_argument("file", metavar="DIFF", type=Path)
     apply.add_argument(
         "--out",
         metavar="FOLDER",
         type=Path,
-        help="the new model's folder; without it a folder that `apply` made "
-        "is updated itself",
+        help="the new model's folder, or file; without it a folder that "
+        "`apply` made is updated itself",
     )
     apply.add_argument(
         "--keep",
@@ -135,6 +139,9 @@ def bits_of(stored):
 
 def run_apply(args: argparse.Namespace) -> None:
     """Updates a model."""
+    if args.folder.is_file():
+        apply_to_file(args)
+        return
     from speechbrain_amnet.diff.folder import apply_update, history
 
     entry = apply_update(args.folder, args.file, args.out, args.keep)
@@ -143,6 +150,22 @@ def run_apply(args: argparse.Namespace) -> None:
         f"{folder} has its update {len(history(folder))}, {entry['diff']} of "
         f"{entry['bytes']:,} bytes; to undo it {entry['undo_bytes']:,} bytes "
         "are kept"
+    )
+
+
+def apply_to_file(args: argparse.Namespace) -> None:
+    """Updates a packed model, without PyTorch."""
+    from speechbrain_amnet.runtime.updating import update_packed
+
+    if args.out is None or args.keep is not None:
+        raise ValueError(
+            f"{args.folder} is a packed model: give the new file as --out, and "
+            "no --keep; the old file is what undoes the update"
+        )
+    entry = update_packed(args.folder, args.file, args.out)
+    print(
+        f"{args.out} is {args.folder} with {entry['diff']} of "
+        f"{entry['bytes']:,} bytes"
     )
 
 

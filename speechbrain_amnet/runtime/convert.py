@@ -17,6 +17,7 @@ from speechbrain_amnet.inference import CTC_HEAD, AmortizedASR
 from speechbrain_amnet.runtime.int8 import from_int8, scales_of, to_int8
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.transducer import Joint, Predictor
+from speechbrain_amnet.weights import Sparse
 
 EXACT = ("features.", "router.", "ctc.")  # small, and never rounded
 
@@ -59,6 +60,7 @@ def pack(asr: AmortizedASR) -> Packed:
             "hidden_size": encoder.hidden_size,
             "layers": len(encoder.layers),
             "branches": encoder.router.branches,
+            "pruned": pruned_branches(encoder),
             "branch_flops": encoder.branch_flops,
             "dense_flops": encoder.dense_flops,
             "frame_duration": encoder.frame_duration,
@@ -188,6 +190,12 @@ def router_of(router: Router):
     )
 
 
+def pruned_branches(encoder):
+    """Those whose matrices have zeros in the place of pruned weights."""
+    forms = encoder.layers[0].input
+    return [k for k, form in enumerate(forms) if isinstance(form, Sparse)]
+
+
 def encoder_arrays(encoder):
     """The factors of every matrix, and the biases."""
     arrays = {}
@@ -214,11 +222,12 @@ def search_arrays(predictor: Predictor, joint: Joint):
     lstm = predictor.lstm
     for n in range(lstm.num_layers):
         weights = [getattr(lstm, f"weight_{x}_l{n}") for x in ("ih", "hh")]
-        bias = getattr(lstm, f"bias_ih_l{n}") + getattr(lstm, f"bias_hh_l{n}")
         # From PyTorch's order of the gates (i, f, g, o) to that of the
         # encoder (g, i, f, o).
         arrays[f"predictor.{n}.weight"] = reordered(torch.cat(weights, 1))
-        arrays[f"predictor.{n}.bias"] = reordered(bias)
+        for x, name in (("ih", "bias"), ("hh", "recurrent_bias")):
+            bias = getattr(lstm, f"bias_{x}_l{n}")
+            arrays[f"predictor.{n}.{name}"] = reordered(bias)
     return arrays
 
 

@@ -14,8 +14,10 @@ from safetensors.numpy import save
 from speechbrain_amnet import files
 from speechbrain_amnet.runtime.int8 import from_int8, to_int8
 
-FORMAT = 4  # of the file; 2 had no masks, 3 no running mean and no digest
-READS = (2, 3, FORMAT)
+# Of the file; 2 had no masks, 3 no running mean and no digest, 4 the sum of a
+# predictor's two biases.
+FORMAT = 5
+READS = (2, 3, 4, FORMAT)
 MASKS = "mask."  # before the name of an array of which few entries are sent
 SHAPES = "shape."  # and its shape
 SCALES = "scales."  # before the name of an array whose steps the file holds

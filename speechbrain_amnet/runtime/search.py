@@ -33,7 +33,11 @@ class Search:
         weights = [predictor[f"{n}.weight"] for n in layers]
         self.sizes = [weight.shape[1] for weight in weights]
         self.products = [full(weight, packed.int8) for weight in weights]
-        self.biases = [predictor[f"{n}.bias"] for n in layers]
+        self.biases = [
+            # Apart, so that an update finds them; older files have the sum.
+            predictor[f"{n}.bias"] + predictor.get(f"{n}.recurrent_bias", 0)
+            for n in layers
+        ]
         self.from_encoder = full(joint["encoder"], packed.int8)
         self.encoder_bias = joint["encoder_bias"]
         self.from_predictor = np.asfortranarray(joint["predictor"])

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from speechbrain_amnet.runtime import packed
 from speechbrain_amnet.runtime.convert import pack
+from speechbrain_amnet.runtime.search import Search
 
 
 def test_a_file_holds_the_model(asr, tmp_path):
@@ -50,7 +51,9 @@ def test_other_files_are_refused(asr, tmp_path):
         packed.read_packed(path)
     for about in ('{"format": 99}', "[]", "null", "{", "{}", '{"format": []}'):
         save_file({"a": np.zeros(1)}, path, metadata={packed.KEY: about})
-        with pytest.raises(ValueError, match="formats 2, 3, 4; pack") as error:
+        with pytest.raises(
+            ValueError, match="formats 2, 3, 4, 5; pack"
+        ) as error:
             packed.read_packed(path)
         assert str(path) in str(error.value)
     packed.write_packed(pack(asr), path)
@@ -86,6 +89,16 @@ def test_a_changed_number_is_found(asr, tmp_path):
     about["format"] = 3
     save_file(arrays, path, metadata={packed.KEY: json.dumps(about)})
     assert packed.read_packed(path).config["encoder"] == about["encoder"]
+
+
+def test_what_was_packed_before_updates_is_read(asr):
+    """Format 4 had the sum of a predictor's biases, which is the same to it."""
+    now = pack(asr)
+    old = packed.Packed(now.config, dict(now.arrays))
+    more = old.arrays.pop("predictor.0.recurrent_bias")
+    old.arrays["predictor.0.bias"] = old.arrays["predictor.0.bias"] + more
+    (new,), (before,) = Search(now).biases, Search(old).biases
+    assert new.tobytes() == before.tobytes() and more.any()
 
 
 def test_zeros_are_not_sent(tmp_path):
