@@ -357,6 +357,9 @@ def compare(args) -> list[dict]:
         held = "PocketSphinx, grammar"
         contenders.append(("pocketsphinx", held, str(args.grammar)))
     runs: dict[str, list[dict]] = {name: [] for _, name, _ in contenders}
+    if len(runs) < len(contenders):
+        names = ", ".join(name for _, name, _ in contenders)
+        raise SystemExit(f"peers.py: error: two of one name among {names}")
     for turn in range(args.turns):
         for kind, name, value in contenders:
             print(f"{name}, turn {turn + 1} ...", file=sys.stderr, flush=True)

@@ -158,12 +158,12 @@ def way_on(update: Diff, past: list[dict[str, Any]]) -> str:
     for number, entry in enumerate(past, 1):
         if (entry["base"], entry["result"]) == (update.base, update.result):
             return (
-                f"it is its update {number} of {len(past)}, {entry['diff']}: "
-                "undo goes back to before it"
+                f"it is its update {number} of {len(past)}, {entry['diff']}, "
+                "which others have followed"
             )
     return (
-        "apply the updates that come before this one first, or one file of "
-        "them all (amnet diff squash)"
+        "if it is for a later state of this model, apply the updates before it "
+        "first, or one file of them all (amnet diff squash)"
     )
 
 

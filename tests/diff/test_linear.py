@@ -67,9 +67,16 @@ def test_kept_positions_are_never_lost(net, tmp_path):
     x, state = torch.randn(5, 4), copy.deepcopy(adapted.state_dict())
     trained = adapted(x)
     net[0].diff.keep(torch.tensor([0, 2, 3]))
+    net[2].diff.values.data.mul_(100)
+    net[2].diff.round(4)  # whose step is for larger values
     for other in (again, adapted):  # dense still, and with other positions
         assert not torch.equal(other(x), trained)
         other.load_state_dict(state)
+        if other is adapted:
+            rounded = net[2].diff.kept()
+            step = (rounded / net[2].diff.step).detach()
+            assert step.abs().max().round() == 7
+            net[2].diff.round(32)
         assert torch.equal(other(x), trained)
     with pytest.raises(RuntimeError, match="load it before keep"):
         adapted.load_state_dict(dense.state_dict(), strict=False)

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,14 +35,19 @@ def run_here(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # and back
         main = importlib.import_module(script.removesuffix(".py")).main
-        handlers = logging.getLogger().handlers
-        before, code = list(handlers), 0
+        root = logging.getLogger()
+        before, level, code = list(root.handlers), root.level, 0
+        monkeypatch.setenv("SB_LOG_LEVEL", os.environ.get("SB_LOG_LEVEL", ""))
         capsys.readouterr()
         try:
             run_script(script, main)
         except SystemExit as ended:
             code = ended.code
-        handlers[:] = before  # SpeechBrain's write to what is captured
+        finally:  # SpeechBrain's handlers write to what is captured
+            for handler in set(root.handlers) - set(before):
+                handler.close()
+            root.handlers[:] = before
+            root.setLevel(level)
         said = capsys.readouterr()
         return SimpleNamespace(
             returncode=code, stdout=said.out, stderr=said.err

@@ -263,13 +263,13 @@ def test_the_weight_of_the_compute_moves_once_a_step(train):
     assert moved == [(0.5, 0.5), (0.5, 0.5)]
 
 
-def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path, here):
+def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(tones, data)
     for file in data.rglob("*.trans.txt"):
         file.write_text(file.read_text().replace("DO", "D'OH"))
     values = {"epochs": 1, "start_from": whole, "dense_warmup": 0.0}
-    done = here(command("amnet.yaml", data, tmp_path / "no", **values))
+    done = run(command("amnet.yaml", data, out, **values))
     assert done.returncode == 2
     assert "besides (' H) there are 32, got 30" in done.stderr
     shutil.copytree(whole / "save", tmp_path / "begun" / "save")
