@@ -1,6 +1,7 @@
 """Benchmarks run to their end and say their headline in the last line."""
 
 import argparse
+import doctest
 import importlib.util
 import json
 import os
@@ -121,6 +122,11 @@ def test_routed_frames_are_timed_as_they_come(root, share, clock, monkeypatch):
     # 60 % of the dense frames follow a cheap one, 40 % of the cheap a dense.
     wanted = {0.0: 1.0, 0.4: dense * 5 + (1 - dense) * 1, 1.0: 4.0}[share]
     assert seconds[1] == pytest.approx(wanted)
+
+
+def test_what_was_reached_is_judged_as_its_examples_say(root):
+    found = doctest.testmod(program(root, "targets"))
+    assert found.attempted > 10 and not found.failed
 
 
 @pytest.fixture
