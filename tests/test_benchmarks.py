@@ -193,6 +193,9 @@ def test_peers_take_turns(peers, tmp_path, monkeypatch):
     assert ours["name"] == "amnet" and ours["wait_ms"] == 2.0
     assert ours["wer"] == 50.0 and len(others) == 3
     assert all(other["wait_ms"] == 7.0 for other in others)
+    args.models *= 2
+    with pytest.raises(SystemExit, match="two of one name"):
+        peers.compare(args)
 
 
 def test_peers_read_our_model(peers, run, capsys):

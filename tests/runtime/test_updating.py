@@ -15,7 +15,12 @@ from speechbrain_amnet.diff.changes import (
     SparseChange,
     Values,
 )
-from speechbrain_amnet.diff.file import DiffError, make_diff, write_diff
+from speechbrain_amnet.diff.file import (
+    DiffError,
+    make_diff,
+    model_of,
+    write_diff,
+)
 from speechbrain_amnet.diff.folder import apply_update
 from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.inference import load
@@ -95,7 +100,9 @@ def test_it_becomes_the_updated_folder_packed(
         if array.ndim == 2 or kind != "lowrank"
     }
     diff, new = tmp_path / "1.diff", tmp_path / "new.safetensors"
-    write_diff(a_diff(kind, names), diff)
+    made = a_diff(kind, names)
+    made.model = model_of(ModelFiles(run))  # as a training's diff has it
+    write_diff(made, diff)
     before = file.read_bytes()
     command = ["diff", "apply", str(file), str(diff), f"--out={new}"]
     assert main(command) == 0
