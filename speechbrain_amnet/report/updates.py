@@ -413,7 +413,8 @@ def plot_updates(rows: list[dict[str, Any]], out: str | Path) -> Path:
                 (last, "all_error", "All of it"),
             ):
                 draw_bytes(axes, rows, key, colours)
-                axes.set_yscale("log")
+                # 0 % has a place.
+                axes.set_yscale("symlog", linthresh=1, subs=(2, 3, 5))
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter("{x:g}")
                 axes.set_title(title)

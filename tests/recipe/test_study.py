@@ -2,10 +2,12 @@
 
 import csv
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from speechbrain_amnet.cli import main
+from speechbrain_amnet.report import plots
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
@@ -68,7 +70,10 @@ def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
         )
     )
     line = ["study", str(other), f"--data_folder={tones}", *TINY]
-    assert main([*line, "--publish=kept", "--csv=table.csv"]) == 0
+    with patch.object(plots, "plot_tradeoff", return_value="t.png") as drawn:
+        assert main([*line, "--publish=kept", "--csv=table.csv"]) == 0
+    names = {run["experiment"] for run in drawn.call_args.args[0]}
+    assert names == {"full", "amnet_sparse_backlog"}  # the study's own
     assert "0 of 2 to train" in capsys.readouterr().out
     with open("table.csv") as lines:
         rows = [(r["experiment"], r["device"]) for r in csv.DictReader(lines)]

@@ -256,6 +256,15 @@ def test_one_generation_is_drawn_by_bytes(records, tmp_path):
             for line in figure.axes[2].lines
         }
         assert points == {(row["method"], row["bytes"]) for row in some}
+        if labels[0] == "bytes":  # and which errors; 0 % would be a point, too
+            for axes, key in zip(
+                figure.axes, ("error", "old_error", "all_error")
+            ):
+                drawn = {
+                    (line.get_label(), *line.get_ydata()) for line in axes.lines
+                }
+                assert drawn == {(row["method"], row[key]) for row in some}
+                assert axes.get_yscale() == "symlog"
 
 
 def test_mistakes_are_named(records, tmp_path):
