@@ -145,7 +145,7 @@ def loaded(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def check_settings(one: Training) -> None:
-    """Refuse a run that is done and was trained with other hparams.
+    """Refuse a run that is done, with other hparams or on other speech.
 
     Arguments
     ---------
@@ -155,11 +155,13 @@ def check_settings(one: Training) -> None:
     Raises
     ------
     ValueError
-        If they differ from those of its command, see `check_recorded`.
+        If hparams differ from those of its command, see `check_recorded`, or
+        it was tested on other recordings than the data folder has now.
     """
     from speechbrain_amnet.hparams import (
         check_recorded,
         parse_arguments,
+        plain_values,
         resolve_hparams,
     )
 
@@ -167,4 +169,39 @@ def check_settings(one: Training) -> None:
     if not (one.done and used.exists()):
         return
     file, _, overrides = parse_arguments(one.command[2:-1])
-    check_recorded(used, resolve_hparams(file, overrides))
+    text = resolve_hparams(file, overrides)
+    check_recorded(used, text)
+    values = plain_values(text)
+    if one.test.exists() and Path(values["data_folder"]).is_dir():
+        check_speech(one, values["data_folder"], values["test_splits"])
+
+
+def check_speech(
+    one: Training, data_folder: str | Path, splits: Sequence[str]
+) -> None:
+    """Refuse a run that was tested on other recordings than these.
+
+    Arguments
+    ---------
+    one : Training
+        One that is done.
+    data_folder : str or Path
+        The speech, which may have moved.
+    splits : sequence of str
+        Its folders that test.
+
+    Raises
+    ------
+    ValueError
+        If ids or transcripts differ.
+    """
+    from speechbrain_amnet.corpus.manifest import read_manifest
+    from speechbrain_amnet.corpus.prepare import read_transcripts
+
+    tested = {row["ID"]: row["wrd"] for row in read_manifest(one.test)}
+    if read_transcripts(data_folder, splits) != tested:
+        raise ValueError(
+            f"data_folder: {one.folder} is done, and was tested on other "
+            f"recordings than {', '.join(splits)} of {data_folder}; give its "
+            "data, or another folder (--out, or results: of a study)"
+        )

@@ -21,7 +21,7 @@ from speechbrain_amnet.diff.applying import values_at
 from speechbrain_amnet.diff.budget import (
     check_budget,
     parse_budget,
-    rank_that_fits,
+    ranks_that_fit,
     share_that_fits,
 )
 from speechbrain_amnet.diff.file import fingerprint
@@ -337,9 +337,9 @@ def check_room(updated, hparams, budget, about):
     shapes = {name: diff.shape for name, diff in updated.diffs.items()}
     fits = {
         "hash": share_that_fits,
-        "lora": rank_that_fits,
-        "lora_linear": rank_that_fits,
-        "lowrank": rank_that_fits,
+        "lora": ranks_that_fit,
+        "lora_linear": ranks_that_fit,
+        "lowrank": ranks_that_fit,
     }.get(hparams["method"].removeprefix("compressed_"), check_budget)
     fits(shapes, budget, hparams["bits"], about)
 
@@ -358,10 +358,16 @@ def hashed(hparams, run_opts, sets, budget, about):
 
 
 def lowrank(hparams, run_opts, sets, budget, about):
-    """The rank that the budget allows, for every matrix."""
+    """The ranks that the budget allows, for all matrices alike."""
     shapes = shapes_of(hparams, run_opts)
-    rank = rank_that_fits(shapes, budget, hparams["bits"], about)
-    return tuned(partial(LowRankDiff, rank=rank), hparams, run_opts, sets)
+    ranks = ranks_that_fit(shapes, budget, hparams["bits"], about)
+    none = [name for name in shapes if name not in ranks]
+    hparams = {**hparams, "exclude": [*hparams["exclude"], *none]}
+
+    def diff(weight, name):
+        return LowRankDiff(weight, name, rank=ranks[name])
+
+    return tuned(diff, hparams, run_opts, sets)
 
 
 def tuned(diff, hparams, run_opts, sets):
@@ -371,8 +377,11 @@ def tuned(diff, hparams, run_opts, sets):
     if hparams["full_model"]:
         for name, delta in known_deltas(updated, hparams).items():
             updated.diffs[name].start(torch.from_numpy(delta))
-    fit(updated, asr, "tune", hparams, run_opts, sets)
-    return updated.changes(hparams["bits"])
+    bits = hparams["bits"]
+    fit(updated, asr, "tune", hparams, run_opts, sets, bits)
+    # By the final values, also where it goes on from them.
+    updated.round(bits)
+    return updated.changes(bits)
 
 
 def shapes_of(hparams, run_opts):

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from math import gcd
 from pathlib import Path
 
@@ -123,6 +124,32 @@ def manifest_name(split: str) -> str:
     path = Path(os.path.normpath(split))
     parts = [p for p in path.parts if p not in (path.anchor, "..", ".")]
     return "_".join(parts) or "all"
+
+
+def read_transcripts(
+    data_folder: str | Path, splits: Sequence[str]
+) -> dict[str, str]:
+    """What was said in some splits, by id, without a look at the audio.
+
+    Arguments
+    ---------
+    data_folder : str or Path
+        As for `prepare_librispeech`.
+    splits : sequence of str
+        Names of its folders.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    PreparationError
+        If there is no such split, or a transcript cannot be read.
+    """
+    folders = [_split_folder(Path(data_folder), split) for split in splits]
+    words = _read_transcripts(_find(folders)[1])
+    return {name: text for (_, name), text in words.items()}
 
 
 def _prepare_csv(name, folders, save_folder, sample_rate, resample):

@@ -201,13 +201,16 @@ def share_that_fits(
     return largest_that_fits(changes, parts, budget, about) / parts
 
 
-def rank_that_fits(
+def ranks_that_fit(
     shapes: Mapping[str, tuple[int, ...]],
     budget: int,
     bits: int,
     about: dict | None = None,
-) -> int:
-    """The rank of low-rank diffs; vectors are sent whole.
+) -> dict[str, int]:
+    """The ranks of low-rank diffs; vectors are sent whole.
+
+    The same for all, and one more for the first ones: one for all would leave
+    up to a half of a small budget unused.
 
     Arguments
     ---------
@@ -222,35 +225,50 @@ def rank_that_fits(
 
     Returns
     -------
-    int
+    dict
+        Name to rank, of those that get one; vectors have 1.
 
     Example
     -------
-    >>> rank_that_fits({"w": (100, 100)}, 1000, 8)
-    3
+    >>> ranks_that_fit({"v": (100, 100), "w": (100, 100), "b": (9,)}, 1500, 8)
+    {'v': 3, 'w': 2, 'b': 1}
     """
+    columns = {n: math.prod(shape[1:]) for n, shape in shapes.items()}
+    matrices = [name for name, count in columns.items() if count > 1]
+    most = {name: min(shapes[name][0], columns[name]) for name in matrices}
 
-    def changes(rank):
+    def ranks(count):
+        every, first = divmod(count - 1, max(1, len(matrices)))
+        found = {name: 1 for name in shapes if columns[name] <= 1}
+        for i, name in enumerate(matrices):
+            found[name] = min(every + (i < first), most[name])
+        return {name: found[name] for name in shapes if found[name]}
+
+    def changes(count):
         random, found = np.random.default_rng(0), {}
-        for name, shape in shapes.items():
+        for name, rank in ranks(count).items():
+            shape = shapes[name]
             rows = shape[0] if shape else 1
-            columns = math.prod(shape[1:])
-            own = min(rank, rows, columns)
-            if columns == 1:
+            if name not in most:
                 every = np.arange(rows)
-                found[name] = SparseChange(
-                    shape, every, _noise(random, rows, bits)
-                )
+                values = _noise(random, rows, bits)
+                found[name] = SparseChange(shape, every, values)
             else:
-                left, right = (
-                    _noise(random, rows * own, bits),
-                    _noise(random, own * columns, bits),
-                )
-                found[name] = LowRankChange(shape, left, right, own)
+                left = _noise(random, rows * rank, bits)
+                right = _noise(random, rank * columns[name], bits)
+                found[name] = LowRankChange(shape, left, right, rank)
         return found
 
-    most = max(min(s[0], math.prod(s[1:])) for s in shapes.values() if s)
-    return largest_that_fits(changes, most, budget, about)
+    # Without a vector the first count has to have a matrix.
+    least = 1 if len(most) < len(shapes) else 2
+    largest = 1 + len(matrices) * max(most.values(), default=0)
+    count = largest_that_fits(
+        lambda count: changes(count + least - 1),
+        largest - least + 1,
+        budget,
+        about,
+    )
+    return ranks(count + least - 1)
 
 
 def _noise(random, count, bits):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from speechbrain_amnet.diff.changes import HashChange, Values
+from speechbrain_amnet.diff.changes import HashChange
 from speechbrain_amnet.diff.hashing import BLOCK, bucket_and_sign, key_of
 from speechbrain_amnet.diff.weights import WeightDiff
 
@@ -127,9 +127,13 @@ class HashDiff(WeightDiff):
         plus, minus = both.chunk(2)
         return plus - minus
 
+    def parts(self) -> list[tuple[torch.Tensor, float]]:
+        """The buckets' values."""
+        return [(self.buckets, self.beta)]
+
     def delta(self) -> torch.Tensor:
         """The diff, dense."""
-        return _Hashed.apply(self.buckets, self).reshape(self.shape)
+        return _Hashed.apply(self.rounded(0), self).reshape(self.shape)
 
     @torch.no_grad()
     def start(self, delta: torch.Tensor) -> None:
@@ -145,5 +149,6 @@ class HashDiff(WeightDiff):
         """How it travels; None if all buckets are zero."""
         if not self.buckets.any():
             return None
-        values = Values.rounded(self._beta(self.buckets), bits)
-        return HashChange(self.shape, values, self.seed, self.name)
+        return HashChange(
+            self.shape, self.travelling(0, bits), self.seed, self.name
+        )

@@ -10,7 +10,6 @@ from speechbrain_amnet.diff.changes import (
     Change,
     LowRankChange,
     SparseChange,
-    Values,
 )
 from speechbrain_amnet.diff.weights import WeightDiff
 
@@ -69,9 +68,17 @@ class LowRankDiff(WeightDiff):
             right = torch.randn(rank, columns) / math.sqrt(columns)
         self.right = nn.Parameter(right.to(weight), columns > 1)
 
+    def parts(self) -> list[tuple[torch.Tensor, float]]:
+        """Both factors; of a vector the left one, which is all of it."""
+        if self.right.shape[1] == 1:
+            return [(self.left, self.beta)]
+        return [(self.left, self.beta), (self.right, 1.0)]
+
     def delta(self) -> torch.Tensor:
         """The diff, dense."""
-        return (self.left @ self.right).reshape(self.shape)
+        if self.right.shape[1] == 1:
+            return self.rounded(0).reshape(self.shape)
+        return (self.rounded(0) @ self.rounded(1)).reshape(self.shape)
 
     @torch.no_grad()
     def start(self, delta: torch.Tensor) -> None:
@@ -91,13 +98,10 @@ class LowRankDiff(WeightDiff):
         """How it travels; None if it is zero."""
         if not self.left.any():
             return None
-        left = self._beta(self.left)
+        left = self.travelling(0, bits)
         if self.right.shape[1] == 1:
-            every = np.arange(left.size)
-            return SparseChange(self.shape, every, Values.rounded(left, bits))
-        return LowRankChange(
-            self.shape,
-            Values.rounded(left, bits),
-            Values.rounded(self.right.detach().cpu().numpy(), bits),
-            self.left.shape[1],
-        )
+            every = np.arange(left.stored.size)
+            return SparseChange(self.shape, every, left)
+        rank = self.left.shape[1]
+        right = self.travelling(1, bits)
+        return LowRankChange(self.shape, left, right, rank)

@@ -305,7 +305,7 @@ class DiffModel(nn.Module):
         }
 
     def round(self, bits: int) -> None:
-        """From now on train with values as the file has them; `SparseDiff`."""
+        """From now on train with values as the file has them."""
         for diff in self.diffs.values():
             diff.round(bits)
 

@@ -1,16 +1,9 @@
 """A weight's diff that is zero but at few positions."""
 
-import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_amnet.diff.changes import (
-    SparseChange,
-    Values,
-    check_bits,
-    check_finite,
-)
-from speechbrain_amnet.diff.coding import steps_of
+from speechbrain_amnet.diff.changes import SparseChange
 from speechbrain_amnet.diff.weights import WeightDiff
 
 
@@ -122,9 +115,6 @@ class SparseDiff(WeightDiff):
         self.values: nn.Parameter | None = None
         self.register_buffer("importance", None, persistent=False)
         self.register_buffer("positions", None)
-        # Found anew when a training goes on.
-        self.register_buffer("step", None, persistent=False)
-        self.bits = 32
         self.threshold = self.temperature = 0.0
 
     def note_gradient(self) -> None:
@@ -203,7 +193,7 @@ class SparseDiff(WeightDiff):
             device = (self.values if self.dense is None else self.dense).device
             self.keep(positions.to(device), values.to(device))
         super()._load_from_state_dict(state, prefix, *others)
-        if self.step is not None:
+        if self.steps is not None:
             self.round(self.bits)  # by a step of these values
 
     @torch.no_grad()
@@ -214,35 +204,13 @@ class SparseDiff(WeightDiff):
         else:
             self.dense.copy_(delta)
 
-    def round(self, bits: int) -> None:
-        """From now on use the values as so many bits will hold them.
-
-        Gradients pass as if they were not rounded.
-
-        Arguments
-        ---------
-        bits : int
-            As for `changes.Values.rounded`; 32 takes it back.
-        """
+    def parts(self) -> list[tuple[torch.Tensor, float]]:
+        """The values at the kept positions."""
         if self.values is None:
             raise ValueError(
                 f"{self.name}: the diff is dense still; keep() comes first"
             )
-        check_bits(bits)
-        self.bits = bits
-        self.step = None
-        if bits <= 8:
-            values = self._beta(self.values)
-            scale = Values.rounded(values, bits).scale
-            self.step = self.values.new_tensor(float(scale))
-
-    def kept(self) -> torch.Tensor:
-        """The values at the kept positions, rounded if that was asked for."""
-        if self.step is None:
-            return self.values
-        most, step = 2 ** (self.bits - 1) - 1, self.step / self.beta
-        steps = (self.values / step).round().clamp(-most, most)
-        return self.values + (steps * step - self.values).detach()
+        return [(self.values, self.beta)]
 
     def delta(self) -> torch.Tensor:
         """The diff, dense."""
@@ -251,7 +219,7 @@ class SparseDiff(WeightDiff):
                 return self.dense
             return self._add_gated(torch.zeros_like(self.dense), 1.0)
         zeros = self.values.new_zeros(self.shape)
-        return _AddAt.apply(zeros, self.kept(), self.positions)
+        return _AddAt.apply(zeros, self.rounded(0), self.positions)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The updated weight."""
@@ -261,7 +229,7 @@ class SparseDiff(WeightDiff):
             weight = self.alpha * weight
         if self.values is None:
             return self._add_gated(weight, self.beta)
-        return _AddAt.apply(weight, self.beta * self.kept(), self.positions)
+        return _AddAt.apply(weight, self.beta * self.rounded(0), self.positions)
 
     def _add_gated(self, weight, beta):
         return _AddGated.apply(
@@ -270,18 +238,7 @@ class SparseDiff(WeightDiff):
 
     def change(self, bits: int = 4) -> SparseChange | None:
         """How it travels; None if nothing is kept."""
-        if self.values is None:
-            raise ValueError(
-                f"{self.name}: the diff is dense still; keep() comes first"
-            )
+        values = self.travelling(0, bits)
         if not len(self.positions):
             return None
-        values = self._beta(self.values)
-        if self.step is not None and bits == self.bits:
-            # The very steps that it was trained with.
-            scale = np.float32(float(self.step))
-            check_finite(np.append(values, scale))
-            rounded = Values(steps_of(values, scale, bits), scale)
-        else:
-            rounded = Values.rounded(values, bits)
-        return SparseChange(self.shape, self.positions.cpu().numpy(), rounded)
+        return SparseChange(self.shape, self.positions.cpu().numpy(), values)

@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_amnet.diff.changes import Change
+from speechbrain_amnet.diff.changes import (
+    Change,
+    Values,
+    check_bits,
+    check_finite,
+)
+from speechbrain_amnet.diff.coding import steps_of
 
 
 class WeightDiff(nn.Module):
@@ -44,6 +50,13 @@ class WeightDiff(nn.Module):
         super().__init__()
         self.name, self.shape = name, tuple(weight.shape)
         self.alpha, self.beta = alpha, beta
+        self.bits = 32
+        # Of each part that travels; found anew when a training goes on.
+        self.register_buffer("steps", None, persistent=False)
+
+    def parts(self) -> list[tuple[torch.Tensor, float]]:
+        """What travels: each with a scale of its own, and its factor."""
+        raise NotImplementedError
 
     def delta(self) -> torch.Tensor:
         """The diff `D`, of the weight's shape."""
@@ -77,20 +90,53 @@ class WeightDiff(nn.Module):
             f"{self.name}: a {type(self).__name__} has no positions to keep"
         )
 
+    @torch.no_grad()
     def round(self, bits: int) -> None:
-        """Train with values as the file has them; a `SparseDiff` can."""
-        raise ValueError(
-            f"{self.name}: a {type(self).__name__} is not trained with rounded "
-            "values"
-        )
+        """From now on use the values as so many bits will hold them.
 
-    def _beta(self, values: torch.Tensor) -> np.ndarray:
+        Gradients pass as if they were not rounded.
+
+        Arguments
+        ---------
+        bits : int
+            As for `changes.Values.rounded`; 32 takes it back.
+        """
+        check_bits(bits)
+        parts = self.parts()
+        self.bits, self.steps = bits, None
+        if bits <= 8:
+            scales = [
+                float(Values.rounded(self._array(*one), bits).scale)
+                for one in parts
+            ]
+            self.steps = parts[0][0].new_tensor(scales)
+
+    def rounded(self, part: int) -> torch.Tensor:
+        """One of the `parts`, rounded if that was asked for."""
+        values, factor = self.parts()[part]
+        if self.steps is None:
+            return values
+        most, step = 2 ** (self.bits - 1) - 1, self.steps[part] / factor
+        steps = (values / step).round().clamp(-most, most)
+        return values + (steps * step - values).detach()
+
+    def travelling(self, part: int, bits: int) -> Values:
+        """One of the `parts` as the file has it."""
+        values = self._array(*self.parts()[part])
+        if self.steps is None or bits != self.bits:
+            return Values.rounded(values, bits)
+        # The very steps that it was trained with.
+        scale = np.float32(float(self.steps[part]))
+        check_finite(np.append(values, scale))
+        return Values(steps_of(values, scale, bits), scale)
+
+    def _array(self, values: torch.Tensor, factor: float) -> np.ndarray:
         if self.alpha != 1:
             raise ValueError(
                 f"{self.name}: a diff's file holds what is added to the base; "
                 f"alpha must be 1 for it, got {self.alpha}"
             )
-        return (self.beta * values).detach().float().cpu().numpy()
+        return (factor * values).detach().float().cpu().numpy().ravel()
 
     def extra_repr(self) -> str:
         return f"{self.name}, shape={list(self.shape)}"

@@ -7,7 +7,7 @@ from speechbrain_amnet.diff.budget import (
     fitted,
     largest_that_fits,
     parse_budget,
-    rank_that_fits,
+    ranks_that_fit,
     share_that_fits,
     size_of,
 )
@@ -57,20 +57,32 @@ def test_share_and_rank_use_the_budget(budget):
         for name, shape in shapes.items()
     }
     assert 0.9 * budget < size_of(hashed) < 1.1 * budget
-    rank = rank_that_fits(shapes, budget, 8)
+    ranks = ranks_that_fit(shapes, budget, 8)
+    assert ranks["w"] - ranks["v"] in (0, 1)
+    behind = "v" if ranks["w"] > ranks["v"] else "w"
     for more, fits in ((0, True), (1, False)):
+        own = {**ranks, behind: ranks[behind] + more}
         factors = {
             name: LowRankChange(
                 shape,
-                values(shape[0] * (rank + more)),
-                values(shape[1] * (rank + more)),
-                rank + more,
+                values(shape[0] * own[name]),
+                values(shape[1] * own[name]),
+                own[name],
             )
             for name, shape in shapes.items()
             if len(shape) > 1
         }
         factors["bias"] = SparseChange((60,), np.arange(60), values(60))
         assert (size_of(factors) < 1.01 * budget) == fits
+
+
+def test_ranks_below_one_for_all():
+    shapes = {"w": (100, 60), "bias": (60,), "v": (100, 60)}
+    assert ranks_that_fit(shapes, 750, 8) == {"w": 1, "bias": 1}
+    assert ranks_that_fit({"bias": (60,)}, 1000, 8) == {"bias": 1}
+    assert ranks_that_fit({"w": (9, 3)}, 9000, 8) == {"w": 3}
+    with pytest.raises(ValueError, match="too few for any diff"):
+        ranks_that_fit({"w": (100, 60)}, 600, 8)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "hash", "lowrank"])

@@ -315,9 +315,8 @@ def test_only_kept_values_are_rounded():
     model = DiffModel(nn.Linear(2, 3))
     with pytest.raises(ValueError, match="keep\\(\\) comes first"):
         model.round(4)
-    model = DiffModel(nn.Linear(2, 3), HashDiff)
-    with pytest.raises(ValueError, match="not trained with rounded"):
-        model.round(4)
+    with pytest.raises(ValueError, match="bits must be 2 to 8"):
+        model.round(12)
 
 
 def test_best_positions_are_kept_within_the_budget():

@@ -152,16 +152,46 @@ def test_only_kept_positions_learn():
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
-def test_rounding_in_training_is_that_of_the_file(bits):
-    diff = filled(SparseDiff(WEIGHT))
-    diff.keep(torch.arange(0, 30, 2))
+@pytest.mark.parametrize("beta", [1.0, -2.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rounding_in_training_is_that_of_the_file(kind, beta, bits):
+    diff = filled(KINDS[kind](beta=beta))
+    if kind == "sparse":
+        diff.keep(torch.arange(0, 30, 2))
+    exact = diff(WEIGHT).detach()
     diff.round(bits)
     with torch.no_grad():
-        diff.values.add_(0.01)  # a step later
+        for parameter in diff.parameters():
+            parameter.add_(0.01)  # a step later
+    now = diff(WEIGHT).detach()
     new = diff.change(bits).apply(WEIGHT.numpy())
-    assert np.allclose(new, diff(WEIGHT).detach().numpy(), atol=1e-6)
-    diff(WEIGHT).sum().backward()
-    assert diff.values.grad.eq(1).all()
+    assert np.allclose(new, now.numpy(), atol=1e-6)
+    assert all(v.stored.ndim == 1 for v in diff.change(bits).values)
+    diff(WEIGHT).square().sum().backward()
+    own = [(p, p.grad.clone(), p.detach().clone()) for p in diff.parameters()]
+    # Gradients are those of the rounded values.
+    diff.zero_grad()
+    with torch.no_grad():
+        for i, (parameter, _, _) in enumerate(own):
+            parameter.copy_(diff.rounded(i))
+    diff.round(32)
+    assert torch.allclose(diff(WEIGHT), now, atol=1e-6)
+    diff(WEIGHT).square().sum().backward()
+    for parameter, gradient, was in own:
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4)
+        with torch.no_grad():
+            parameter.copy_(was - 0.01)
+    assert torch.allclose(diff(WEIGHT), exact, atol=1e-6)
+
+
+def test_vectors_are_rounded_too():
+    bias = torch.randn(7)
+    diff = filled(LowRankDiff(bias, rank=2))
+    diff.right.data.fill_(1.0)
+    diff.round(4)
+    new = diff.change(4).apply(bias.numpy())
+    assert np.allclose(new, diff(bias).detach().numpy(), atol=1e-6)
+    assert not torch.allclose(diff.delta(), diff.left.flatten())
 
 
 def test_what_is_zero_does_not_travel():

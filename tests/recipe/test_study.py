@@ -1,6 +1,7 @@
 """`amnet study`: trained in order, continued, and shown in a table."""
 
 import csv
+import shutil
 from pathlib import Path
 from unittest.mock import patch
 
@@ -88,6 +89,14 @@ def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
         "amnet_sparse_backlog-r2-1.json",
         "full-1.json",
     ]
+    # Speech that has moved is the same, with other words it is not.
+    moved = shutil.copytree(tones, Path("moved"))
+    line = ["study", str(study), f"--data_folder={moved}", *TINY]
+    assert main(line) == 0
+    said = next(moved.glob("dev/*/*/*.trans.txt"))
+    said.write_text(said.read_text().rstrip() + " AND MORE\n")
+    assert main(line) == 2
+    assert "tested on other recordings than dev" in capsys.readouterr().err
     # Other settings than the study's now: refused, not shown as its results.
     assert main([*arguments, *TINY, "dropout=0.5"]) == 2
     assert "trained with other hparams" in capsys.readouterr().err
