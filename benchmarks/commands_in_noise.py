@@ -75,6 +75,7 @@ def measure(run, args, decibels):
         args.data_folder,
         [args.split],
         grammar=args.grammar,
+        rescore=args.rescore,
         out=Path(run) / "in_noise" / title,
         **mixed,
     )
@@ -146,6 +147,13 @@ def main(argv=None):
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--noise", type=Path, required=True)
     parser.add_argument("--grammar", type=Path, help="a file in JSGF")
+    parser.add_argument(
+        "--rescore",
+        type=int,
+        default=0,
+        metavar="N",
+        help="as for `amnet evaluate`; the rows say so",
+    )
     parser.add_argument("--split", default="test")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=[])
     parser.add_argument("--decibels", type=int, nargs="+", default=DECIBELS)
@@ -162,7 +170,7 @@ def main(argv=None):
     rows = []
     for run in args.runs:
         name, _, folder = run.partition("=")
-        row = {"Engine": f"`{name}`"}
+        row = {"Engine": f"`{name}`" + (", rescored" if args.rescore else "")}
         scores = {
             column(decibels): measure(folder, args, decibels)
             for decibels in (None, *args.decibels)

@@ -6,7 +6,9 @@
 
 BASE and UPDATED are folders of models, before and after a full fine-tuning.
 The lossless tools are asked for their smallest file, and have to give the new
-weights back, bit for bit. The lossy ones send a coarser difference:
+weights back, bit for bit; xdelta3 is a program of its own (apt install
+xdelta3), which `--tools` can leave out. The lossy ones send a coarser
+difference:
 
 - one bit a weight (BitDelta, https://arxiv.org/abs/2402.10193): its sign, and
   a scale for each matrix, which is not tuned here; vectors as they are
@@ -21,6 +23,7 @@ smaller the smallest of ours is than the best lossless tool's.
 """
 
 import argparse
+import shutil
 import subprocess
 import tempfile
 import time
@@ -40,6 +43,7 @@ from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 LEVEL = 19
+LEAST_WINDOW = 2**19  # of the old file, which xdelta3 looks at
 QPS = (-34, -28, -22, -16, -10)  # coarser and coarser; nncodec's default is -32
 NNCODEC = """
 import sys
@@ -105,11 +109,35 @@ def bsdiff(old: bytes, new: bytes) -> tuple[bytes, bytes]:
     return made, bsdiff4.patch(old, made)
 
 
+def xdelta(old: bytes, new: bytes) -> tuple[bytes, bytes]:
+    """VCDIFF (RFC 3284) with its second compressor, by a program."""
+    program = shutil.which("xdelta3")
+    if program is None:
+        raise RuntimeError(
+            "xdelta3 is not installed; install it (apt install xdelta3), or "
+            "leave it out of --tools"
+        )
+    window = f"-B{max(len(old), LEAST_WINDOW)}"
+    with tempfile.TemporaryDirectory() as place:
+        paths = [str(Path(place, n)) for n in ("old", "new", "made", "back")]
+        for path, content in zip(paths, (old, new), strict=False):
+            Path(path).write_bytes(content)
+        known, wanted, made, back = paths
+        line = [program, "-f", window, "-s", known]
+        for more in (
+            ["-e", "-9", "-S", "lzma", wanted, made],
+            ["-d", made, back],
+        ):
+            subprocess.run([*line, *more], check=True)
+        return Path(made).read_bytes(), Path(back).read_bytes()
+
+
 TOOLS: dict[str, Callable] = {
     "full, zstandard": zstd,
     "full, zstandard from the old model": zstd_patch,
     "full, XOR and zstandard": xor_zstd,
     "full, bsdiff4": bsdiff,
+    "full, xdelta3": xdelta,
 }
 
 

@@ -18,27 +18,15 @@ decoding for RNN transducer, 2020 (a bound of symbols a frame).
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .grammar import Grammar, States
+from .rescoring import Rescorer, Scorer
 
 WIDTH, CTC_WIDTH = 8, 64
 """Hypotheses of a search by the transducer, and by the encoder alone."""
-
-
-class Scorer(Protocol):
-    """What knows the predictor and the joint network."""
-
-    def start(self) -> Any:
-        """The predictor's state before the first token."""
-
-    def read(self, tokens: Sequence[int], states: Sequence[Any]) -> list[Any]:
-        """The states after one more token each."""
-
-    def scores(self, frame: Any, states: Sequence[Any]) -> np.ndarray:
-        """Log probabilities ``[states, tokens]`` at a frame."""
 
 
 class Hypothesis(NamedTuple):
@@ -102,9 +90,12 @@ class HeldBeam:
             Those of the likeliest whole sentence; none more if no hypothesis
             is one.
         """
-        whole = [h for h in self.hypotheses if self.grammar.complete(h.where)]
-        self.hypotheses = whole[:1] or self.hypotheses
+        self.hypotheses = self._whole()[:1] or self.hypotheses
         return self._give(self.hypotheses)
+
+    def _whole(self) -> list[Any]:
+        """The hypotheses that are whole sentences, best first."""
+        return [h for h in self.hypotheses if self.grammar.complete(h.where)]
 
     def _ways(self, where: States) -> dict[int, States]:
         """The tokens that the grammar has next, and where they lead."""
@@ -147,6 +138,9 @@ class CtcBeam(HeldBeam):
     margin : float
         Hypotheses that are so much less likely than the best one (in nats) are
         not kept: a head that learnt from few sentences is sure of much.
+    rescorer : Rescorer, optional
+        What is asked about the likeliest sentences at the end; whoever steps
+        lets it hear the same frames.
 
     Example
     -------
@@ -164,10 +158,12 @@ class CtcBeam(HeldBeam):
         blank: int = 0,
         width: int = CTC_WIDTH,
         margin: float = 40.0,
+        rescorer: Rescorer | None = None,
     ):
         super().__init__(grammar, pieces, blank)
         check_width(width)
         self.width, self.margin = width, margin
+        self.rescorer = rescorer
         first = CtcHypothesis((), (), 0.0, -math.inf, grammar.start)
         self.hypotheses = [first]
 
@@ -220,6 +216,16 @@ class CtcBeam(HeldBeam):
         ]
         self.count += 1
         return self._give(self.hypotheses)
+
+    def finish(self) -> list[int]:
+        """The rest of the tokens, when the stream has ended; see `HeldBeam`."""
+        if self.rescorer is not None:
+            whole = self._whole()[: self.rescorer.count]
+            if len(whole) > 1:
+                scores = self.rescorer.scores([one.tokens for one in whole])
+                scores = scores + [one.score for one in whole]
+                self.hypotheses = [whole[int(scores.argmax())]]
+        return super().finish()
 
 
 class Beam(HeldBeam):

@@ -9,6 +9,7 @@ import torch
 
 from .beam import CTC_WIDTH, WIDTH, Beam, CtcBeam, HeldBeam, check_width
 from .grammar import Grammar
+from .rescoring import Rescorer, check_rescore
 from .search import GreedySearch
 from .transducer import absolute_lengths
 
@@ -48,6 +49,14 @@ class GrammarSearch:
     head : torch.nn.Module, optional
         What makes CTC logits of encoded frames. With it the sentence is the
         likeliest by the encoder alone, else by the transducer.
+    rescore : int
+        Of how many sentences the transducer is asked at the end of a stream,
+        where there is a head; see `rescoring`.
+
+    Raises
+    ------
+    ValueError
+        If it is to be asked again where it searches itself.
 
     Example
     -------
@@ -69,13 +78,15 @@ class GrammarSearch:
         pieces: Sequence[str],
         width: int | None = None,
         head: torch.nn.Module | None = None,
+        rescore: int = 0,
     ):
         self.greedy, self.grammar, self.pieces = search, grammar, pieces
         self.head = head
         if width is None:
             width = WIDTH if head is None else CTC_WIDTH
         check_width(width)
-        self.width = width
+        check_rescore(rescore, grammar, head is not None)
+        self.width, self.rescore = width, rescore
 
     def __call__(
         self,
@@ -138,6 +149,9 @@ class GrammarSearch:
         for beam, row, count in zip(beams, encoded, counts, strict=True):
             mine, places = [], []
             with self.greedy.inference(encoded.device):
+                if self.rescore:
+                    for frame in self.greedy.joint.project_encoder(row[:count]):
+                        beam.rescorer.hear(frame)
                 row = self._prepared(row[:count])
             for frame in row:
                 mine += beam.step(frame)
@@ -160,8 +174,15 @@ class GrammarSearch:
 
     def _beam(self) -> HeldBeam:
         if self.head is not None:
+            rescorer = None
+            if self.rescore:
+                rescorer = Rescorer(self, self.rescore, self.greedy.blank)
             return CtcBeam(
-                self.grammar, self.pieces, self.greedy.blank, self.width
+                self.grammar,
+                self.pieces,
+                self.greedy.blank,
+                self.width,
+                rescorer=rescorer,
             )
         return Beam(
             self,
@@ -172,7 +193,8 @@ class GrammarSearch:
             self.greedy.max_symbols,
         )
 
-    # What `Beam` asks for: states are the predictor's and its output.
+    # What `Beam` and `Rescorer` ask for: states are the predictor's and its
+    # output.
 
     def start(self) -> Any:
         """The predictor's state before the first token."""

@@ -103,6 +103,7 @@ KEYS = {
     "commands_matched",
     "grammar",
     "grammar_digest",
+    "rescore",
     "noise",
     "command_accuracy",
     "slot_f1",

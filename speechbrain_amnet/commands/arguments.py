@@ -37,6 +37,21 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rescore(
+    parser: argparse.ArgumentParser, default: int | None = 0
+) -> None:
+    """--rescore: whether the transducer is asked, too."""
+    parser.add_argument(
+        "--rescore",
+        type=int,
+        metavar="N",
+        default=default,
+        help="ask the transducer about the N likeliest sentences of the "
+        "grammar at the end, where a CTC head searches: fewer errors, and a "
+        "longer wait (16 is a good number; default: not, or as packed)",
+    )
+
+
 def above_zero(text: str) -> float:
     """A number that is above 0, and not endless."""
     try:

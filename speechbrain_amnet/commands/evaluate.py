@@ -57,6 +57,7 @@ def add(subparsers: Any) -> None:
         type=Path,
         help="a file in JSGF, whose sentences alone are searched",
     )
+    arguments.add_rescore(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
         noise=args.noise,
         noise_db=args.noise_db,
         grammar=args.grammar,
+        rescore=args.rescore,
     )
     print(f"{table(results)}\n")
     for result in results:

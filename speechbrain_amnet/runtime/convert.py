@@ -48,7 +48,11 @@ def pack(asr: AmortizedASR) -> Packed:
     modules, search = asr.mods, asr.hparams.search
     held = {}
     if asr.grammar is not None:
-        held = {"grammar": asr.grammar.text, "width": search.width}
+        held = {
+            "grammar": asr.grammar.text,
+            "width": search.width,
+            "rescore": search.rescore,
+        }
         search = search.greedy
     encoder, device = modules.encoder, modules.encoder.target_device
     router, router_arrays = router_of(encoder.router)

@@ -10,6 +10,7 @@ import numpy as np
 
 from speechbrain_amnet.beam import WIDTH, Beam, CtcBeam, HeldBeam
 from speechbrain_amnet.grammar import Grammar
+from speechbrain_amnet.rescoring import Rescorer
 from speechbrain_amnet.runtime.encoder import Cell
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.products import full
@@ -42,6 +43,7 @@ class Search:
         self.encoder_bias = joint["encoder_bias"]
         self.from_predictor = np.asfortranarray(joint["predictor"])
         self.output = full(joint["output"], packed.int8)
+        self.from_hidden = joint["output"].T  # of many at once
         self.output_bias = joint["output_bias"].copy()
         self.penalty = config["blank_penalty"]
         self.output_bias[self.blank] -= self.penalty
@@ -135,6 +137,8 @@ class GrammarState:
         Of each token.
     width : int
         Hypotheses that are kept.
+    rescore : int
+        As for `GrammarSearch`.
     """
 
     def __init__(
@@ -143,11 +147,17 @@ class GrammarState:
         grammar: Grammar,
         pieces: Sequence[str],
         width: int = WIDTH,
+        rescore: int = 0,
     ):
         self.search, self.greedy = search, SearchState(search)
         self.beam: HeldBeam
+        self.rescorer = None
         if search.ctc:
-            self.beam = CtcBeam(grammar, pieces, search.blank, width)
+            if rescore:
+                self.rescorer = Rescorer(self, rescore, search.blank)
+            self.beam = CtcBeam(
+                grammar, pieces, search.blank, width, rescorer=self.rescorer
+            )
         else:
             self.beam = Beam(
                 self, grammar, pieces, search.blank, width, search.max_symbols
@@ -155,18 +165,22 @@ class GrammarState:
 
     def step(self, encoded: np.ndarray) -> list[int]:
         """The tokens that a frame makes sure; see `beam`."""
-        ctc = self.search.ctc
+        ctc, search, projected = self.search.ctc, self.search, None
+        if self.rescorer or not ctc:
+            projected = search.from_encoder(encoded) + search.encoder_bias
+        if self.rescorer:
+            self.rescorer.hear(projected)
         if ctc:
             logits = ctc["weight"] @ encoded + ctc["bias"]
             return self.beam.step(log_softmax(logits))
-        projected = self.search.from_encoder(encoded) + self.search.encoder_bias
         return self.beam.step(projected)
 
     def finish(self) -> list[int]:
         """The rest, when the stream has ended."""
         return self.beam.finish()
 
-    # What `Beam` asks for: states are the predictor's and its output.
+    # What `Beam` and `Rescorer` ask for: states are the predictor's and its
+    # output.
 
     def start(self) -> Any:
         """The predictor's state before the first token."""
@@ -188,11 +202,9 @@ class GrammarState:
 
     def scores(self, frame: np.ndarray, states: Sequence[Any]) -> np.ndarray:
         """Log probabilities ``[states, tokens]`` at a frame."""
-        logits = np.empty(
-            (len(states), len(self.search.output_bias)), "float32"
-        )
-        for row, (_, predicted) in zip(logits, states, strict=True):
-            row[:] = self.search.logits(frame, predicted)  # overwritten
+        hidden = frame + np.stack([predicted for _, predicted in states])
+        logits = np.tanh(hidden, out=hidden) @ self.search.from_hidden
+        logits += self.search.output_bias
         # The penalty is the greedy search's alone, as in `GrammarSearch`.
         logits[:, self.search.blank] += self.search.penalty
         return log_softmax(logits)

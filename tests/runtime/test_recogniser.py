@@ -103,9 +103,11 @@ public <order> = (<thing>) {thing} (the (<thing>) {more})*;
 """
 
 
-@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("head, rescore", [(True, 0), (True, 9), (False, 0)])
 @pytest.mark.parametrize("tags", [[], ["<thing>", "<more>", "<=order>"]])
-def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path, speech):
+def test_a_grammar_holds_both_alike(
+    tags, head, rescore, tiny, tmp_path, speech
+):
     text, modules, tokenizer = tiny(
         tmp_path, ["A GOAT THE LION"], tags, tokens=30 + len(tags)
     )
@@ -117,9 +119,11 @@ def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path, speech):
     export_model(text, modules, tokenizer, tmp_path / "model")
     asr = load(tmp_path, run_opts={"device": "cpu"})
     (tmp_path / "animals.gram").write_text(GRAMMAR)
-    asr.hold_to(tmp_path / "animals.gram")
+    asr.hold_to(tmp_path / "animals.gram", rescore=rescore)
     samples = speech(1.7)
-    stream = Recogniser(pack(asr)).start()
+    model = Recogniser(pack(asr))
+    assert model.rescore == rescore
+    stream = model.start()
     text = "".join(f.text for f in stream.feed(samples)) + stream.rest
     assert not stream.rest
     text += "".join(f.text for f in stream.feed(samples[:0], final=True))
@@ -134,7 +138,14 @@ def test_a_grammar_holds_both_alike(tags, head, tiny, tmp_path, speech):
         asr.hold_to(tmp_path / "animals.gram", width=0)
     asr.hold_to(tmp_path / "animals.gram", width=3)
     assert Recogniser(pack(asr)).width == 3
-    asr.hold_to(tmp_path / "animals.gram")
+    with pytest.raises(ValueError, match="expected a grammar, too, for 9"):
+        asr.hold_to(None, rescore=9)
+    with pytest.raises(ValueError, match="expected a grammar, too, for 9"):
+        model.hold_to(None, 9)
+    if not head:
+        with pytest.raises(ValueError, match="without a CTC head, got 9"):
+            model.hold_to(tmp_path / "animals.gram", 9)
+    asr.hold_to(tmp_path / "animals.gram", rescore=rescore)
     stream.recogniser.hold_to(None)  # the next stream is another matter
     assert stream.command == said
     encoded, *_ = asr.encode_batch(wavs, torch.ones(1))
