@@ -43,7 +43,8 @@ from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.figures import markdown_text, write_figures
 
 LEVEL = 19
-LEAST_WINDOW = 2**19  # of the old file, which xdelta3 looks at
+XDELTA = "xdelta3"
+LEAST_WINDOW, MOST_INPUT = 2**19, 2**24  # bytes that it looks at, old and new
 QPS = (-34, -28, -22, -16, -10)  # coarser and coarser; nncodec's default is -32
 NNCODEC = """
 import sys
@@ -111,25 +112,18 @@ def bsdiff(old: bytes, new: bytes) -> tuple[bytes, bytes]:
 
 def xdelta(old: bytes, new: bytes) -> tuple[bytes, bytes]:
     """VCDIFF (RFC 3284) with its second compressor, by a program."""
-    program = shutil.which("xdelta3")
-    if program is None:
-        raise RuntimeError(
-            "xdelta3 is not installed; install it (apt install xdelta3), or "
-            "leave it out of --tools"
-        )
-    window = f"-B{max(len(old), LEAST_WINDOW)}"
+    known = f"-B{max(len(old), LEAST_WINDOW)}"
+    window = f"-W{min(max(len(new), 2**14), MOST_INPUT)}"
     with tempfile.TemporaryDirectory() as place:
-        paths = [str(Path(place, n)) for n in ("old", "new", "made", "back")]
-        for path, content in zip(paths, (old, new), strict=False):
-            Path(path).write_bytes(content)
-        known, wanted, made, back = paths
-        line = [program, "-f", window, "-s", known]
-        for more in (
-            ["-e", "-9", "-S", "lzma", wanted, made],
-            ["-d", made, back],
-        ):
-            subprocess.run([*line, *more], check=True)
-        return Path(made).read_bytes(), Path(back).read_bytes()
+        names = ("old", "new", "made", "back")
+        source, wanted, made, back = (Path(place, name) for name in names)
+        source.write_bytes(old)
+        wanted.write_bytes(new)
+        line = [XDELTA, "-f", known, "-s", source]
+        code = [*line, "-e", "-9", "-S", "lzma", window, wanted, made]
+        for one in (code, [*line, "-d", made, back]):
+            subprocess.run(one, check=True)
+        return made.read_bytes(), back.read_bytes()
 
 
 TOOLS: dict[str, Callable] = {
@@ -223,6 +217,11 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     args = parser.parse_args()
+    if "full, xdelta3" in args.tools and shutil.which(XDELTA) is None:
+        parser.error(
+            f"{XDELTA} is not installed; install it (apt install {XDELTA}), or "
+            "leave it out of --tools"
+        )
     before, after = (ModelFiles(f) for f in (args.base, args.updated))
     old, new = (save(dict(sorted(t.items()))) for t in (before, after))
     rows = []

@@ -145,7 +145,7 @@ def loaded(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def check_settings(one: Training) -> None:
-    """Refuse a run that is done, with other hparams or on other speech.
+    """Refuse a run that is done, with other hparams or tested on other words.
 
     Arguments
     ---------
@@ -156,7 +156,8 @@ def check_settings(one: Training) -> None:
     ------
     ValueError
         If hparams differ from those of its command, see `check_recorded`, or
-        it was tested on other recordings than the data folder has now.
+        the utterances of its test are others than the data folder has now,
+        where that is there.
     """
     from speechbrain_amnet.hparams import (
         check_recorded,
@@ -172,14 +173,19 @@ def check_settings(one: Training) -> None:
     text = resolve_hparams(file, overrides)
     check_recorded(used, text)
     values = plain_values(text)
-    if one.test.exists() and Path(values["data_folder"]).is_dir():
-        check_speech(one, values["data_folder"], values["test_splits"])
+    data_folder = values.get("data_folder", "")
+    splits = values.get("test_splits", [])
+    there = [(Path(data_folder) / split).is_dir() for split in splits]
+    if one.test.exists() and there and all(there):
+        check_speech(one, data_folder, splits)
 
 
 def check_speech(
     one: Training, data_folder: str | Path, splits: Sequence[str]
 ) -> None:
-    """Refuse a run that was tested on other recordings than these.
+    """Refuse a run that was tested on other utterances than these.
+
+    By ids and words; audio is not looked at.
 
     Arguments
     ---------
@@ -199,9 +205,10 @@ def check_speech(
     from speechbrain_amnet.corpus.prepare import read_transcripts
 
     tested = {row["ID"]: row["wrd"] for row in read_manifest(one.test)}
-    if read_transcripts(data_folder, splits) != tested:
+    there = read_transcripts(data_folder, splits)
+    if there and there != tested:
         raise ValueError(
             f"data_folder: {one.folder} is done, and was tested on other "
-            f"recordings than {', '.join(splits)} of {data_folder}; give its "
-            "data, or another folder (--out, or results: of a study)"
+            f"utterances than {', '.join(splits)} of {data_folder} has now; "
+            "give its data, or another folder (--out, or results: of a study)"
         )

@@ -278,20 +278,22 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
     assert errors[0] == errors[1] and errors[3] == errors[4]
 
 
-def test_bytes_by_xdelta3(root, monkeypatch):
+def test_bytes_by_xdelta3(root, monkeypatch, capsys):
     benchmark = program(root, "diff_bytes")
     random = np.random.default_rng(0)
     old = random.normal(size=50_000).astype("f4")
     new = old.copy()
     new[::100] += 1
+    monkeypatch.setattr(sys, "argv", ["diff_bytes.py", "a", "b", "c.diff"])
+    with monkeypatch.context() as without, pytest.raises(SystemExit):
+        without.setattr(shutil, "which", lambda name: None)
+        benchmark.main()
+    assert "apt install xdelta3" in capsys.readouterr().err
     if shutil.which("xdelta3") is None:
         pytest.skip("xdelta3 is not installed")
     made, back = benchmark.xdelta(old.tobytes(), new.tobytes())
     assert back == new.tobytes()
     assert 4 * 500 < len(made) < 50_000
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match="apt install xdelta3"):
-        benchmark.xdelta(b"", b"")
 
 
 @pytest.fixture

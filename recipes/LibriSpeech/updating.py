@@ -4,6 +4,7 @@ A method gets the base model and a budget, and gives the changes of the file
 that `train_diff.py` writes.
 """
 
+import glob
 import shutil
 from functools import partial
 from pathlib import Path
@@ -341,7 +342,12 @@ def check_room(updated, hparams, budget, about):
         "lora_linear": ranks_that_fit,
         "lowrank": ranks_that_fit,
     }.get(hparams["method"].removeprefix("compressed_"), check_budget)
-    fits(shapes, budget, hparams["bits"], about)
+    found = fits(shapes, budget, hparams["bits"], about)
+    if hparams["method"] == "compressed_lowrank" and len(found) < len(shapes):
+        raise ValueError(
+            f"budget: {budget} bytes are too few for a rank of every matrix, "
+            "and a model without some of them is none"
+        )
 
 
 def hashed(hparams, run_opts, sets, budget, about):
@@ -358,10 +364,13 @@ def hashed(hparams, run_opts, sets, budget, about):
 
 
 def lowrank(hparams, run_opts, sets, budget, about):
-    """The ranks that the budget allows, for all matrices alike."""
+    """The ranks that the budget allows: the same for all, or one more.
+
+    Where it is too small for one of each, the last matrices have none.
+    """
     shapes = shapes_of(hparams, run_opts)
     ranks = ranks_that_fit(shapes, budget, hparams["bits"], about)
-    none = [name for name in shapes if name not in ranks]
+    none = [glob.escape(name) for name in shapes if name not in ranks]
     hparams = {**hparams, "exclude": [*hparams["exclude"], *none]}
 
     def diff(weight, name):

@@ -147,8 +147,16 @@ def read_transcripts(
     PreparationError
         If there is no such split, or a transcript cannot be read.
     """
-    folders = [_split_folder(Path(data_folder), split) for split in splits]
-    words = _read_transcripts(_find(folders)[1])
+    found = [
+        Path(parent, name)
+        for split in splits
+        for parent, _, names in os.walk(
+            _split_folder(Path(data_folder), split), followlinks=True
+        )
+        for name in names
+        if name.endswith(TRANSCRIPT) and name[0] != "."
+    ]
+    words = _read_transcripts(sorted(found))
     return {name: text for (_, name), text in words.items()}
 
 

@@ -106,8 +106,8 @@ def largest_that_fits(
     """
     if size_of(make(1), about) > budget:
         raise ValueError(
-            f"budget: {budget} bytes are too few for any diff; one of a single "
-            f"number has {size_of(make(1), about)}"
+            f"budget: {budget} bytes are too few for any diff; the smallest "
+            f"has {size_of(make(1), about)}"
         )
     low, high = 1, most + 1  # the first fits, the second does not or is none
     if size_of(make(most), about) <= budget:

@@ -193,8 +193,6 @@ class SparseDiff(WeightDiff):
             device = (self.values if self.dense is None else self.dense).device
             self.keep(positions.to(device), values.to(device))
         super()._load_from_state_dict(state, prefix, *others)
-        if self.steps is not None:
-            self.round(self.bits)  # by a step of these values
 
     @torch.no_grad()
     def start(self, delta: torch.Tensor) -> None:

@@ -52,11 +52,17 @@ class WeightDiff(nn.Module):
         self.alpha, self.beta = alpha, beta
         self.bits = 32
         # Of each part that travels; found anew when a training goes on.
-        self.register_buffer("steps", None, persistent=False)
+        self.steps: list[float] | None = None
 
     def parts(self) -> list[tuple[torch.Tensor, float]]:
         """What travels: each with a scale of its own, and its factor."""
         raise NotImplementedError
+
+    def _load_from_state_dict(self, state, prefix, *others):
+        """Round what is loaded by a step of its own."""
+        super()._load_from_state_dict(state, prefix, *others)
+        if self.steps is not None:
+            self.round(self.bits)
 
     def delta(self) -> torch.Tensor:
         """The diff `D`, of the weight's shape."""
@@ -94,7 +100,9 @@ class WeightDiff(nn.Module):
     def round(self, bits: int) -> None:
         """From now on use the values as so many bits will hold them.
 
-        Gradients pass as if they were not rounded.
+        Gradients pass as if they were not rounded. The step is that of the
+        values as they are: call it again when they have grown, as each step of
+        the recipe's training does. What is zero everywhere is not rounded.
 
         Arguments
         ---------
@@ -105,28 +113,29 @@ class WeightDiff(nn.Module):
         parts = self.parts()
         self.bits, self.steps = bits, None
         if bits <= 8:
-            scales = [
-                float(Values.rounded(self._array(*one), bits).scale)
-                for one in parts
+            arrays = [self._array(*one) for one in parts]
+            self.steps = [
+                float(Values.rounded(array, bits).scale) if array.any() else 0.0
+                for array in arrays
             ]
-            self.steps = parts[0][0].new_tensor(scales)
 
     def rounded(self, part: int) -> torch.Tensor:
         """One of the `parts`, rounded if that was asked for."""
         values, factor = self.parts()[part]
-        if self.steps is None:
+        if self.steps is None or not self.steps[part]:
             return values
-        most, step = 2 ** (self.bits - 1) - 1, self.steps[part] / factor
+        most = 2 ** (self.bits - 1) - 1
+        step = torch.tensor(self.steps[part] / factor, device=values.device)
         steps = (values / step).round().clamp(-most, most)
         return values + (steps * step - values).detach()
 
     def travelling(self, part: int, bits: int) -> Values:
         """One of the `parts` as the file has it."""
         values = self._array(*self.parts()[part])
-        if self.steps is None or bits != self.bits:
+        if self.steps is None or bits != self.bits or not self.steps[part]:
             return Values.rounded(values, bits)
         # The very steps that it was trained with.
-        scale = np.float32(float(self.steps[part]))
+        scale = np.float32(self.steps[part])
         check_finite(np.append(values, scale))
         return Values(steps_of(values, scale, bits), scale)
 

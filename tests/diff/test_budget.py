@@ -82,7 +82,7 @@ def test_ranks_below_one_for_all():
     assert ranks_that_fit({"bias": (60,)}, 1000, 8) == {"bias": 1}
     assert ranks_that_fit({"w": (9, 3)}, 9000, 8) == {"w": 3}
     with pytest.raises(ValueError, match="too few for any diff"):
-        ranks_that_fit({"w": (100, 60)}, 600, 8)
+        ranks_that_fit({"w": (100, 60)}, 300, 8)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "hash", "lowrank"])

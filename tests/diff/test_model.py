@@ -311,7 +311,7 @@ def test_what_has_no_numbers_gets_no_diff():
     assert sorted(DiffModel(net).diffs) == ["0.bias", "0.weight"]
 
 
-def test_only_kept_values_are_rounded():
+def test_what_is_dense_is_not_rounded():
     model = DiffModel(nn.Linear(2, 3))
     with pytest.raises(ValueError, match="keep\\(\\) comes first"):
         model.round(4)

@@ -184,6 +184,39 @@ def test_rounding_in_training_is_that_of_the_file(kind, beta, bits):
     assert torch.allclose(diff(WEIGHT), exact, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_loaded_is_rounded_by_its_own_step(kind):
+    diffs = [filled(KINDS[kind]()) for _ in range(2)]
+    for diff in diffs:
+        if kind == "sparse":
+            diff.keep(torch.arange(0, 30, 2))
+    state = diffs[0].state_dict()
+    with torch.no_grad():
+        for parameter in diffs[1].parameters():
+            parameter.mul_(100)
+    for diff in diffs:
+        diff.round(4)
+    assert not torch.allclose(diffs[0](WEIGHT), diffs[1](WEIGHT))
+    diffs[1].load_state_dict(state)
+    assert torch.equal(diffs[0](WEIGHT), diffs[1](WEIGHT))
+
+
+@pytest.mark.parametrize("kind", ["hash", "lowrank"])
+def test_what_is_zero_still_is_not_rounded(kind):
+    diff = KINDS[kind]()
+    diff.round(4)
+    assert diff.change(4) is None
+    with torch.no_grad():
+        for parameter in diff.parameters():
+            parameter.add_(0.1)
+    assert diff.delta().any()
+    assert np.allclose(
+        diff.change(4).apply(WEIGHT.numpy()),
+        diff(WEIGHT).detach().numpy(),
+        atol=0.05,
+    )
+
+
 def test_vectors_are_rounded_too():
     bias = torch.randn(7)
     diff = filled(LowRankDiff(bias, rank=2))
