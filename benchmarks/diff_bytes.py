@@ -14,7 +14,8 @@ difference:
   a scale for each matrix, which is not tuned here; vectors as they are
 - MPEG's neural network coding (NNC, ISO/IEC 15938-17) at several quantisation
   parameters, by nncodec, which needs an older NumPy than we do and so an
-  environment of its own: `--nncodec=PYTHON` names its Python
+  environment of its own (`python -m venv nnc; nnc/bin/pip install nncodec`):
+  `--nncodec=nnc/bin/python` names its Python
 
 The files of ours are updates of the same base that change few weights; plain
 safetensors of the same positions (int32) and values (float16) stand beside

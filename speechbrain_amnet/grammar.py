@@ -93,6 +93,7 @@ class Grammar:
         self.first = first
         self.start = self._closure([first])
         self.seen: dict[tuple[States, str], States] = {}
+        self.known: dict[tuple[str, ...], dict[States, dict[int, States]]] = {}
 
     @property
     def digest(self) -> str:
@@ -167,6 +168,30 @@ class Grammar:
                 )
             self.seen[key] = states if symbols else frozenset()
         return self.seen[key]
+
+    def ways(
+        self, states: States, pieces: tuple[str, ...]
+    ) -> dict[int, States]:
+        """The tokens that may come next, and where they lead.
+
+        Found once for all streams.
+
+        Arguments
+        ---------
+        states : frozenset
+            `start`, or what `advance` returned.
+        pieces : tuple of str
+            Of each token; none of those that are no text.
+        """
+        known = self.known.setdefault(pieces, {})
+        if states not in known:
+            ways = {
+                token: self.advance(states, piece)
+                for token, piece in enumerate(pieces)
+                if piece
+            }
+            known[states] = {token: to for token, to in ways.items() if to}
+        return known[states]
 
     def complete(self, states: States) -> bool:
         """Whether a sentence may end there."""

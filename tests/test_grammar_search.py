@@ -287,3 +287,58 @@ def test_rescoring_needs_a_head(parts, head):
         search_of(parts, rescore=16)
     with pytest.raises(ValueError, match="0 or more, got -1"):
         search_of(parts, None, head, -1)
+
+
+def plain_search(grammar, rows, width, margin):
+    """Prefixes one by one, in a dict: tokens to (blank, token, where)."""
+    found = {(): (0.0, -math.inf, grammar.start)}
+    for row in rows:
+        heard = np.max(row) - margin
+        longer = {}
+
+        def add(tokens, blank, token, where, longer=longer):
+            before = longer.get(tokens, (-math.inf, -math.inf))
+            longer[tokens] = (
+                np.logaddexp(blank, before[0]),
+                np.logaddexp(token, before[1]),
+                where,
+            )
+
+        for tokens, (blank, token, where) in found.items():
+            total = np.logaddexp(blank, token)
+            stays = token + row[tokens[-1]] if tokens else -math.inf
+            add(tokens, total + row[0], stays, where)
+            for next_, piece in enumerate(PIECES):
+                to = piece and grammar.advance(where, piece)
+                if to and row[next_] >= heard:
+                    again = tokens and tokens[-1] == next_
+                    score = (blank if again else total) + row[next_]
+                    add((*tokens, next_), -math.inf, score, to)
+        score = {t: np.logaddexp(*one[:2]) for t, one in longer.items()}
+        best = sorted(longer, key=lambda t: -score[t])[:width]
+        found = {
+            t: longer[t] for t in best if score[t] >= score[best[0]] - margin
+        }
+    return {t: np.logaddexp(*one[:2]) for t, one in found.items()}
+
+
+@pytest.mark.parametrize("width, margin", [(1, 9.0), (3, 40.0), (9, 4.0)])
+def test_arrays_of_prefixes_are_prefixes_one_by_one(width, margin):
+    """Also where one leaves the beam and comes back."""
+    text = "#JSGF V1.0; grammar g; public <g> = (A | B | A C C | C <NULL>)*;"
+    random, kept = np.random.default_rng(0), set()
+    for _ in range(20):
+        rows = random.normal(size=(12, len(PIECES))) * 3
+        rows -= np.log(np.exp(rows).sum(-1, keepdims=True))
+        grammar = Grammar(text)
+        beam = CtcBeam(grammar, PIECES, 0, width, margin)
+        for row in rows:
+            beam.step(row)
+        found = {one.tokens: one.score for one in beam.hypotheses}
+        wanted = plain_search(grammar, rows, width, margin)
+        assert found.keys() == wanted.keys()
+        top = max(wanted.values())
+        for tokens, score in found.items():
+            assert score == pytest.approx(wanted[tokens] - top, abs=1e-9)
+        kept.add(len(found))
+    assert max(kept) > 1 or width == 1
