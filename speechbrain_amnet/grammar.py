@@ -93,7 +93,7 @@ class Grammar:
         self.first = first
         self.start = self._closure([first])
         self.seen: dict[tuple[States, str], States] = {}
-        self.known: dict[tuple[str, ...], dict[States, dict[int, States]]] = {}
+        self.after: dict[tuple[str, ...], dict[States, dict[int, States]]] = {}
 
     @property
     def digest(self) -> str:
@@ -183,7 +183,7 @@ class Grammar:
         pieces : tuple of str
             Of each token; none of those that are no text.
         """
-        known = self.known.setdefault(pieces, {})
+        known = self.after.setdefault(pieces, {})
         if states not in known:
             ways = {
                 token: self.advance(states, piece)
