@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from speechbrain_amnet.diff.file import fingerprint, read_diff
 from speechbrain_amnet.diff.folder import apply_update
+from speechbrain_amnet.diff.model import DiffModel
 from speechbrain_amnet.diff.model_files import ModelFiles
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +92,15 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
         output_folder=out,
         **{**QUICK, **budget},
     )
-    done = (run if method == "sparse" else run_here)("train_diff.py", *given)
+    if method == "sparse":
+        done = run("train_diff.py", *given)
+    else:
+        with patch.object(
+            DiffModel, "round", autospec=True, side_effect=DiffModel.round
+        ) as rounds:
+            done = run_here("train_diff.py", *given)
+        # In its steps, and once more at the end.
+        assert method == "full" or rounds.call_count > 1
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((out / "diff.json").read_text())
     assert record["method"] == method and record["old_wer"] is not None
@@ -123,6 +133,29 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     assert read_diff(file).about["method"] == method
     results = json.loads((out / "results.json").read_text())
     assert results["wer"] == record["wer"]
+
+
+def test_lowrank_updates_of_some_matrices(base, tones, tmp_path, run_here):
+    """A budget that is too small for a rank of every matrix."""
+    out = tmp_path / "out"
+    given = words(
+        "diff_lora.yaml",
+        base=base,
+        data_folder=tones,
+        output_folder=out,
+        **{**QUICK, "budget": "2500"},
+    )
+    done = run_here("train_diff.py", *given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    changes = read_diff(out / "update.diff").changes
+    ranks = [c.rank for c in changes.values() if c.kind == "lowrank"]
+    assert set(ranks) == {1}
+    matrices = [
+        name
+        for name, array in ModelFiles(base).items()
+        if array.ndim > 1 and "router" not in name and "features" not in name
+    ]
+    assert 0 < len(ranks) < len(matrices)
 
 
 def test_killed_update_goes_on_to_the_same_file(
@@ -202,6 +235,10 @@ def test_killed_update_goes_on_to_the_same_file(
         ({"budget": "10"}, "too few for any diff"),
         ({"kind": "sparse", "budget": "10"}, "too few for any diff"),
         ({"kind": "compressed_lowrank", "budget": "99"}, "too few for any"),
+        (
+            {"kind": "compressed_lowrank", "budget": "2500"},
+            "2500 bytes are too few for a rank of every matrix",
+        ),
         ({"include": "joint.*"}, "include: expected a list of patterns"),
         ({"grammar": "nowhere.gram"}, "no such grammar: nowhere.gram"),
         ({"grammar": "some.gram"}, "no commands.jsonl in these splits"),
