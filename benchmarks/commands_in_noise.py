@@ -68,6 +68,8 @@ def measure(run, args, decibels):
     Not in the place of what the run has of its own results.
     """
     mixed, title = {}, column(decibels).replace(" ", "-")
+    if args.rescore:
+        title += f"-rescore-{args.rescore}"
     if decibels is not None:
         mixed = {"noise": args.noise, "noise_db": float(decibels)}
     (found,) = evaluate_folder(
@@ -170,7 +172,9 @@ def main(argv=None):
     rows = []
     for run in args.runs:
         name, _, folder = run.partition("=")
-        row = {"Engine": f"`{name}`" + (", rescored" if args.rescore else "")}
+        row = {"Engine": f"`{name}`"}
+        if args.rescore:
+            row["Engine"] += f", {args.rescore} rescored"
         scores = {
             column(decibels): measure(folder, args, decibels)
             for decibels in (None, *args.decibels)

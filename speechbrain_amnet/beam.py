@@ -29,6 +29,29 @@ from .rescoring import Rescorer, Scorer
 WIDTH, CTC_WIDTH = 8, 64
 """Hypotheses of a search by the transducer, and by the encoder alone."""
 
+PRIOR = 0.5
+"""How much of the tokens' shares is taken from what a CTC head says: it prefers
+what is frequent (docs/decisions.md)."""
+
+
+def prior_of(shares: Sequence[float] | None) -> np.ndarray | float:
+    """What is subtracted from a CTC head's logits.
+
+    Source: Sak et al., Learning acoustic frame labeling for speech recognition
+    with recurrent neural networks, ICASSP 2015 (priors of CTC labels).
+
+    Arguments
+    ---------
+    shares : sequence of float or None
+        See `tokens.token_shares`; None of a model that does not know them.
+
+    Returns
+    -------
+    np.ndarray or float
+        ``[tokens]``, or 0.
+    """
+    return 0.0 if shares is None else PRIOR * np.log(shares)
+
 
 class Hypothesis(NamedTuple):
     """What may have been said.

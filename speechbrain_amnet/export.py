@@ -34,6 +34,7 @@ def export_model(
     modules: Mapping[str, torch.nn.Module],
     tokenizer: str | Path,
     folder: str | Path,
+    shares: Sequence[float] | None = None,
 ) -> Path:
     """Write a trained model as SpeechBrain's `from_hparams` reads it.
 
@@ -52,6 +53,9 @@ def export_model(
         The sentencepiece model.
     folder : str or Path
         Replaced if it exists.
+    shares : sequence of float, optional
+        Of the tokens, see `tokens.token_shares`; what a search by the CTC head
+        takes as its prior.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def export_model(
     remove(aside)
     aside.mkdir(parents=True)
     try:
-        _fill(aside, hparams, modules, tokenizer)
+        _fill(aside, hparams, modules, tokenizer, shares)
     except BaseException:
         remove(aside)
         raise
@@ -86,11 +90,13 @@ def export_model(
     return folder
 
 
-def _fill(aside, hparams, modules, tokenizer):
+def _fill(aside, hparams, modules, tokenizer, shares):
     """Write all files, and load them once."""
     names = [*MODULES, *({CTC_HEAD} & set(modules))]
     sample_rate = modules["features"].sample_rate
     text = inference_hparams(hparams, sample_rate, names)
+    if shares is not None:
+        text += f"token_shares: {[float(f'{one:.4g}') for one in shares]}\n"
     (aside / "hyperparams.yaml").write_text(text, encoding="utf-8")
     (aside / "tokenizer.ckpt").write_bytes(Path(tokenizer).read_bytes())
     for name in names:

@@ -38,7 +38,9 @@ def measure_stream(
     try:
         packed = pack(asr)
     except UnknownRouter:
-        return {"real_time_factor": None, "peak_memory_mb": None}
+        return dict.fromkeys(
+            ("real_time_factor", "peak_memory_mb", "finish_ms")
+        )
     here = str(Path(__file__).resolve().parent.parent)
     paths = [here, os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from .beam import CTC_WIDTH, WIDTH, Beam, CtcBeam, HeldBeam, check_width
+from .beam import (
+    CTC_WIDTH,
+    WIDTH,
+    Beam,
+    CtcBeam,
+    HeldBeam,
+    check_width,
+    prior_of,
+)
 from .grammar import Grammar
 from .rescoring import Rescorer, check_rescore
 from .search import GreedySearch
@@ -52,6 +60,8 @@ class GrammarSearch:
     rescore : int
         Of how many sentences the transducer is asked at the end of a stream,
         where there is a head; see `rescoring`.
+    shares : sequence of float, optional
+        Of the tokens, for a head's prior; see `beam.prior_of`.
 
     Raises
     ------
@@ -79,6 +89,7 @@ class GrammarSearch:
         width: int | None = None,
         head: torch.nn.Module | None = None,
         rescore: int = 0,
+        shares: Sequence[float] | None = None,
     ):
         self.greedy, self.grammar, self.pieces = search, grammar, pieces
         self.head = head
@@ -87,6 +98,7 @@ class GrammarSearch:
         check_width(width)
         check_rescore(rescore, grammar, head is not None)
         self.width, self.rescore = width, rescore
+        self.prior = prior_of(shares)
 
     def __call__(
         self,
@@ -170,7 +182,8 @@ class GrammarSearch:
         """What the beams read of encoded frames."""
         if self.head is None:
             return self.greedy.joint.project_encoder(frames)
-        return self.head(frames).log_softmax(-1).cpu().numpy()
+        logits = self.head(frames).float().cpu()
+        return (logits - torch.as_tensor(self.prior)).log_softmax(-1).numpy()
 
     def _beam(self) -> HeldBeam:
         if self.head is not None:

@@ -215,6 +215,7 @@ class AmortizedASR(Pretrained):
         self,
         grammar: str | Path | None,
         width: int | None = None,
+        *,
         rescore: int = 0,
     ) -> None:
         """Search only the sentences of a grammar, from the next stream on.
@@ -230,7 +231,8 @@ class AmortizedASR(Pretrained):
             Hypotheses that the search keeps; see `GrammarSearch`.
         rescore : int
             Of how many sentences the transducer is asked at the end of a
-            stream, where there is a CTC head: fewer errors, and a longer wait.
+            stream, where there is a CTC head: fewer errors, and a longer wait
+            (`rescoring`). Streams of more than a minute are not rescored.
 
         Raises
         ------
@@ -248,7 +250,7 @@ class AmortizedASR(Pretrained):
             held.check(self.pieces)
             head = getattr(self.mods, CTC_HEAD, None)
             search = GrammarSearch(
-                search, held, self.pieces, width, head, rescore
+                search, held, self.pieces, width, head, rescore, self.shares
             )
         self.grammar, self.hparams.search = held, search
 
@@ -288,6 +290,11 @@ class AmortizedASR(Pretrained):
     def tagged(self) -> bool:
         """Whether the model writes slots and intents itself."""
         return any(map(is_tag, self.pieces))
+
+    @property
+    def shares(self) -> list[float] | None:
+        """Of the tokens in the training; None of models that do not know."""
+        return getattr(self.hparams, "token_shares", None)
 
     @cached_property
     def pieces(self) -> list[str]:

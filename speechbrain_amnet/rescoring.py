@@ -46,11 +46,12 @@ def check_rescore(rescore: int, grammar: Any, head: bool = True) -> None:
     Raises
     ------
     ValueError
-        If it is below 0, or above without a grammar or a head.
+        If it is below 0, 1, or above without a grammar or a head.
     """
-    if rescore < 0:
+    if rescore < 0 or rescore == 1:
         raise ValueError(
-            f"rescore: expected a number of sentences, 0 or more, got {rescore}"
+            f"rescore: expected a number of sentences, 2 or more, or 0 for no "
+            f"second opinion, got {rescore}"
         )
     if rescore and grammar is None:
         raise ValueError(
@@ -71,19 +72,13 @@ class Rescorer:
     scorer : Scorer
         Of the model.
     count : int
-        Sentences that it is asked about, at most.
+        Sentences that it is asked about, at most; no more than hypotheses are
+        kept.
     blank : int
         Index of blank.
-
-    Raises
-    ------
-    ValueError
-        If the count is below 1.
     """
 
     def __init__(self, scorer: Scorer, count: int, blank: int = 0):
-        if count < 1:
-            raise ValueError(f"rescore: expected 1 or more, got {count}")
         self.scorer, self.count, self.blank = scorer, count, blank
         self.frames: list[Any] = []
 
@@ -105,10 +100,21 @@ class Rescorer:
         np.ndarray
             Log probability of each, over all alignments; zeros after a stream
             that was too long to be kept.
+
+        Raises
+        ------
+        ValueError
+            If one is not finite.
         """
-        if len(self.frames) > MOST:
+        if not self.frames or len(self.frames) > MOST:
             return np.zeros(len(sentences))
-        return likelihoods(self.scorer, self.frames, sentences, self.blank)
+        found = likelihoods(self.scorer, self.frames, sentences, self.blank)
+        if not np.isfinite(found).all():
+            raise ValueError(
+                "the transducer's scores have NaN or infinity: the weights of "
+                "the predictor or the joint network are broken"
+            )
+        return found
 
 
 def likelihoods(

@@ -5,6 +5,7 @@ model that is made here.
 """
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -107,6 +108,37 @@ def missing_letters(model: bytes, texts: Iterable[str]) -> list[str]:
     tokenizer = sentencepiece.SentencePieceProcessor(model_proto=model)
     letters = set("".join(texts)) - {" "}
     return sorted(one for one in letters if UNKNOWN in tokenizer.encode(one))
+
+
+def token_shares(
+    transcripts: Iterable[Sequence[int]], frames: float, size: int
+) -> list[float]:
+    """How much of the speech each token is: a CTC head's prior.
+
+    Arguments
+    ---------
+    transcripts : iterable of sequence of int
+        Tokens of the training data.
+    frames : float
+        In all of it.
+    size : int
+        Tokens, blank included.
+
+    Returns
+    -------
+    list of float
+        Occurrences over frames, counting one at least; blank has the rest.
+
+    Example
+    -------
+    >>> token_shares([[1, 2, 1]], frames=8, size=4)
+    [0.5, 0.25, 0.125, 0.125]
+    """
+    counts = Counter(token for row in transcripts for token in row)
+    del counts[BLANK]
+    shares = [max(counts[token], 1) / frames for token in range(size)]
+    shares[BLANK] = max(1 - sum(shares[BLANK + 1 :]), shares[BLANK])
+    return shares
 
 
 def add_symbols(model: bytes, symbols: Sequence[str], size: int) -> bytes:

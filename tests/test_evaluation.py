@@ -114,6 +114,7 @@ KEYS = {
     "soft_wer",
     "real_time_factor",
     "peak_memory_mb",
+    "finish_ms",
     "device",
     "dense_mflops_per_frame",
     "parameters",

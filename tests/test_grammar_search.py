@@ -1,5 +1,6 @@
 """The search that is held to a grammar: likelihoods, streams, batches."""
 
+import copy
 import math
 
 import numpy as np
@@ -37,9 +38,11 @@ def parts():
     return predictor, joint, 3 * torch.randn(4, 9, 10)
 
 
-def search_of(parts, width=None, head=None, rescore=0):
+def search_of(parts, width=None, head=None, rescore=0, shares=None):
     greedy = GreedySearch(*parts[:2], max_symbols=10)
-    return GrammarSearch(greedy, Grammar(TEXT), PIECES, width, head, rescore)
+    return GrammarSearch(
+        greedy, Grammar(TEXT), PIECES, width, head, rescore, shares
+    )
 
 
 @pytest.fixture
@@ -263,10 +266,6 @@ def test_rescored_is_the_likeliest_by_both(parts, head):
         best = list(SENTENCES.values())[int(np.argmax(both))]
         assert search(frames[None], torch.ones(1)) == [best]
         changed += plain(frames[None], torch.ones(1)) != [best]
-        # One sentence to ask about is none.
-        alone = search_of(parts, None, head, 1)
-        everything = frames[None], torch.ones(1)
-        assert alone(*everything) == plain(*everything)
     assert changed
 
 
@@ -282,11 +281,27 @@ def test_a_stream_that_is_too_long_is_not_rescored(parts, head, monkeypatch):
     assert search(*everything) != plain(*everything)
 
 
+def test_shares_of_tokens_are_half_taken_from_the_head(parts, head):
+    shares = [0.5, 0.2, 0.001, 0.1, 0.1, 0.099]
+    found = search_of(parts, head=head, shares=shares)(parts[2], torch.ones(4))
+    other = copy.deepcopy(head)
+    with torch.no_grad():
+        other.bias -= torch.tensor(shares).log() / 2
+    wanted = search_of(parts, head=other)(parts[2], torch.ones(4))
+    plain = search_of(parts, head=head)(parts[2], torch.ones(4))
+    assert found == wanted != plain
+
+
 def test_rescoring_needs_a_head(parts, head):
     with pytest.raises(ValueError, match="without a CTC head, got 16"):
         search_of(parts, rescore=16)
-    with pytest.raises(ValueError, match="0 or more, got -1"):
-        search_of(parts, None, head, -1)
+    for count in (-1, 1):
+        with pytest.raises(ValueError, match=f"no second opinion, got {count}"):
+            search_of(parts, None, head, count)
+    search = search_of(parts, None, head, 3)
+    search.greedy.joint.output.bias.data[1] = math.nan
+    with pytest.raises(ValueError, match="scores have NaN or infinity"):
+        search(parts[2], torch.ones(4))
 
 
 def plain_search(grammar, rows, width, margin):

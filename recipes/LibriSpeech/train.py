@@ -49,7 +49,7 @@ from speechbrain_amnet.hparams import (
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.report.text import table
 from speechbrain_amnet.slots import understood
-from speechbrain_amnet.tokens import BLANK
+from speechbrain_amnet.tokens import BLANK, token_shares
 from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train")
@@ -368,6 +368,18 @@ def make_brain(argv):
     return brain, hparams, sets
 
 
+def shares_of(train, hparams):
+    """How much of the training speech each token is."""
+    rows = train.data.values()
+    seconds = sum(float(row["duration"]) for row in rows)
+    tokenizer = hparams["tokenizer"]
+    return token_shares(
+        (tokenizer.encode(row["text"]) for row in rows),
+        seconds / hparams["encoder"].frame_duration,
+        tokenizer.get_piece_size(),
+    )
+
+
 def main(argv):
     """Prepare, train, average, write the model, evaluate."""
     brain, hparams, sets = make_brain(argv)
@@ -396,6 +408,7 @@ def main(argv):
             hparams["modules"],
             save_folder / "tokenizer.model",
             folder / "model",
+            shares_of(sets["train"], hparams),
         )
         asr = load(folder, run_opts={"device": str(brain.device)})
         manifests = save_folder / "manifests"

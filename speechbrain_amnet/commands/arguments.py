@@ -48,7 +48,8 @@ def add_rescore(
         default=default,
         help="ask the transducer about the N likeliest sentences of the "
         "grammar at the end, where a CTC head searches: fewer errors, and a "
-        "longer wait (16 is a good number; default: not, or as packed)",
+        "longer wait (as 16; default: "
+        + ("none)" if default == 0 else "as it was packed)"),
     )
 
 

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     model = find_model(args.model, args.load)
     if args.grammar or args.rescore is not None:
         rescore = model.rescore if args.rescore is None else args.rescore
-        model.hold_to(args.grammar or model.grammar, rescore)
+        model.hold_to(args.grammar or model.grammar, rescore=rescore)
     rate, names = model.features.sample_rate, branch_names(model.branches)
     if not 1000 / rate <= args.chunk_ms <= LONGEST:
         raise ValueError(

@@ -80,6 +80,7 @@ def pack(asr: AmortizedASR) -> Packed:
             "blank_penalty": search.blank_penalty,
             "layers": modules.predictor.lstm.num_layers,
             "pieces": asr.pieces,
+            "shares": asr.shares,
             **held,
         },
     }

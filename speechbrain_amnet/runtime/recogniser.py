@@ -65,7 +65,8 @@ class Recogniser:
         held = packed.config["search"].get("grammar")
         if held is not None:
             grammar = Grammar(held, self.tagged, "the model's grammar")
-            self.hold_to(grammar, packed.config["search"].get("rescore", 0))
+            rescore = packed.config["search"].get("rescore", 0)
+            self.hold_to(grammar, rescore=rescore)
         self.branches = config["branches"]
         self.frame_duration = config["frame_duration"]
         self.branch_flops = config["branch_flops"]
@@ -99,7 +100,7 @@ class Recogniser:
         return Stream(self, clock, encoded)
 
     def hold_to(
-        self, grammar: str | Path | Grammar | None, rescore: int = 0
+        self, grammar: str | Path | Grammar | None, *, rescore: int = 0
     ) -> None:
         """Search only the sentences of a grammar, from now on.
 

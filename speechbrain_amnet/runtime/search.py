@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_amnet.beam import WIDTH, Beam, CtcBeam, HeldBeam
+from speechbrain_amnet.beam import (
+    WIDTH,
+    Beam,
+    CtcBeam,
+    HeldBeam,
+    prior_of,
+)
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.rescoring import Rescorer
 from speechbrain_amnet.runtime.encoder import Cell
@@ -48,6 +54,9 @@ class Search:
         self.penalty = config["blank_penalty"]
         self.output_bias[self.blank] -= self.penalty
         self.ctc = packed.part("ctc")  # may be empty
+        if self.ctc:
+            prior = prior_of(config.get("shares"))
+            self.ctc_bias = np.float32(self.ctc["bias"] - prior)
 
     def logits(
         self, projected: np.ndarray, predicted: np.ndarray
@@ -150,6 +159,7 @@ class GrammarState:
         rescore: int = 0,
     ):
         self.search, self.greedy = search, SearchState(search)
+        self.first = self._state()  # its cells are used for every hypothesis
         self.beam: HeldBeam
         self.rescorer = None
         if search.ctc:
@@ -171,7 +181,7 @@ class GrammarState:
         if self.rescorer:
             self.rescorer.hear(projected)
         if ctc:
-            logits = ctc["weight"] @ encoded + ctc["bias"]
+            logits = ctc["weight"] @ encoded + search.ctc_bias
             return self.beam.step(log_softmax(logits))
         return self.beam.step(projected)
 
@@ -184,7 +194,7 @@ class GrammarState:
 
     def start(self) -> Any:
         """The predictor's state before the first token."""
-        return self._state()
+        return self.first
 
     def read(self, tokens: Sequence[int], states: Sequence[Any]) -> list[Any]:
         """The states after one more token each."""

@@ -244,9 +244,9 @@ def test_held_to_a_grammar(run, model, samples, tmp_path, capsys, monkeypatch):
     # Another number than it was packed with, or another grammar with that.
     real, asked = Recogniser.hold_to, []
 
-    def noted(self, grammar, rescore=0):
+    def noted(self, grammar, *, rescore=0):
         asked.append((grammar, rescore))
-        real(self, grammar, rescore)
+        real(self, grammar, rescore=rescore)
 
     monkeypatch.setattr(Recogniser, "hold_to", noted)
     for more in (["--rescore=0"], [f"--grammar={file}"], []):

@@ -116,8 +116,13 @@ def test_a_grammar_holds_both_alike(
             modules["ctc_head"].weight.mul_(9)
     else:
         modules = {n: m for n, m in modules.items() if n != "ctc_head"}
-    export_model(text, modules, tokenizer, tmp_path / "model")
+    shares = None
+    if rescore:
+        shares = np.random.default_rng(0).uniform(0.01, 1, 30 + len(tags))
+    export_model(text, modules, tokenizer, tmp_path / "model", shares)
     asr = load(tmp_path, run_opts={"device": "cpu"})
+    if rescore:
+        assert asr.shares == pytest.approx(shares, rel=1e-3)
     (tmp_path / "animals.gram").write_text(GRAMMAR)
     asr.hold_to(tmp_path / "animals.gram", rescore=rescore)
     samples = speech(1.7)
@@ -141,10 +146,10 @@ def test_a_grammar_holds_both_alike(
     with pytest.raises(ValueError, match="expected a grammar, too, for 9"):
         asr.hold_to(None, rescore=9)
     with pytest.raises(ValueError, match="expected a grammar, too, for 9"):
-        model.hold_to(None, 9)
+        model.hold_to(None, rescore=9)
     if not head:
         with pytest.raises(ValueError, match="without a CTC head, got 9"):
-            model.hold_to(tmp_path / "animals.gram", 9)
+            model.hold_to(tmp_path / "animals.gram", rescore=9)
     asr.hold_to(tmp_path / "animals.gram", rescore=rescore)
     stream.recogniser.hold_to(None)  # the next stream is another matter
     assert stream.command == said
