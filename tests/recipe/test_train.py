@@ -1,5 +1,6 @@
 """The recipe as a user runs it: whole, killed, on two processes, and wrong."""
 
+import csv
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from speechbrain_amnet.inference import load
 from speechbrain_amnet.tokens import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +120,19 @@ def test_log_shows_what_matters(whole):
     ):
         assert f"{name}: " in log[-1], name
     assert list((whole / "tensorboard").glob("events*"))
+
+
+def test_a_model_knows_how_frequent_its_tokens_are(whole, tones):
+    asr = load(whole, run_opts={"device": "cpu"})
+    with open(whole / "save" / "manifests" / "train.csv") as file:
+        rows = list(csv.DictReader(file))
+    words = " ".join(row["wrd"] for row in rows)
+    frames = sum(float(row["duration"]) for row in rows) / 0.04
+    for piece, share in zip(asr.pieces, asr.shares, strict=True):
+        if len(piece) == 1 and piece in words:
+            assert share == pytest.approx(words.count(piece) / frames, rel=1e-3)
+    assert sum(asr.shares) == pytest.approx(1, abs=1e-3)
+    assert asr.shares[0] == max(asr.shares)
 
 
 def test_killed_training_ends_with_the_same_weights(whole, tones, tmp_path):
