@@ -30,11 +30,11 @@ WIDTH, CTC_WIDTH = 8, 64
 """Hypotheses of a search by the transducer, and by the encoder alone."""
 
 PRIOR = 0.5
-"""How much of the tokens' shares is taken from what a CTC head says: it prefers
-what is frequent (docs/decisions.md)."""
+"""How much of the logarithm of the tokens' shares is taken from what a CTC head
+says: it prefers what is frequent (docs/decisions.md)."""
 
 
-def prior_of(shares: Sequence[float] | None) -> np.ndarray | float:
+def prior_of(shares: Sequence[float] | None, size: int) -> np.ndarray | float:
     """What is subtracted from a CTC head's logits.
 
     Source: Sak et al., Learning acoustic frame labeling for speech recognition
@@ -44,13 +44,27 @@ def prior_of(shares: Sequence[float] | None) -> np.ndarray | float:
     ---------
     shares : sequence of float or None
         See `tokens.token_shares`; None of a model that does not know them.
+    size : int
+        Tokens of the model.
 
     Returns
     -------
     np.ndarray or float
-        ``[tokens]``, or 0.
+        ``[tokens]``, in nats, or 0.
+
+    Raises
+    ------
+    ValueError
+        If there is not a share above 0 of each.
     """
-    return 0.0 if shares is None else PRIOR * np.log(shares)
+    if shares is None:
+        return 0.0
+    if len(shares) != size or not min(shares) > 0:
+        raise ValueError(
+            f"token_shares: expected {size} numbers above 0, one of each "
+            f"token, got {len(shares)}, the least {min(shares, default=None)}"
+        )
+    return PRIOR * np.log(shares)
 
 
 class Hypothesis(NamedTuple):
@@ -93,8 +107,6 @@ class CtcHypothesis(NamedTuple):
 class HeldBeam:
     """What is common: where hypotheses may go, and what is sure of them."""
 
-    hypotheses: list[Any]
-
     def __init__(self, grammar: Grammar, pieces: Sequence[str], blank: int):
         self.grammar, self.blank = grammar, blank
         # Blank is no text, whatever it is called.
@@ -113,15 +125,10 @@ class HeldBeam:
         Returns
         -------
         list of int
-            Those of the likeliest whole sentence; none more if no hypothesis
-            is one.
+            Those of the likeliest whole sentence; where no hypothesis is one,
+            those that all agree on.
         """
-        self.hypotheses = self._whole()[:1] or self.hypotheses
-        return self._give(self.hypotheses)
-
-    def _whole(self) -> list[Any]:
-        """The hypotheses that are whole sentences, best first."""
-        return [h for h in self.hypotheses if self.grammar.complete(h.where)]
+        raise NotImplementedError
 
     def _ways(self, where: States) -> dict[int, States]:
         """The tokens that the grammar has next, and where they lead."""
@@ -204,12 +211,14 @@ class CtcBeam(HeldBeam):
         self._lay_out([Prefix((), (), grammar.start)])
         # Log probabilities of the alignments of each prefix that end with a
         # blank, and with its last token.
-        self.blanks, self.tokens = np.zeros(1), np.full(1, -math.inf)
+        self.blank_ends, self.token_ends = np.zeros(1), np.full(1, -math.inf)
 
     @property
-    def hypotheses(self) -> list[CtcHypothesis]:  # type: ignore[override]
+    def hypotheses(self) -> list[CtcHypothesis]:
         """All of them, best first."""
-        parts = zip(self.prefixes, self.blanks.tolist(), self.tokens.tolist())
+        parts = zip(
+            self.prefixes, self.blank_ends.tolist(), self.token_ends.tolist()
+        )
         found = [
             CtcHypothesis(one.tokens, one.frames, blank, token, one.where)
             for one, blank, token in parts
@@ -232,12 +241,17 @@ class CtcBeam(HeldBeam):
         """
         _check_finite(scores)
         row = np.asarray(scores, dtype=np.float64)
-        total = np.logaddexp(self.blanks, self.tokens)
-        blanks, tokens = total + row[self.blank], self.tokens + row[self.last]
+        total = np.logaddexp(self.blank_ends, self.token_ends)
+        blanks, tokens = (
+            total + row[self.blank],
+            self.token_ends + row[self.last],
+        )
         # Of each prefix and token that may follow it. The same token again
         # needs a blank between.
         heard = row[self.next]
-        before = np.where(self.same, self.blanks[self.whose], total[self.whose])
+        before = np.where(
+            self.same, self.blank_ends[self.whose], total[self.whose]
+        )
         comes = before + heard
         comes[heard < row.max() - self.margin] = -math.inf
         # Those that are among the prefixes are added up, the others are new.
@@ -246,16 +260,18 @@ class CtcBeam(HeldBeam):
         )
         comes[self.arrives] = -math.inf
         every = np.concatenate([np.logaddexp(blanks, tokens), comes])
-        best = np.argsort(-every, kind="stable")[: self.width]
-        top = every[best[0]]
-        kept = every[best] >= max(top - self.margin, np.finfo(float).min)
-        best = np.sort(best[kept])
+        top = every.max()
+        near = every >= max(top - self.margin, np.finfo(float).min)
+        best = np.flatnonzero(near)
+        if len(best) > self.width:
+            order = np.argsort(-every[best], kind="stable")
+            best = np.sort(best[order[: self.width]])
         count = int(np.searchsorted(best, len(total)))
         old, new = best[:count], best[count:] - len(total)
         # Relative to the best: those of a long stream would lose digits.
         none = np.full(len(new), -math.inf)
-        self.blanks = np.concatenate([blanks[old], none]) - top
-        self.tokens = np.concatenate([tokens[old], comes[new]]) - top
+        self.blank_ends = np.concatenate([blanks[old], none]) - top
+        self.token_ends = np.concatenate([tokens[old], comes[new]]) - top
         changed = len(old) < len(total) or len(new)
         if changed:
             longer = [self._longer(way) for way in new.tolist()]
@@ -266,7 +282,7 @@ class CtcBeam(HeldBeam):
 
     def _best_first(self) -> list[Prefix]:
         """The prefixes, with the best one in front."""
-        best = np.logaddexp(self.blanks, self.tokens).argmax()
+        best = np.logaddexp(self.blank_ends, self.token_ends).argmax()
         return [self.prefixes[best], *self.prefixes]
 
     def _longer(self, way: int) -> Prefix:
@@ -313,19 +329,23 @@ class CtcBeam(HeldBeam):
 
     def finish(self) -> list[int]:
         """The rest of the tokens, when the stream has ended; see `HeldBeam`."""
-        whole = self._whole()
+        scores = np.logaddexp(self.blank_ends, self.token_ends)
+        whole = [
+            i
+            for i in np.argsort(-scores, kind="stable").tolist()
+            if self.grammar.complete(self.prefixes[i].where)
+        ]
         if self.rescorer is not None and len(whole) > 1:
-            asked = whole[: self.rescorer.count]
-            scores = self.rescorer.scores([one.tokens for one in asked])
-            scores = scores + [one.score for one in asked]
-            whole = [asked[int(scores.argmax())]]
+            whole = whole[: self.rescorer.count]
+            asked = [self.prefixes[i].tokens for i in whole]
+            both = self.rescorer.scores(asked) + scores[whole]
+            whole = [whole[int(both.argmax())]]
         if whole:
-            tokens = [one.tokens for one in self.prefixes]
-            best = tokens.index(whole[0].tokens)
-            self.blanks = self.blanks[[best]]
-            self.tokens = self.tokens[[best]]
+            best = whole[0]
+            self.blank_ends = self.blank_ends[[best]]
+            self.token_ends = self.token_ends[[best]]
             self._lay_out([self.prefixes[best]])
-        return self._give(self.hypotheses)
+        return self._give(self._best_first())
 
 
 class Beam(HeldBeam):
@@ -396,6 +416,12 @@ class Beam(HeldBeam):
                 break
         self.hypotheses = self._best(done.values())
         self.count += 1
+        return self._give(self.hypotheses)
+
+    def finish(self) -> list[int]:
+        """The rest of the tokens, when the stream has ended; see `HeldBeam`."""
+        whole = [h for h in self.hypotheses if self.grammar.complete(h.where)]
+        self.hypotheses = whole[:1] or self.hypotheses
         return self._give(self.hypotheses)
 
     def _longer(self, hypotheses, scores, done) -> list[Hypothesis]:

@@ -112,7 +112,7 @@ def evaluate(
             takes, and the mean of what is `above_floor`.
         last_word_ms : the same from the end of the last word, where
             `commands.jsonl` beside the audio says when that was, or null.
-        real_time_factor, peak_memory_mb : of the runtime, see
+        real_time_factor, peak_memory_mb, finish_ms : of the runtime, see
             `runtime.measure`.
         parameters, megabytes : of the model, without what was pruned, and of
             its packed file.

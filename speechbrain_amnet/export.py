@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from . import __version__
+from .beam import prior_of
 from .inference import CTC_HEAD, MODULES, load
 from .nodes import compose, serialize, walk
 
@@ -65,7 +66,7 @@ def export_model(
     Raises
     ------
     ValueError
-        If a key or a module is missing.
+        If a key or a module is missing, or there is not a share of each token.
     """
     missing = [name for name in MODULES if name not in modules]
     if missing:
@@ -104,7 +105,8 @@ def _fill(aside, hparams, modules, tokenizer, shares):
         file = io.BytesIO()  # written by Python, a full disk is an OSError
         torch.save(weights, file)
         (aside / f"{name}.ckpt").write_bytes(file.getvalue())
-    load(aside, run_opts={"device": "cpu"})
+    asr = load(aside, run_opts={"device": "cpu"})
+    prior_of(asr.shares, len(asr.pieces))
 
 
 def remove(folder: Path) -> None:

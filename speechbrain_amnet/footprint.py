@@ -32,8 +32,9 @@ def measure_stream(
     Returns
     -------
     dict
-        real_time_factor, peak_memory_mb : see `runtime.measure.measure`; both
-            null for a router of one's own, which the runtime does not know.
+        real_time_factor, peak_memory_mb, finish_ms : see
+            `runtime.measure.measure`; null for a router of one's own, which
+            the runtime does not know.
     """
     try:
         packed = pack(asr)

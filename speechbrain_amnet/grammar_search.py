@@ -98,7 +98,7 @@ class GrammarSearch:
         check_width(width)
         check_rescore(rescore, grammar, head is not None)
         self.width, self.rescore = width, rescore
-        self.prior = prior_of(shares)
+        self.prior = prior_of(shares, len(pieces))
 
     def __call__(
         self,

@@ -232,7 +232,7 @@ class AmortizedASR(Pretrained):
         rescore : int
             Of how many sentences the transducer is asked at the end of a
             stream, where there is a CTC head: fewer errors, and a longer wait
-            (`rescoring`). Streams of more than a minute are not rescored.
+            (`rescoring`). Streams of more than 1,500 frames are not.
 
         Raises
         ------

@@ -46,7 +46,7 @@ def check_rescore(rescore: int, grammar: Any, head: bool = True) -> None:
     Raises
     ------
     ValueError
-        If it is below 0, 1, or above without a grammar or a head.
+        If it is below 0, or 1, or above that without a grammar or a head.
     """
     if rescore < 0 or rescore == 1:
         raise ValueError(

@@ -199,7 +199,7 @@ def check_speech(
     Raises
     ------
     ValueError
-        If ids or transcripts differ.
+        If ids or transcripts differ, where there are transcripts.
     """
     from speechbrain_amnet.corpus.manifest import read_manifest
     from speechbrain_amnet.corpus.prepare import read_transcripts

@@ -370,7 +370,7 @@ def make_brain(argv):
 
 def shares_of(train, hparams):
     """How much of the training speech each token is."""
-    rows = train.data.values()
+    rows = [train.data[name] for name in train.data_ids]  # not too long
     seconds = sum(float(row["duration"]) for row in rows)
     tokenizer = hparams["tokenizer"]
     return token_shares(

@@ -145,7 +145,7 @@ class HashDiff(WeightDiff):
         plus, minus = count.chunk(2)
         self.buckets.copy_(self.sums(delta) / (plus + minus).clamp(min=1))
 
-    def change(self, bits: int = 8) -> HashChange | None:
+    def change(self, bits: int = 4) -> HashChange | None:
         """How it travels; None if all buckets are zero."""
         if not self.buckets.any():
             return None

@@ -54,6 +54,8 @@ def pack(asr: AmortizedASR) -> Packed:
             "rescore": search.rescore,
         }
         search = search.greedy
+    if asr.shares is not None and hasattr(modules, CTC_HEAD):
+        held["shares"] = asr.shares
     encoder, device = modules.encoder, modules.encoder.target_device
     router, router_arrays = router_of(encoder.router)
     features, features_arrays = features_of(modules.features)
@@ -80,7 +82,6 @@ def pack(asr: AmortizedASR) -> Packed:
             "blank_penalty": search.blank_penalty,
             "layers": modules.predictor.lstm.num_layers,
             "pieces": asr.pieces,
-            "shares": asr.shares,
             **held,
         },
     }

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.runtime.packed import read_config, read_packed
 from speechbrain_amnet.runtime.recogniser import Recogniser
@@ -44,6 +46,8 @@ def measure(model: str | Path, *wavs: str | Path) -> dict[str, float | None]:
     features = recogniser.features
     spent, ends = [], []
     for samples in (audio[0], *audio):
+        # Whole frames, so that nothing is left to encode at the end.
+        samples = np.pad(samples, (0, -len(samples) % features.frame_samples))
         start = time.process_time()
         stream = recogniser.start()
         for first in range(0, len(samples), features.frame_samples):

@@ -55,7 +55,7 @@ class Search:
         self.output_bias[self.blank] -= self.penalty
         self.ctc = packed.part("ctc")  # may be empty
         if self.ctc:
-            prior = prior_of(config.get("shares"))
+            prior = prior_of(config.get("shares"), len(self.output_bias))
             self.ctc_bias = np.float32(self.ctc["bias"] - prior)
 
     def logits(
