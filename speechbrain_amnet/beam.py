@@ -241,18 +241,14 @@ class CtcBeam(HeldBeam):
         """
         _check_finite(scores)
         row = np.asarray(scores, dtype=np.float64)
-        total = np.logaddexp(self.blank_ends, self.token_ends)
-        blanks, tokens = (
-            total + row[self.blank],
-            self.token_ends + row[self.last],
-        )
+        before, whose = self.blank_ends, self.whose
+        total = np.logaddexp(before, self.token_ends)
+        blanks = total + row[self.blank]
+        tokens = self.token_ends + row[self.last]
         # Of each prefix and token that may follow it. The same token again
         # needs a blank between.
         heard = row[self.next]
-        before = np.where(
-            self.same, self.blank_ends[self.whose], total[self.whose]
-        )
-        comes = before + heard
+        comes = np.where(self.same, before[whose], total[whose]) + heard
         comes[heard < row.max() - self.margin] = -math.inf
         # Those that are among the prefixes are added up, the others are new.
         tokens[self.there] = np.logaddexp(
