@@ -108,7 +108,8 @@ class Rescorer:
         """
         if not self.frames or len(self.frames) > MOST:
             return np.zeros(len(sentences))
-        found = likelihoods(self.scorer, self.frames, sentences, self.blank)
+        with np.errstate(invalid="ignore"):
+            found = likelihoods(self.scorer, self.frames, sentences, self.blank)
         if not np.isfinite(found).all():
             raise ValueError(
                 "the transducer's scores have NaN or infinity: the weights of "

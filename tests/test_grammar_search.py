@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 
 import numpy as np
 import pytest
@@ -305,8 +306,11 @@ def test_rescoring_needs_a_head(parts, head):
 
 
 def plain_search(grammar, rows, width, margin):
-    """Prefixes one by one, in a dict: tokens to (blank, token, where)."""
-    found = {(): (0.0, -math.inf, grammar.start)}
+    """Prefixes one by one, in a dict: tokens to (blank, token, where).
+
+    Their scores at the end, and what all of them begin with at each frame.
+    """
+    found, sure = {(): (0.0, -math.inf, grammar.start)}, []
     for row in rows:
         heard = np.max(row) - margin
         longer = {}
@@ -334,23 +338,30 @@ def plain_search(grammar, rows, width, margin):
         found = {
             t: longer[t] for t in best if score[t] >= score[best[0]] - margin
         }
-    return {t: np.logaddexp(*one[:2]) for t, one in found.items()}
+        sure.append(os.path.commonprefix(list(found)))
+    return {t: np.logaddexp(*one[:2]) for t, one in found.items()}, sure
 
 
+@pytest.mark.parametrize("said", ["(A | B | A C C | C <NULL>)*", "A"])
 @pytest.mark.parametrize("width, margin", [(1, 9.0), (3, 40.0), (9, 4.0)])
-def test_arrays_of_prefixes_are_prefixes_one_by_one(width, margin):
-    """Also where one leaves the beam and comes back."""
-    text = "#JSGF V1.0; grammar g; public <g> = (A | B | A C C | C <NULL>)*;"
+def test_arrays_of_prefixes_are_prefixes_one_by_one(width, margin, said):
+    """Also behind the end of a sentence, where nothing may follow."""
+    text = f"#JSGF V1.0; grammar g; public <g> = {said};"
     random, kept = np.random.default_rng(0), set()
     for _ in range(20):
         rows = random.normal(size=(12, len(PIECES))) * 3
         rows -= np.log(np.exp(rows).sum(-1, keepdims=True))
         grammar = Grammar(text)
         beam = CtcBeam(grammar, PIECES, 0, width, margin)
-        for row in rows:
-            beam.step(row)
+        wanted, sure = plain_search(grammar, rows, width, margin)
+        given, frames = (), []
+        for frame, row in enumerate(rows):
+            given += tuple(beam.step(row))
+            frames += beam.token_frames
+            assert given == max(sure[: frame + 1], key=len)
+            assert all(place <= frame for place in frames)
+        assert frames == sorted(frames) and len(frames) == len(given)
         found = {one.tokens: one.score for one in beam.hypotheses}
-        wanted = plain_search(grammar, rows, width, margin)
         assert found.keys() == wanted.keys()
         top = max(wanted.values())
         for tokens, score in found.items():
