@@ -68,8 +68,6 @@ def measure(run, args, decibels):
     Not in the place of what the run has of its own results.
     """
     mixed, title = {}, column(decibels).replace(" ", "-")
-    if args.rescore:
-        title += f"-rescore-{args.rescore}"
     if decibels is not None:
         mixed = {"noise": args.noise, "noise_db": float(decibels)}
     (found,) = evaluate_folder(
@@ -77,7 +75,6 @@ def measure(run, args, decibels):
         args.data_folder,
         [args.split],
         grammar=args.grammar,
-        rescore=args.rescore,
         out=Path(run) / "in_noise" / title,
         **mixed,
     )
@@ -149,13 +146,6 @@ def main(argv=None):
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--noise", type=Path, required=True)
     parser.add_argument("--grammar", type=Path, help="a file in JSGF")
-    parser.add_argument(
-        "--rescore",
-        type=int,
-        default=0,
-        metavar="N",
-        help="as for `amnet evaluate`; the rows say so",
-    )
     parser.add_argument("--split", default="test")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=[])
     parser.add_argument("--decibels", type=int, nargs="+", default=DECIBELS)
@@ -173,8 +163,6 @@ def main(argv=None):
     for run in args.runs:
         name, _, folder = run.partition("=")
         row = {"Engine": f"`{name}`"}
-        if args.rescore:
-            row["Engine"] += f", {args.rescore} rescored"
         scores = {
             column(decibels): measure(folder, args, decibels)
             for decibels in (None, *args.decibels)

@@ -19,12 +19,11 @@ decoding for RNN transducer, 2020 (a bound of symbols a frame).
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .grammar import Grammar, States
-from .rescoring import Rescorer, Scorer
 
 WIDTH, CTC_WIDTH = 8, 64
 """Hypotheses of a search by the transducer, and by the encoder alone."""
@@ -65,6 +64,19 @@ def prior_of(shares: Sequence[float] | None, size: int) -> np.ndarray | float:
             f"token, got {len(shares)}, the least {min(shares, default=None)}"
         )
     return PRIOR * np.log(shares)
+
+
+class Scorer(Protocol):
+    """What knows the predictor and the joint network."""
+
+    def start(self) -> Any:
+        """The predictor's state before the first token."""
+
+    def read(self, tokens: Sequence[int], states: Sequence[Any]) -> list[Any]:
+        """The states after one more token each."""
+
+    def scores(self, frame: Any, states: Sequence[Any]) -> np.ndarray:
+        """Log probabilities ``[states, tokens]`` at a frame."""
 
 
 class Hypothesis(NamedTuple):
@@ -181,9 +193,6 @@ class CtcBeam(HeldBeam):
     margin : float
         Hypotheses that are so much less likely than the best one (in nats) are
         not kept: a head that learnt from few sentences is sure of much.
-    rescorer : Rescorer, optional
-        What is asked about the likeliest sentences at the end; whoever steps
-        lets it hear the same frames.
 
     Example
     -------
@@ -201,12 +210,10 @@ class CtcBeam(HeldBeam):
         blank: int = 0,
         width: int = CTC_WIDTH,
         margin: float = 40.0,
-        rescorer: Rescorer | None = None,
     ):
         super().__init__(grammar, pieces, blank)
         check_width(width)
         self.width, self.margin = width, margin
-        self.rescorer = rescorer
         self.follow: dict[States, tuple[np.ndarray, dict[int, int]]] = {}
         self._lay_out([Prefix((), (), grammar.start)])
         # Log probabilities of the alignments of each prefix that end with a
@@ -326,21 +333,12 @@ class CtcBeam(HeldBeam):
     def finish(self) -> list[int]:
         """The rest of the tokens, when the stream has ended; see `HeldBeam`."""
         scores = np.logaddexp(self.blank_ends, self.token_ends)
-        whole = [
-            i
-            for i in np.argsort(-scores, kind="stable").tolist()
-            if self.grammar.complete(self.prefixes[i].where)
-        ]
-        if self.rescorer is not None and len(whole) > 1:
-            whole = whole[: self.rescorer.count]
-            asked = [self.prefixes[i].tokens for i in whole]
-            both = self.rescorer.scores(asked) + scores[whole]
-            whole = [whole[int(both.argmax())]]
-        if whole:
-            best = whole[0]
-            self.blank_ends = self.blank_ends[[best]]
-            self.token_ends = self.token_ends[[best]]
-            self._lay_out([self.prefixes[best]])
+        for i in np.argsort(-scores, kind="stable").tolist():
+            if self.grammar.complete(self.prefixes[i].where):
+                self.blank_ends = self.blank_ends[[i]]
+                self.token_ends = self.token_ends[[i]]
+                self._lay_out([self.prefixes[i]])
+                break
         return self._give(self._best_first())
 
 

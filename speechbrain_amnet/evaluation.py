@@ -88,8 +88,6 @@ def evaluate(
             noise, or null where none was mixed in.
         grammar, grammar_digest : the file whose sentences alone were searched,
             and what tells it from others of its name, or null.
-        rescore : of how many of its sentences the transducer was asked at the
-            end, or null without a grammar.
         wer, wer_interval, words, errors : word errors in percent (upper-case
             words), their 95 % bootstrap interval over utterances, the words
             of the references, the errors by kind.
@@ -112,7 +110,7 @@ def evaluate(
             takes, and the mean of what is `above_floor`.
         last_word_ms : the same from the end of the last word, where
             `commands.jsonl` beside the audio says when that was, or null.
-        real_time_factor, peak_memory_mb, finish_ms : of the runtime, see
+        real_time_factor, peak_memory_mb : of the runtime, see
             `runtime.measure`.
         parameters, megabytes : of the model, without what was pruned, and of
             its packed file.
@@ -172,7 +170,6 @@ def evaluate(
         "noise_db": noise_db,
         "grammar": asr.grammar and Path(asr.grammar.name).name,
         "grammar_digest": asr.grammar and asr.grammar.digest,
-        "rescore": asr.grammar and asr.hparams.search.rescore,
         **summarise(utterances, asr, bootstrap, seed),
         **measure_stream(asr, wavs),
         **model_size(asr),
@@ -203,7 +200,6 @@ def evaluate_folder(
     noise: str | Path | None = None,
     noise_db: float | None = None,
     grammar: str | Path | None = None,
-    rescore: int = 0,
     **options,
 ) -> list[dict[str, Any]]:
     """Prepare data in LibriSpeech layout and evaluate a trained folder on it.
@@ -237,8 +233,6 @@ def evaluate_folder(
     grammar : str or Path, optional
         A file in JSGF, whose sentences alone are searched; results are then in
         a folder named so.
-    rescore : int
-        As for `AmortizedASR.hold_to`; part of the folder's name, too.
     **options
         For `evaluate`.
 
@@ -254,7 +248,7 @@ def evaluate_folder(
         )
     both_or_none(noise, noise_db)
     asr = load(folder, device_load)
-    asr.hold_to(grammar, rescore=rescore)
+    asr.hold_to(grammar)
     data_folder, known = Path(data_folder).resolve(), trained_on(folder)
     dataset = getattr(asr.hparams, "dataset", None)
     if data is None:
@@ -271,8 +265,6 @@ def evaluate_folder(
             out = out / f"noise-{Path(noise).stem}-{noise_db:g}"
         if grammar is not None:
             out = out / f"grammar-{Path(grammar).stem}"
-            if rescore:
-                out = out.with_name(f"{out.name}-rescore-{rescore}")
             for name in names:
                 check_grammar(results_path(out, name), asr.grammar)
     if noise is not None:

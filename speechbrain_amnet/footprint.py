@@ -32,16 +32,13 @@ def measure_stream(
     Returns
     -------
     dict
-        real_time_factor, peak_memory_mb, finish_ms : see
-            `runtime.measure.measure`; null for a router of one's own, which
-            the runtime does not know.
+        real_time_factor, peak_memory_mb : see `runtime.measure.measure`; both
+            null for a router of one's own, which the runtime does not know.
     """
     try:
         packed = pack(asr)
     except UnknownRouter:
-        return dict.fromkeys(
-            ("real_time_factor", "peak_memory_mb", "finish_ms")
-        )
+        return {"real_time_factor": None, "peak_memory_mb": None}
     here = str(Path(__file__).resolve().parent.parent)
     paths = [here, os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,6 @@ from .beam import (
     prior_of,
 )
 from .grammar import Grammar
-from .rescoring import Rescorer, check_rescore
 from .search import GreedySearch
 from .transducer import absolute_lengths
 
@@ -57,16 +56,8 @@ class GrammarSearch:
     head : torch.nn.Module, optional
         What makes CTC logits of encoded frames. With it the sentence is the
         likeliest by the encoder alone, else by the transducer.
-    rescore : int
-        Of how many sentences the transducer is asked at the end of a stream,
-        where there is a head; see `rescoring`.
     shares : sequence of float, optional
         Of the tokens, for a head's prior; see `beam.prior_of`.
-
-    Raises
-    ------
-    ValueError
-        If it is to be asked again where it searches itself.
 
     Example
     -------
@@ -88,7 +79,6 @@ class GrammarSearch:
         pieces: Sequence[str],
         width: int | None = None,
         head: torch.nn.Module | None = None,
-        rescore: int = 0,
         shares: Sequence[float] | None = None,
     ):
         self.greedy, self.grammar, self.pieces = search, grammar, pieces
@@ -96,8 +86,7 @@ class GrammarSearch:
         if width is None:
             width = WIDTH if head is None else CTC_WIDTH
         check_width(width)
-        check_rescore(rescore, grammar, head is not None)
-        self.width, self.rescore = width, rescore
+        self.width = width
         self.prior = prior_of(shares, len(pieces))
 
     def __call__(
@@ -161,9 +150,6 @@ class GrammarSearch:
         for beam, row, count in zip(beams, encoded, counts, strict=True):
             mine, places = [], []
             with self.greedy.inference(encoded.device):
-                if self.rescore:
-                    for frame in self.greedy.joint.project_encoder(row[:count]):
-                        beam.rescorer.hear(frame)
                 row = self._prepared(row[:count])
             for frame in row:
                 mine += beam.step(frame)
@@ -187,15 +173,8 @@ class GrammarSearch:
 
     def _beam(self) -> HeldBeam:
         if self.head is not None:
-            rescorer = None
-            if self.rescore:
-                rescorer = Rescorer(self, self.rescore, self.greedy.blank)
             return CtcBeam(
-                self.grammar,
-                self.pieces,
-                self.greedy.blank,
-                self.width,
-                rescorer=rescorer,
+                self.grammar, self.pieces, self.greedy.blank, self.width
             )
         return Beam(
             self,
@@ -206,8 +185,7 @@ class GrammarSearch:
             self.greedy.max_symbols,
         )
 
-    # What `Beam` and `Rescorer` ask for: states are the predictor's and its
-    # output.
+    # What `Beam` asks for: states are the predictor's and its output.
 
     def start(self) -> Any:
         """The predictor's state before the first token."""

@@ -27,7 +27,6 @@ from .grammar import Grammar
 from .grammar_search import GrammarContext, GrammarSearch
 from .hparams import building, resolve_hparams
 from .loading import load_weights  # noqa: F401  old folders name it here
-from .rescoring import check_rescore
 from .search import GreedySearch, SearchContext
 from .slots import Command, is_tag
 from .text import TextStream, command_of, pieces_of
@@ -212,11 +211,7 @@ class AmortizedASR(Pretrained):
         return self.grammar.command(self.text(tokens))
 
     def hold_to(
-        self,
-        grammar: str | Path | None,
-        width: int | None = None,
-        *,
-        rescore: int = 0,
+        self, grammar: str | Path | None, width: int | None = None
     ) -> None:
         """Search only the sentences of a grammar, from the next stream on.
 
@@ -229,20 +224,14 @@ class AmortizedASR(Pretrained):
             A file in JSGF, see `Grammar`; None lets go of it.
         width : int, optional
             Hypotheses that the search keeps; see `GrammarSearch`.
-        rescore : int
-            Of how many sentences the transducer is asked at the end of a
-            stream, where there is a CTC head: fewer errors, and a longer wait
-            (`rescoring`). Streams of more than 1,500 frames are not.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no grammar, or the model cannot write its words or tags,
-            or rescoring is asked for without a grammar or a CTC head.
+            If it is no grammar, or the model cannot write its words or tags.
         """
-        check_rescore(rescore, grammar)
         search = self.hparams.search
         search, held = getattr(search, "greedy", search), None
         if grammar is not None:
@@ -250,7 +239,7 @@ class AmortizedASR(Pretrained):
             held.check(self.pieces)
             head = getattr(self.mods, CTC_HEAD, None)
             search = GrammarSearch(
-                search, held, self.pieces, width, head, rescore, self.shares
+                search, held, self.pieces, width, head, self.shares
             )
         self.grammar, self.hparams.search = held, search
 

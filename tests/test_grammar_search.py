@@ -13,7 +13,6 @@ from speechbrain_amnet import (
     Joint,
     Predictor,
     TransducerLoss,
-    rescoring,
 )
 from speechbrain_amnet.beam import Beam, CtcBeam
 from speechbrain_amnet.grammar import Grammar
@@ -39,11 +38,9 @@ def parts():
     return predictor, joint, 3 * torch.randn(4, 9, 10)
 
 
-def search_of(parts, width=None, head=None, rescore=0, shares=None):
+def search_of(parts, width=None, head=None, shares=None):
     greedy = GreedySearch(*parts[:2], max_symbols=10)
-    return GrammarSearch(
-        greedy, Grammar(TEXT), PIECES, width, head, rescore, shares
-    )
+    return GrammarSearch(greedy, Grammar(TEXT), PIECES, width, head, shares)
 
 
 @pytest.fixture
@@ -133,12 +130,9 @@ def test_a_ctc_stream_gives_tokens_as_soon_as_nothing_else_is_left():
     assert len(beam.hypotheses) == 1
 
 
-@pytest.mark.parametrize("ctc, rescore", [(True, 0), (True, 3), (False, 0)])
-def test_words_do_not_depend_on_batch_padding_or_chunks(
-    parts, head, ctc, rescore
-):
-    frames = parts[2]
-    search = search_of(parts, None, head if ctc else None, rescore)
+@pytest.mark.parametrize("ctc", [True, False])
+def test_words_do_not_depend_on_batch_padding_or_chunks(parts, head, ctc):
+    search, frames = search_of(parts, head=head if ctc else None), parts[2]
     lengths = torch.tensor([1.0, 5 / 9, 1.0, 7 / 9])
     together, places = search(frames, lengths, with_frames=True)
     for row, (one, share) in enumerate(zip(frames, lengths)):
@@ -236,52 +230,6 @@ def test_the_greedy_search_s_penalty_is_not_used(parts):
     assert plain.greedy(*everything) != other.greedy(*everything)
 
 
-@pytest.mark.parametrize("more", [[], [[1, 3, 4, 3, 4], [2, 3]]])
-def test_what_the_transducer_is_asked_is_what_its_loss_says(parts, more):
-    """Also where sentences begin alike, or one is the beginning of another."""
-    search, sentences = search_of(parts), [*SENTENCES.values(), *more]
-    for frames in parts[2]:
-        projected = search.greedy.joint.project_encoder(frames).detach()
-        found = rescoring.likelihoods(search, projected, sentences)
-        wanted = likelihoods(parts, frames, sentences)
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
-
-
-def test_rescored_is_the_likeliest_by_both(parts, head):
-    plain, search = (search_of(parts, None, head, n) for n in (0, 16))
-    changed = 0
-    for frames in parts[2]:
-        scores = head(frames).log_softmax(-1).detach()
-        both = []
-        for tokens, score in zip(
-            SENTENCES.values(), likelihoods(parts, frames, SENTENCES.values())
-        ):
-            loss = torch.nn.functional.ctc_loss(
-                scores[:, None],
-                torch.tensor([tokens]),
-                [len(scores)],
-                [len(tokens)],
-                reduction="sum",
-            )
-            both.append(score - loss.item())
-        best = list(SENTENCES.values())[int(np.argmax(both))]
-        assert search(frames[None], torch.ones(1)) == [best]
-        changed += plain(frames[None], torch.ones(1)) != [best]
-    assert changed
-
-
-def test_a_stream_that_is_too_long_is_not_rescored(parts, head, monkeypatch):
-    monkeypatch.setattr(rescoring, "MOST", 8)
-    plain, search = (search_of(parts, None, head, n) for n in (0, 16))
-    everything = parts[2], torch.ones(4)
-    assert search(*everything) == plain(*everything)
-    context = search.make_streaming_context()
-    search.forward_streaming(parts[2][:1].repeat(1, 3, 1), context)
-    assert len(context.beams[0].rescorer.frames) == 9
-    monkeypatch.setattr(rescoring, "MOST", 9)
-    assert search(*everything) != plain(*everything)
-
-
 def test_shares_of_tokens_are_half_taken_from_the_head(parts, head):
     shares = [0.5, 0.2, 0.001, 0.1, 0.1, 0.099]
     found = search_of(parts, head=head, shares=shares)(parts[2], torch.ones(4))
@@ -291,18 +239,6 @@ def test_shares_of_tokens_are_half_taken_from_the_head(parts, head):
     wanted = search_of(parts, head=other)(parts[2], torch.ones(4))
     plain = search_of(parts, head=head)(parts[2], torch.ones(4))
     assert found == wanted != plain
-
-
-def test_rescoring_needs_a_head(parts, head):
-    with pytest.raises(ValueError, match="without a CTC head, got 16"):
-        search_of(parts, rescore=16)
-    for count in (-1, 1):
-        with pytest.raises(ValueError, match=f"no second opinion, got {count}"):
-            search_of(parts, None, head, count)
-    search = search_of(parts, None, head, 3)
-    search.greedy.joint.output.bias.data[1] = math.nan
-    with pytest.raises(ValueError, match="scores have NaN or infinity"):
-        search(parts[2], torch.ones(4))
 
 
 def plain_search(grammar, rows, width, margin):

@@ -37,22 +37,6 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_rescore(
-    parser: argparse.ArgumentParser, default: int | None = 0
-) -> None:
-    """--rescore: whether the transducer is asked, too."""
-    parser.add_argument(
-        "--rescore",
-        type=int,
-        metavar="N",
-        default=default,
-        help="ask the transducer about the N likeliest sentences of the "
-        "grammar at the end, where a CTC head searches: fewer errors, and a "
-        "longer wait (as 16; default: "
-        + ("none)" if default == 0 else "as it was packed)"),
-    )
-
-
 def above_zero(text: str) -> float:
     """A number that is above 0, and not endless."""
     try:

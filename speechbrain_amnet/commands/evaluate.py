@@ -57,7 +57,6 @@ def add(subparsers: Any) -> None:
         type=Path,
         help="a file in JSGF, whose sentences alone are searched",
     )
-    arguments.add_rescore(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -86,7 +85,6 @@ def run(args: argparse.Namespace) -> None:
         noise=args.noise,
         noise_db=args.noise_db,
         grammar=args.grammar,
-        rescore=args.rescore,
     )
     print(f"{table(results)}\n")
     for result in results:

@@ -30,7 +30,6 @@ def add(subparsers: Any) -> None:
         help="a file in JSGF, whose sentences alone are searched; it travels "
         "in the model",
     )
-    arguments.add_rescore(parser)
     arguments.add_load(parser)
     parser.set_defaults(run=run)
 
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.runtime.packed import write_packed
 
     asr = load(args.folder, args.load, run_opts={"device": "cpu"})
-    asr.hold_to(args.grammar, rescore=args.rescore)
+    asr.hold_to(args.grammar)
     packed = pack(asr)
     if args.int8:
         packed = as_int8(packed)

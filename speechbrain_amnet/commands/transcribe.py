@@ -49,7 +49,6 @@ def add(subparsers: Any) -> None:
         type=Path,
         help="a file in JSGF, whose sentences alone are searched",
     )
-    arguments.add_rescore(parser, default=None)
     arguments.add_load(parser)
     parser.set_defaults(run=run)
 
@@ -72,9 +71,8 @@ def run(args: argparse.Namespace) -> None:
     if Path("-") in args.wavs and sys.stdin is None:
         raise ValueError("-: standard input is closed: expected raw samples")
     model = find_model(args.model, args.load)
-    if args.grammar or args.rescore is not None:
-        rescore = model.rescore if args.rescore is None else args.rescore
-        model.hold_to(args.grammar or model.grammar, rescore=rescore)
+    if args.grammar:
+        model.hold_to(args.grammar)
     rate, names = model.features.sample_rate, branch_names(model.branches)
     if not 1000 / rate <= args.chunk_ms <= LONGEST:
         raise ValueError(

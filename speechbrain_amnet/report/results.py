@@ -239,8 +239,6 @@ def published_name(
     name = result["experiment"]
     if result.get("noise_db") is not None:
         name += f"-{result['noise_db']:g}dB"
-    if result.get("rescore"):
-        name += f"-rescore{result['rescore']}"
     same = [r for r in results if r["experiment"] == result["experiment"]]
     if len({device_of(r) for r in same}) > 1:
         name += "-" + device_of(result).replace(" = ", "").split(" ")[0]
@@ -278,8 +276,6 @@ def heard(result: dict[str, Any]) -> str:
     'coffee, noise 12 dB, held to coffee.gram'
     >>> heard({"data": "coffee", "noise": "kitchen.flac", "noise_db": 6.0})
     'coffee, kitchen.flac 6 dB'
-    >>> heard({"data": "coffee", "grammar": "coffee.gram", "rescore": 16})
-    'coffee, held to coffee.gram, rescored 16'
     """
     noise, grammar = result.get("noise_db"), result.get("grammar")
     parts = [result["data"]]
@@ -287,8 +283,6 @@ def heard(result: dict[str, Any]) -> str:
         parts.append(f"{result.get('noise') or 'noise'} {noise:g} dB")
     if grammar is not None:
         parts.append(f"held to {grammar}")
-    if result.get("rescore"):
-        parts.append(f"rescored {result['rescore']}")
     return ", ".join(parts)
 
 

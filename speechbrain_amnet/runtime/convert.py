@@ -51,7 +51,6 @@ def pack(asr: AmortizedASR) -> Packed:
         held = {
             "grammar": asr.grammar.text,
             "width": search.width,
-            "rescore": search.rescore,
         }
         search = search.greedy
     if asr.shares is not None and hasattr(modules, CTC_HEAD):

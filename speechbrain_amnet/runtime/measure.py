@@ -9,9 +9,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from statistics import median
-
-import numpy as np
 
 from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.runtime.packed import read_config, read_packed
@@ -35,8 +32,6 @@ def measure(model: str | Path, *wavs: str | Path) -> dict[str, float | None]:
         peak_memory_mb : peak of the resident set (1e6 bytes), less what it
             was when all was imported, the recordings read and no model loaded;
             null where the system does not tell.
-        finish_ms : of the process after the last frame, the median: what a
-            search has to do when a stream has ended.
     """
     rate = read_config(model)["features"]["sample_rate"]
     audio = [read_audio(wav, rate) for wav in wavs]
@@ -44,23 +39,18 @@ def measure(model: str | Path, *wavs: str | Path) -> dict[str, float | None]:
     idle = peak_memory_mb()
     recogniser = Recogniser(read_packed(model))
     features = recogniser.features
-    spent, ends = [], []
+    spent = []
     for samples in (audio[0], *audio):
-        # Whole frames, so that nothing is left to encode at the end.
-        samples = np.pad(samples, (0, -len(samples) % features.frame_samples))
         start = time.process_time()
         stream = recogniser.start()
         for first in range(0, len(samples), features.frame_samples):
             stream.feed(samples[first : first + features.frame_samples])
-        end = time.process_time()
         stream.feed(samples[:0], final=True)
-        ends.append(time.process_time() - end)
         spent.append(time.process_time() - start)
     seconds = sum(map(len, audio)) / rate
     return {
         "real_time_factor": sum(spent[1:]) / seconds,
         "peak_memory_mb": peak_memory_mb(since=idle),
-        "finish_ms": 1000 * median(ends[1:]),
     }
 
 

@@ -12,7 +12,6 @@ from speechbrain_amnet.audio import as_samples
 from speechbrain_amnet.beam import CTC_WIDTH, WIDTH
 from speechbrain_amnet.device import Device, next_backlog
 from speechbrain_amnet.grammar import Grammar
-from speechbrain_amnet.rescoring import check_rescore
 from speechbrain_amnet.runtime.encoder import Encoder
 from speechbrain_amnet.runtime.features import Features
 from speechbrain_amnet.runtime.packed import Packed
@@ -61,12 +60,9 @@ class Recogniser:
         width = CTC_WIDTH if self.search.ctc else WIDTH
         self.width = packed.config["search"].get("width", width)
         self.grammar: Grammar | None = None
-        self.rescore = 0
         held = packed.config["search"].get("grammar")
         if held is not None:
-            grammar = Grammar(held, self.tagged, "the model's grammar")
-            rescore = packed.config["search"].get("rescore", 0)
-            self.hold_to(grammar, rescore=rescore)
+            self.hold_to(Grammar(held, self.tagged, "the model's grammar"))
         self.branches = config["branches"]
         self.frame_duration = config["frame_duration"]
         self.branch_flops = config["branch_flops"]
@@ -99,9 +95,7 @@ class Recogniser:
         """
         return Stream(self, clock, encoded)
 
-    def hold_to(
-        self, grammar: str | Path | Grammar | None, *, rescore: int = 0
-    ) -> None:
+    def hold_to(self, grammar: str | Path | Grammar | None) -> None:
         """Search only the sentences of a grammar, from now on.
 
         Arguments
@@ -109,23 +103,19 @@ class Recogniser:
         grammar : str, Path, Grammar or None
             A file in JSGF, or what was read from one with `tags` as this model
             has them; None lets go of it.
-        rescore : int
-            As for `AmortizedASR.hold_to`.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no grammar, or the model cannot write its words or tags,
-            or rescoring is asked for without a grammar or a CTC head.
+            If it is no grammar, or the model cannot write its words or tags.
         """
-        check_rescore(rescore, grammar, bool(self.search.ctc))
         if isinstance(grammar, str | Path):
             grammar = Grammar.read(grammar, self.tagged)
         if grammar is not None:
             grammar.check(self.pieces)
-        self.grammar, self.rescore = grammar, rescore
+        self.grammar = grammar
 
     @property
     def tagged(self) -> bool:
@@ -181,7 +171,6 @@ class Stream:
                     self.grammar,
                     recogniser.pieces,
                     recogniser.width,
-                    recogniser.rescore,
                 )
         self.text = TextStream(recogniser.pieces)
         self.tokens: list[int] = []

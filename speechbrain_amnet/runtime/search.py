@@ -16,7 +16,6 @@ from speechbrain_amnet.beam import (
     prior_of,
 )
 from speechbrain_amnet.grammar import Grammar
-from speechbrain_amnet.rescoring import Rescorer
 from speechbrain_amnet.runtime.encoder import Cell
 from speechbrain_amnet.runtime.packed import Packed
 from speechbrain_amnet.runtime.products import full
@@ -146,8 +145,6 @@ class GrammarState:
         Of each token.
     width : int
         Hypotheses that are kept.
-    rescore : int
-        As for `GrammarSearch`.
     """
 
     def __init__(
@@ -156,18 +153,12 @@ class GrammarState:
         grammar: Grammar,
         pieces: Sequence[str],
         width: int = WIDTH,
-        rescore: int = 0,
     ):
         self.search, self.greedy = search, SearchState(search)
         self.first = self._state()  # its cells are used for every hypothesis
         self.beam: HeldBeam
-        self.rescorer = None
         if search.ctc:
-            if rescore:
-                self.rescorer = Rescorer(self, rescore, search.blank)
-            self.beam = CtcBeam(
-                grammar, pieces, search.blank, width, rescorer=self.rescorer
-            )
+            self.beam = CtcBeam(grammar, pieces, search.blank, width)
         else:
             self.beam = Beam(
                 self, grammar, pieces, search.blank, width, search.max_symbols
@@ -175,22 +166,18 @@ class GrammarState:
 
     def step(self, encoded: np.ndarray) -> list[int]:
         """The tokens that a frame makes sure; see `beam`."""
-        ctc, search, projected = self.search.ctc, self.search, None
-        if self.rescorer or not ctc:
-            projected = search.from_encoder(encoded) + search.encoder_bias
-        if self.rescorer:
-            self.rescorer.hear(projected)
+        search, ctc = self.search, self.search.ctc
         if ctc:
             logits = ctc["weight"] @ encoded + search.ctc_bias
             return self.beam.step(log_softmax(logits))
+        projected = search.from_encoder(encoded) + search.encoder_bias
         return self.beam.step(projected)
 
     def finish(self) -> list[int]:
         """The rest, when the stream has ended."""
         return self.beam.finish()
 
-    # What `Beam` and `Rescorer` ask for: states are the predictor's and its
-    # output.
+    # What `Beam` asks for: states are the predictor's and its output.
 
     def start(self) -> Any:
         """The predictor's state before the first token."""

@@ -104,11 +104,11 @@ public <order> = (<thing>) {thing} (the (<thing>) {more})*;
 """
 
 
-@pytest.mark.parametrize("head, rescore", [(True, 0), (True, 9), (False, 0)])
+@pytest.mark.parametrize(
+    "head, known", [(True, False), (True, True), (False, False)]
+)
 @pytest.mark.parametrize("tags", [[], ["<thing>", "<more>", "<=order>"]])
-def test_a_grammar_holds_both_alike(
-    tags, head, rescore, tiny, tmp_path, speech
-):
+def test_a_grammar_holds_both_alike(tags, head, known, tiny, tmp_path, speech):
     text, modules, tokenizer = tiny(
         tmp_path, ["A GOAT THE LION"], tags, tokens=30 + len(tags)
     )
@@ -118,18 +118,16 @@ def test_a_grammar_holds_both_alike(
     else:
         modules = {n: m for n, m in modules.items() if n != "ctc_head"}
     shares = None
-    if rescore:
+    if known:
         shares = np.random.default_rng(0).uniform(0.01, 1, 30 + len(tags))
     export_model(text, modules, tokenizer, tmp_path / "model", shares)
     asr = load(tmp_path, run_opts={"device": "cpu"})
-    if rescore:
+    if known:
         assert asr.shares == pytest.approx(shares, rel=1e-3)
     (tmp_path / "animals.gram").write_text(GRAMMAR)
-    asr.hold_to(tmp_path / "animals.gram", rescore=rescore)
+    asr.hold_to(tmp_path / "animals.gram")
     samples = speech(1.7)
-    model = Recogniser(pack(asr))
-    assert model.rescore == rescore
-    stream = model.start()
+    stream = Recogniser(pack(asr)).start()
     text = "".join(f.text for f in stream.feed(samples)) + stream.rest
     assert not stream.rest
     text += "".join(f.text for f in stream.feed(samples[:0], final=True))
@@ -144,14 +142,7 @@ def test_a_grammar_holds_both_alike(
         asr.hold_to(tmp_path / "animals.gram", width=0)
     asr.hold_to(tmp_path / "animals.gram", width=3)
     assert Recogniser(pack(asr)).width == 3
-    with pytest.raises(ValueError, match="expected a grammar, too, for 9"):
-        asr.hold_to(None, rescore=9)
-    with pytest.raises(ValueError, match="expected a grammar, too, for 9"):
-        model.hold_to(None, rescore=9)
-    if not head:
-        with pytest.raises(ValueError, match="without a CTC head, got 9"):
-            model.hold_to(tmp_path / "animals.gram", rescore=9)
-    asr.hold_to(tmp_path / "animals.gram", rescore=rescore)
+    asr.hold_to(tmp_path / "animals.gram")
     stream.recogniser.hold_to(None)  # the next stream is another matter
     assert stream.command == said
     encoded, *_ = asr.encode_batch(wavs, torch.ones(1))
