@@ -53,7 +53,7 @@ def pack(asr: AmortizedASR) -> Packed:
             "width": search.width,
         }
         search = search.greedy
-    if asr.shares is not None and hasattr(modules, CTC_HEAD):
+    if hasattr(modules, CTC_HEAD) and asr.shares is not None:
         held["shares"] = asr.shares
     encoder, device = modules.encoder, modules.encoder.target_device
     router, router_arrays = router_of(encoder.router)
