@@ -123,7 +123,7 @@ class HeldBeam:
         self.grammar, self.blank = grammar, blank
         # Blank is no text, whatever it is called.
         self.pieces = (*pieces[:blank], "", *pieces[blank + 1 :])
-        self.ways: dict[States, dict[int, States]] = {}
+        self.ways = grammar.ways.setdefault(self.pieces, {})
         self.count = self.given = 0
         self.token_frames: list[int] = []  # of the tokens that were given last
 
@@ -145,7 +145,12 @@ class HeldBeam:
     def _ways(self, where: States) -> dict[int, States]:
         """The tokens that the grammar has next, and where they lead."""
         if where not in self.ways:
-            self.ways[where] = self.grammar.ways(where, self.pieces)
+            ways = {
+                token: self.grammar.advance(where, piece)
+                for token, piece in enumerate(self.pieces)
+                if piece
+            }
+            self.ways[where] = {token: to for token, to in ways.items() if to}
         return self.ways[where]
 
     def _give(self, hypotheses: Sequence[Any]) -> list[int]:

@@ -93,7 +93,9 @@ class Grammar:
         self.first = first
         self.start = self._closure([first])
         self.seen: dict[tuple[States, str], States] = {}
-        self.after: dict[tuple[str, ...], dict[States, dict[int, States]]] = {}
+        # By the pieces of a model: where each of them leads from some states;
+        # searches note it here for those that come after them.
+        self.ways: dict[tuple[str, ...], dict[States, dict[int, States]]] = {}
 
     @property
     def digest(self) -> str:
@@ -168,30 +170,6 @@ class Grammar:
                 )
             self.seen[key] = states if symbols else frozenset()
         return self.seen[key]
-
-    def ways(
-        self, states: States, pieces: tuple[str, ...]
-    ) -> dict[int, States]:
-        """The tokens that may come next, and where they lead.
-
-        Found once for all streams.
-
-        Arguments
-        ---------
-        states : frozenset
-            `start`, or what `advance` returned.
-        pieces : tuple of str
-            Of each token; none of those that are no text.
-        """
-        known = self.after.setdefault(pieces, {})
-        if states not in known:
-            ways = {
-                token: self.advance(states, piece)
-                for token, piece in enumerate(pieces)
-                if piece
-            }
-            known[states] = {token: to for token, to in ways.items() if to}
-        return known[states]
 
     def complete(self, states: States) -> bool:
         """Whether a sentence may end there."""

@@ -241,6 +241,12 @@ def test_shares_of_tokens_are_half_taken_from_the_head(parts, head):
     assert found == wanted != plain
 
 
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.0] + 5 * [0.2], []])
+def test_there_is_a_share_of_each_token(parts, head, shares):
+    with pytest.raises(ValueError, match="token_shares: expected 6 numbers"):
+        search_of(parts, head=head, shares=shares)
+
+
 def plain_search(grammar, rows, width, margin):
     """Prefixes one by one, in a dict: tokens to (blank, token, where).
 

@@ -147,15 +147,9 @@ def read_transcripts(
     PreparationError
         If there is no such split, or a transcript cannot be read.
     """
-    found = [
-        Path(parent, name)
-        for split in splits
-        for parent, _, names in os.walk(
-            _split_folder(Path(data_folder), split), followlinks=True
-        )
-        for name in names
-        if name.endswith(TRANSCRIPT) and name[0] != "."
-    ]
+    folders = [_split_folder(Path(data_folder), split) for split in splits]
+    found = [path for folder in folders for path in _files(folder)]
+    found = [path for path in found if path.name.endswith(TRANSCRIPT)]
     words = _read_transcripts(sorted(found))
     return {name: text for (_, name), text in words.items()}
 
@@ -237,15 +231,23 @@ def _split_folder(data_folder, split):
     )
 
 
+def _files(folder):
+    """All files in a folder, but for hidden ones."""
+    return [
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name[0] != "."
+    ]
+
+
 def _find(folders):
     """All audio and all transcripts of the folders, sorted."""
     audio, transcripts = [], []
     for folder in folders:
-        found = []
-        for parent, _, names in os.walk(folder, followlinks=True):
-            paths = [Path(parent, n) for n in names if n[0] != "."]
-            found += [p for p in paths if p.suffix.lower() in AUDIO]
-            transcripts += [p for p in paths if p.name.endswith(TRANSCRIPT)]
+        paths = _files(folder)
+        found = [p for p in paths if p.suffix.lower() in AUDIO]
+        transcripts += [p for p in paths if p.name.endswith(TRANSCRIPT)]
         if not found:
             raise PreparationError(
                 f"{folder}: no audio; expected SPEAKER/CHAPTER/*.flac or *.wav"
