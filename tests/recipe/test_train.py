@@ -135,6 +135,25 @@ def test_a_model_knows_how_frequent_its_tokens_are(whole, tones):
     assert asr.shares[0] == max(asr.shares)
 
 
+def test_what_is_too_long_to_learn_from_is_not_counted(train):
+    """Filtered data keep what was filtered out beside the ids."""
+    rows = {
+        "a": {"text": "AB", "duration": "0.4"},
+        "long": {"text": "BBBB", "duration": "99"},
+    }
+    tokenizer = SimpleNamespace(
+        encode=lambda text: ["_AB".index(one) for one in text],
+        get_piece_size=lambda: 3,
+    )
+    hparams = {
+        "tokenizer": tokenizer,
+        "encoder": SimpleNamespace(frame_duration=0.04),
+    }
+    kept = SimpleNamespace(data=rows, data_ids=["a"])
+    shares = train.shares_of(kept, hparams)
+    assert shares == pytest.approx([0.8, 0.1, 0.1])
+
+
 def test_killed_training_ends_with_the_same_weights(whole, tones, tmp_path):
     out = tmp_path / "out"
     arguments = command(
