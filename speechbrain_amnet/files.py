@@ -41,7 +41,7 @@ def write(
     if isinstance(content, str):
         content = content.encode()
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(file.name + ".part")
+    aside = aside_of(file)
     if file.is_dir():
         raise IsADirectoryError(f"{file} is a folder; expected a file's name")
     try:
@@ -54,6 +54,17 @@ def write(
         raise
     if durable:
         to_disk(file.parent)
+
+
+def aside_of(file: Path) -> Path:
+    """Where a file is written before it gets its name; what is there goes.
+
+    Example
+    -------
+    >>> aside_of(Path("a.txt")).name
+    'a.txt.part'
+    """
+    return file.with_name(file.name + ".part")
 
 
 def unused(folder: str | Path) -> Path:

@@ -142,12 +142,17 @@ def run_apply(args: argparse.Namespace) -> None:
     if args.folder.is_file():
         apply_to_file(args)
         return
-    from speechbrain_amnet.diff.folder import apply_update, history
+    from speechbrain_amnet.diff.folder import (
+        apply_update,
+        deployed,
+        history,
+    )
 
+    # The version in use is gone afterwards; the folder around it is not.
+    folder = args.out or deployed(args.folder)
     entry = apply_update(args.folder, args.file, args.out, args.keep)
-    folder = args.out or args.folder
     print(
-        f"{folder} has its update {len(history(folder))}, {entry['diff']} of "
+        f"{args.out or args.folder} has its update {len(history(folder))}, {entry['diff']} of "
         f"{entry['bytes']:,} bytes; to undo it {entry['undo_bytes']:,} bytes "
         "are kept"
     )
@@ -171,12 +176,13 @@ def apply_to_file(args: argparse.Namespace) -> None:
 
 def run_undo(args: argparse.Namespace) -> None:
     """Puts the weights back."""
-    from speechbrain_amnet.diff.folder import history, undo_update
+    from speechbrain_amnet.diff.folder import deployed, history, undo_update
 
-    entry = undo_update(args.folder)
+    folder = deployed(args.folder)
+    entry = undo_update(folder)
     print(
         f"{args.folder} is as it was before {entry['diff']}; it has "
-        f"{len(history(args.folder))} updates"
+        f"{len(history(folder))} updates"
     )
 
 
@@ -185,10 +191,13 @@ def run_squash(args: argparse.Namespace) -> None:
     from speechbrain_amnet.diff.file import read_diff, write_diff
     from speechbrain_amnet.diff.model_files import ModelFiles
     from speechbrain_amnet.diff.squash import squash
+    from speechbrain_amnet.files import aside_of
 
-    if args.out.resolve() in [file.resolve() for file in args.files]:
+    inputs = [file.resolve() for file in args.files]
+    if {args.out.resolve(), aside_of(args.out).resolve()} & set(inputs):
         raise ValueError(
-            f"--out {args.out} is one of the diffs; give another file"
+            f"--out {args.out} is one of the diffs, or would be written over "
+            "one; give another file"
         )
     model = ModelFiles(args.folder)
     diffs = [read_diff(file, model.weights) for file in args.files]

@@ -12,6 +12,24 @@ class NotTheBase(DiffError):
     """A diff is for another model than the one that is there."""
 
 
+def check_finite(diff: Diff, what: str) -> None:
+    """Refuse an update that brings NaN or infinity.
+
+    What undoes one is not asked: a base may have had some.
+
+    Raises
+    ------
+    DiffError
+        If a value or a scale is none.
+    """
+    for name, change in diff.changes.items():
+        for values in change.values:
+            if not (
+                np.isfinite(values.scale) and np.isfinite(values.stored).all()
+            ):
+                raise DiffError(f"{what}: damaged ({name} has NaN or infinity)")
+
+
 def check_base(
     diff: Diff, tensors: Mapping[str, np.ndarray], what: str = "the model"
 ) -> None:

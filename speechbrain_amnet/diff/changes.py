@@ -365,6 +365,7 @@ def from_arrays(
     left, right = values
     if (
         type(rank) is not int
+        or rank < 1
         or left.stored.size != rows * rank
         or right.stored.size * rows != rank * math.prod(shape)
     ):

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,11 @@ FORMAT = 1
 KEY = "amnet_diff"
 LEVEL = 19  # of zstandard; a diff is small and written once
 TYPES = ("int8", "float16", "float32")
-ARRAYS = {"positions": "uint8", "scales": "float32", **{t: t for t in TYPES}}
+ARRAYS = {  # in the file's order of bytes
+    "positions": "u1",
+    "scales": "<f4",
+    **dict(zip(TYPES, ("i1", "<f2", "<f4"))),
+}
 CODES = {  # the same, as safetensors calls them
     "positions": "U8",
     "scales": "F32",
@@ -41,6 +46,7 @@ SMALL = 1 << 20  # bytes that any file may unpack to,
 RATIO = 100  # and larger ones as many times their own; where the model is
 WEIGHT = 12  # known, as many for each of its weights
 MODEL_DIGITS = 16  # of the fingerprint of a whole model
+DIGITS = {"base": 64, "result": 64, "model": MODEL_DIGITS}  # hexadecimal
 PIECE = 1024  # bytes that are unpacked at a time
 FRAME_HEAD = 18  # bytes of zstandard's header at most
 LARGEST = 1 << 32  # numbers in a tensor
@@ -335,8 +341,16 @@ def _read(header, arrays, weights=None):
         value = header.get(key) if key in OPTIONAL else header[key]
         if not isinstance(value, kinds):
             raise ValueError(f"{key} is {value!r}")
+    for key, count in DIGITS.items():
+        value = header.get(key)
+        if value is not None and not re.fullmatch(
+            f"[0-9a-f]{{{count}}}", value
+        ):
+            raise ValueError(f"{key} is {value!r}")
     if header["base"] == header["result"]:
         raise ValueError("it changes nothing")
+    if not header["tensors"]:
+        raise ValueError("it changes no tensor")
     changes, declared = {}, 0
     for name, entry in header["tensors"].items():
         shape = entry["shape"]
@@ -350,10 +364,11 @@ def _read(header, arrays, weights=None):
                 f"not for this model: it changes more than its {weights:,} "
                 "weights"
             )
-        values = [
-            Values(take(kind, count), take("scales", 1)[0])
-            for kind, count in entry["values"]
-        ]
+        values = []
+        for kind, count in entry["values"]:
+            if kind not in TYPES:
+                raise ValueError(f"{name}: values of type {kind!r}")
+            values.append(Values(take(kind, count), take("scales", 1)[0]))
         coded = take("positions", entry.get("position_bytes", 0))
         changes[name] = from_arrays(name, entry, coded, values)
     for kind, array in arrays.items():

@@ -24,6 +24,7 @@ from speechbrain_amnet.diff.applying import (
     NotTheBase,
     change_each,
     check_base,
+    check_finite,
 )
 from speechbrain_amnet.diff.file import Diff, DiffError, plain, read_diff
 from speechbrain_amnet.diff.model_files import (
@@ -134,6 +135,7 @@ def apply_update(
         target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
         update = read_diff(diff, model.weights)
+        check_finite(update, str(diff))
         try:
             check_base(update, model, str(folder))
         except NotTheBase as error:
@@ -251,6 +253,11 @@ def check_target(folder: Path, out: str | Path | None) -> Path:
         if out.is_relative_to(inside):
             raise ValueError(f"{out} is in the model; give a folder outside")
     part = part_of(out)
+    if folder.is_relative_to(part):
+        raise ValueError(
+            f"{folder} is where the new model would be written first; rename "
+            "it, or give another folder"
+        )
     if os.path.lexists(part) and not is_interrupted(part):
         raise FileExistsError(
             f"{part} exists, where the new model is written first, and is not "
@@ -279,10 +286,16 @@ def is_interrupted(part: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(*folders: Path | None) -> Iterator[None]:
-    """One update of these folders at a time; a killed one leaves no lock.
+def locked(folder: Path, around: Path | None = None) -> Iterator[None]:
+    """One update of a folder at a time; a killed one leaves no lock.
 
-    Folders that are not there are made, and go again if all was for nothing.
+    Arguments
+    ---------
+    folder : Path
+        Of the model.
+    around : Path, optional
+        Another to lock, which the new model's folder will be in. It is made if
+        it is not there, and goes again if all was for nothing.
     """
     try:
         import fcntl
@@ -291,12 +304,18 @@ def locked(*folders: Path | None) -> Iterator[None]:
             "a folder is updated on Linux or macOS, where it can be locked"
         ) from None
     with contextlib.ExitStack() as held:
-        for folder in sorted({f for f in folders if f is not None}):
-            for one in (*reversed(folder.parents), folder):
-                if not one.exists():
-                    one.mkdir(exist_ok=True)
-                    held.push(partial(remove_if_failed, one))
-            handle = os.open(folder, os.O_RDONLY)
+        for one in (*reversed(around.parents), around) if around else ():
+            if not one.exists():
+                one.mkdir(exist_ok=True)
+                held.push(partial(remove_if_failed, one))
+        for one in sorted({folder, around or folder}):
+            try:
+                handle = os.open(one, os.O_RDONLY)
+            except FileNotFoundError:
+                raise FileNotFoundError(
+                    f"{one} was there a moment ago; another update has put a "
+                    "version in its place: give the folder around it"
+                ) from None
             held.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -367,7 +386,14 @@ def write_version(
     updates = version / UPDATES
     updates.mkdir(parents=True)
     old = entries
-    if undo is not None:
+    if undo is None:
+        # One that is gone must not keep the last update from being undone.
+        for entry in entries:
+            if entry["undo"] and not (
+                (model.folder / UPDATES / entry["undo"]).is_file()
+            ):
+                entry |= {"undo": None, "undo_bytes": 0}
+    else:
         *old, last = entries
         path = last["undo"] and updates / last["undo"]
         last["undo_bytes"] = undo.write(model, path)
@@ -389,12 +415,15 @@ def write_version(
 
 
 def clear(place: Path) -> None:
-    """Remove every version of ours but the one in use."""
+    """Remove every version of ours but the one in use.
+
+    One that cannot be removed only takes space, and what is done is done.
+    """
     used = (place / MODEL).resolve()
     for version in (place / VERSIONS).iterdir():
         ours = OWN_NAME.fullmatch(version.name) and not version.is_symlink()
         if ours and version.is_dir() and version.resolve() != used:
-            shutil.rmtree(version)
+            shutil.rmtree(version, ignore_errors=True)
 
 
 def existing(path: Path) -> Path:

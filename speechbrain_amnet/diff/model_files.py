@@ -1,5 +1,6 @@
 """The files of a model's folder, whatever SpeechBrain model it is."""
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -120,8 +121,14 @@ class ModelFiles(MutableMapping):
 
 
 def copy_mode(source: Path, target: Path) -> None:
-    """Who may read it still may; a folder of ours stays open to ourselves."""
-    mode = stat.S_IMODE(source.stat().st_mode)
+    """Who may read it still may; a folder of ours stays open to ourselves.
+
+    Owner and group too, where we may give files away.
+    """
+    status = source.stat()
+    with contextlib.suppress(PermissionError):
+        os.chown(target, status.st_uid, status.st_gid)
+    mode = stat.S_IMODE(status.st_mode)
     target.chmod(mode | stat.S_IRWXU if target.is_dir() else mode)
 
 

@@ -117,8 +117,8 @@ def density(shape: tuple[int, ...], positions: np.ndarray) -> np.ndarray:
     counts = np.zeros((high, wide))
     np.add.at(counts, (row, column), 1)
     # Cells of uneven size, where the matrix is no multiple of them.
-    tall = np.bincount(np.arange(rows) * high // rows)
-    broad = np.bincount(np.arange(columns) * wide // columns)
+    tall = np.diff(-(-np.arange(high + 1) * rows // high))
+    broad = np.diff(-(-np.arange(wide + 1) * columns // wide))
     return counts / np.outer(tall, broad)
 
 

@@ -59,8 +59,8 @@ class Packed:
 
 
 def write_packed(packed: Packed, path: str | Path) -> None:
-    """Write a model as one safetensors file, aside and renamed."""
-    files.write(path, to_bytes(packed))
+    """Write a model as one safetensors file, aside, flushed and renamed."""
+    files.write(path, to_bytes(packed), durable=True)
 
 
 def to_bytes(packed: Packed) -> bytes:

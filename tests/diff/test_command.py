@@ -43,6 +43,18 @@ def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
         assert array.tobytes() == there[name].tobytes()
     code, said = run("undo", new)
     assert code == 0 and "as it was before 2.diff; it has 1 updates" in said
+    # Any name of the version in use, which is then another one.
+    used = (new / "model").resolve()
+    code, said = run("apply", used, chain[1])
+    assert code == 0 and f"{used} has its update 2, 2.diff" in said
+    code, said = run("undo", new / "model")
+    assert code == 0 and "it has 1 updates" in said
+    part = chain[0].with_name("both.part")
+    part.write_bytes(chain[0].read_bytes())
+    out = part.with_suffix("")
+    code, said = run("squash", model, part, chain[1], "--out", out)
+    assert code == 2 and "would be written over one" in said
+    assert part.read_bytes() == chain[0].read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["hash", "lowrank"])

@@ -31,8 +31,10 @@ from speechbrain_amnet.diff.file import (
 )
 from speechbrain_amnet.diff.squash import squash
 
+ONE, TWO = 64 * "1", 64 * "2"  # fingerprints
 HEAD = (
-    '{"format":1,"base":"a","result":"","about":{},"signature":null,"tensors":'
+    f'{{"format":1,"base":"{ONE}","result":"{TWO}","about":{{}},'
+    '"signature":null,"tensors":'
 )
 
 
@@ -145,30 +147,28 @@ def about(header):
         ),
         (
             frame(
-                '{"format":1,"base":"a","result":"","about":{},"signature":null'
-                ',"tensors":{}}'
+                HEAD
+                + '{"w":{"kind":"new","shape":[1],"values":[["int8",1]]}}}',
+                {"int8": np.ones(1, "i1"), "scales": np.ones(2, "f4")},
             ),
             "more scales than tensors need",
         ),
         (
-            frame(
-                '{"format":1,"base":"a","result":"","about":{},"signature":null'
-                ',"tensors":{"w":{"kind":"odd","shape":[1],"values":[]}}}'
-            ),
+            frame(HEAD + '{"w":{"kind":"odd","shape":[1],"values":[]}}}'),
             "unknown kind of change 'odd'",
         ),
         *(
             (
-                frame(
-                    '{"format":1,"base":"a","result":"b","about":{},'
-                    '"signature":null,"tensors":{}}'.replace(good, bad)
-                ),
+                frame((HEAD + "{}}").replace(good, bad)),
                 message,
             )
             for good, bad, message in (
                 ('"about":{}', '"about":null', "about is None"),
-                ('"base":"a"', '"base":7', "base is 7"),
-                ('"result":"b"', '"result":"a"', "it changes nothing"),
+                (f'"base":"{ONE}"', '"base":7', "base is 7"),
+                (ONE, r"\u001b[2J", r"base is '\\x1b\[2J'"),
+                (TWO, TWO[1:], "result is '2*'"),
+                (TWO, ONE, "it changes nothing"),
+                ("{}", "{}", "it changes no tensor"),
                 ('"tensors":{}', '"tensors":[]', "tensors is"),
                 ('"signature":null', '"signature":1', "signature is 1"),
             )
@@ -245,6 +245,7 @@ def test_a_frame_that_says_that_it_is_huge_is_refused():
         '{"w":{"kind":"sparse","shape":[3],"values":[["int8",-1]]}}',
         '{"w":{"kind":"sparse","shape":[3],"values":[["int8",9]]}}',
         '{"w":{"kind":"sparse","shape":[3],"values":[["text",1]]}}',
+        '{"w":{"kind":"sparse","shape":[1],"values":[["scales",0]]}}',
         '{"w":{"kind":"hash","shape":[3],"values":[["int8",0]],"seed":1}}',
         '{"w":{"kind":"lowrank","shape":[3,3],"values":[["int8",1]]}}',
         '{"w":' + 5000 * "[" + 5000 * "]" + "}",
@@ -270,7 +271,7 @@ def test_about_is_what_json_has(make, tensors):
         to_bytes(diff)
 
 
-@pytest.mark.parametrize("rank", [1.0, -1, 2, "1"])
+@pytest.mark.parametrize("rank", [1.0, -1, 0, 2, "1"])
 def test_ranks_that_do_not_fit_are_refused(rank):
     entry = {"kind": "lowrank", "shape": [1, 1], "rank": rank}
     values = [Values(np.ones(1, np.int8))] * 2

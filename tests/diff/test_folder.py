@@ -564,6 +564,73 @@ def test_an_older_undo_that_is_gone_is_named(model, chain, tmp_path):
     assert state(new) == before
 
 
+def test_the_last_update_is_undone_without_an_older_undo(
+    model, chain, tmp_path
+):
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    before = state(new)
+    apply_update(new, chain[1])
+    (new / "model" / "updates" / "1.undo").unlink()
+    undo_update(new)
+    assert state(new) == before
+    with pytest.raises(DiffError, match="undoes 1.diff was not kept"):
+        undo_update(new)
+
+
+def test_what_is_done_is_done_where_the_old_version_stays(
+    model, chain, tmp_path, monkeypatch
+):
+    """Somebody else's files, which may not be removed."""
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    remove = shutil.rmtree
+
+    def refuse(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    before = state(new)
+    apply_update(new, chain[1])
+    assert len(history(new)) == 2 and len(list(new.glob("versions/*"))) == 2
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    undo_update(new)
+    assert state(new) == before and not leftovers(new)
+
+
+def test_a_model_is_not_written_over_by_its_update(model, chain, tmp_path):
+    part = tmp_path / "new.part"
+    apply_update(model, chain[0], part)
+    before = state(part)
+    for source in (part, part / "model"):
+        with pytest.raises(ValueError, match="would be written first; rename"):
+            apply_update(source, chain[1], tmp_path / "new")
+    assert state(part) == before and not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_files_stay_whose_they_were(model, chain, tmp_path):
+    for path in [model, *model.rglob("*")]:
+        os.chown(path, 1234, 4321)
+    (find_model(model) / "encoder.ckpt").chmod(0o600)
+    new = tmp_path / "new"
+    apply_update(model, chain[0], new)
+    for path in (new / "model" / "encoder.ckpt", (new / "model").resolve()):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (1234, 4321)
+    mode = (new / "model" / "encoder.ckpt").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_a_version_that_another_update_removed_is_not_made(tmp_path):
+    gone = tmp_path / "versions" / "1-first"
+    with pytest.raises(FileNotFoundError, match="was there a moment ago"):
+        with locked(gone):
+            pass
+    assert not gone.parent.exists()
+
+
 def test_any_name_of_a_file_can_be_undone(model, chain, tmp_path):
     odd = chain[0].rename(tmp_path / "a\n\x1b[1m.diff")
     entry = apply_update(model, odd, tmp_path / "new")

@@ -31,6 +31,8 @@ def test_cells_of_uneven_size_are_shares():
     top = density((100, 70), np.arange(3500))
     np.testing.assert_allclose(top.mean(1)[:23], 1)
     assert (top[25:] == 0).all()
+    huge = density((1 << 31, 2), np.array([0]))  # a small file may say so
+    assert huge.shape == (48, 2) and huge[0, 0] > 0 == huge[1:].sum()
 
 
 def test_picture(tmp_path):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,20 @@ def test_what_does_not_fit_changes_nothing(run, file, tmp_path):
     with pytest.raises(ValueError, match="small.*packed by an older version"):
         update_packed(small, diff, new)
     assert not new.exists() and not list(tmp_path.glob("*.part"))
+    part = Path(f"{new}.part")
+    part.write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match="would be written first; rename"):
+        update_packed(part, diff, new)
+    assert part.read_bytes() == file.read_bytes()
+
+
+def test_numbers_that_are_none_are_refused(run, file, tmp_path):
+    bad = a_diff("hash", learning(run))
+    for change in bad.changes.values():
+        change.values[0].scale = np.float32(np.nan)
+    write_diff(bad, tmp_path / "1.diff")
+    with pytest.raises(DiffError, match="1.diff: damaged .* NaN or infinity"):
+        update_packed(file, tmp_path / "1.diff", tmp_path / "new")
 
 
 @pytest.mark.parametrize("options", [[], ["--out=new", "--keep=1"]])
