@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -91,6 +92,11 @@ class Grammar:
         while self.to_lay:
             self._add(*self.to_lay.pop())
         self.first = first
+        if self.end not in self._reached(first):
+            raise ValueError(
+                f"{name}: no sentence comes to an end; every way leads into a "
+                "rule that needs itself, or through <VOID>"
+            )
         self.start = self._closure([first])
         self.seen: dict[tuple[States, str], States] = {}
         # By the pieces of a model: where each of them leads from some states;
@@ -117,7 +123,7 @@ class Grammar:
         if not path.is_file():
             raise FileNotFoundError(f"no such grammar: {path}")
         try:  # With or without the mark that some editors put first.
-            text = path.read_text(encoding="utf-8-sig")
+            text = normalize("NFC", path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: expected UTF-8; {error}") from error
         return cls(text, tags, str(path))
@@ -259,6 +265,17 @@ class Grammar:
             if state == self.end and text and len(slots) == len(set(slots)):
                 return self.command(text.replace("▁", " "))
         raise ValueError(f"{self.name}: no sentence of it was found by chance")
+
+    def _reached(self, first: int) -> set[int]:
+        """All nodes that some way leads to."""
+        found, open_ = {first}, [first]
+        while open_:
+            state = open_.pop()
+            targets = {target for target, _ in self.free[state]}
+            targets |= {target for _, target, _ in self.arcs[state]}
+            open_ += targets - found
+            found |= targets
+        return found
 
     def _node(self) -> int:
         self.arcs.append([])

@@ -47,6 +47,7 @@ from .nodes import (
 )
 
 BASE = "base"
+YAML_IN_TEXT = re.compile(r"\s#|:\s")  # a comment, or a mapping
 
 # What may differ when a training goes on: where it is, and how it is run.
 MAY_CHANGE = {
@@ -312,6 +313,8 @@ def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
         name, equals, value = argument.partition("=")
         if not argument.startswith("--"):
             name, equals, value = "", "", argument
+        if YAML_IN_TEXT.search(value) and value[0] not in "[{!'\"":
+            value = "'" + value.replace("'", "''") + "'"  # a path, mostly
         return name + equals + value.replace("=", equal_sign)
 
     argv = [whole(argument) for argument in argv]

@@ -78,7 +78,7 @@ class BackgroundNoise:
             raise ValueError(f"chance: expected 0 to 1, got {chance}")
         wav = read_noise(file, sample_rate)
         self.wav = wav[int(start * len(wav)) : int(end * len(wav))]
-        self.name = Path(file).name
+        self.name, self.sample_rate = Path(file).name, sample_rate
         self.decibels, self.chance = (low, high), chance
         if loudest(self.wav) == 0:
             raise ValueError(f"{file}: no sound in this part of the noise")

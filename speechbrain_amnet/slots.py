@@ -59,7 +59,8 @@ def tagged(words: str, slots: dict[str, str], intent: str | None = None) -> str:
     Raises
     ------
     ValueError
-        If a slot's words are not in the transcript.
+        If a slot's words are not in the transcript, or a name has what no tag
+        can have.
 
     Example
     -------
@@ -68,6 +69,12 @@ def tagged(words: str, slots: dict[str, str], intent: str | None = None) -> str:
     >>> tagged("STOP", {}, "stop")
     'STOP<=stop>'
     """
+    for name in (*slots, *([intent] if intent else [])):
+        if not is_tag(f"<{name}>") or name.startswith("="):
+            raise ValueError(
+                f"{name!r}: expected a name of a slot or an intent without "
+                "blanks, <, > and ="
+            )
     said = words.split()
     tags: list[str | None] = [None] * len(said)
     phrases = [(name, str(v).upper().split()) for name, v in slots.items()]

@@ -88,7 +88,12 @@ EXPECTED = (
     (
         "a whole number, 0 or more",
         lambda value: is_whole(value) and value >= 0,
-        ("seed", "num_workers", "find_epochs", "tune_epochs", "halvings"),
+        ("num_workers", "find_epochs", "tune_epochs", "halvings"),
+    ),
+    (
+        f"a whole number from 0 to {2**32 - 1}",  # NumPy's; others train as 0
+        lambda value: is_whole(value) and 0 <= value < 2**32,
+        ("seed",),
     ),
     (
         "a number above 0",
@@ -112,6 +117,7 @@ EXPECTED = (
             "teacher_weight",
             "weight_decay",
             "gain_db",
+            "ckpt_interval_minutes",
         ),
     ),
     ("a finite number", is_number, ("blank_penalty",)),
@@ -195,6 +201,11 @@ EXPECTED = (
         "the path of a folder",
         lambda value: isinstance(value, str) and bool(value),
         ("data_folder", "output_folder"),
+    ),
+    (
+        "a name, which is text",
+        lambda value: isinstance(value, str) and bool(value.strip()),
+        ("dataset", "experiment"),
     ),
     ("a device of this machine, as cpu", is_device, ("device",)),
 )

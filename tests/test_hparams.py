@@ -258,6 +258,9 @@ def test_files_without_keys_or_with_an_odd_base(tmp_path, text):
         (["--folder", "/data/set=1"], "folder: /data/set=1"),
         (["--lr=0.1", "--steps", "[1, 2]"], "lr: 0.1\nsteps: [1, 2]"),
         (["--expr={a: b=c}"], "expr: {a: b=c}"),
+        (["--folder=/my set #1=a"], "folder: '/my set #1=a'"),
+        (["--folder", "/it's: here"], "folder: '/it''s: here'"),
+        (["--expr={a: '#b', c: 1}"], "expr: {a: '#b', c: 1}"),
     ],
 )
 def test_values_with_equals_signs(argv, text):

@@ -39,6 +39,15 @@ def test_what_is_not_said_is_refused():
         tagged("STOP", {"a": "stop", "b": "stop"})
 
 
+@pytest.mark.parametrize("name", ["light color", "a<b", "=a", "a=b", ""])
+def test_names_that_no_tag_could_have(name):
+    with pytest.raises(ValueError, match="expected a name of a slot or an"):
+        tagged("STOP", {name: "stop"})
+    if name:
+        with pytest.raises(ValueError, match=f"'{name}': expected a name"):
+            tagged("STOP", {}, name)
+
+
 @pytest.mark.parametrize(
     "text, command",
     [

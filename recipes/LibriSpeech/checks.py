@@ -2,10 +2,14 @@
 
 import hashlib
 import math
+from pathlib import Path
 
+import torch
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_amnet import files
+from speechbrain_amnet.corpus.manifest import read_manifest
+from speechbrain_amnet.corpus.prepare import read_transcripts
 from speechbrain_amnet.export import inference_hparams
 from speechbrain_amnet.inference import CTC_HEAD, MODULES
 
@@ -103,6 +107,69 @@ def check_forms(hparams, pruned):
                 )
 
 
+def check_optimizer(hparams):
+    """Refuse arguments that it does not have, before any speech is read."""
+    try:
+        hparams["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
+    except TypeError as error:
+        raise ValueError(f"optimizer: {error}") from None
+
+
+def check_noise(hparams):
+    """Refuse noise of another sample rate than the speech."""
+    rate = getattr(hparams["noise"], "sample_rate", hparams["sample_rate"])
+    if rate != hparams["sample_rate"]:
+        raise ValueError(
+            f"noise: of {rate} Hz, and the speech of "
+            f"{hparams['sample_rate']} Hz; give it a recording of that rate "
+            f"and `sample_rate: {hparams['sample_rate']}`"
+        )
+
+
+def check_processes(file, begun):
+    """Refuse to go on in more processes, or fewer: an epoch's steps differ.
+
+    What is done of a training is counted in them, and all schedules follow it.
+    """
+    now = 1
+    if torch.distributed.is_initialized():
+        now = torch.distributed.get_world_size()
+    if begun and file.exists() and file.read_text() != str(now):
+        raise ValueError(
+            f"{file.parent.parent} began in {file.read_text()} processes, and "
+            f"goes on in as many (torchrun --nproc_per_node), not in {now}"
+        )
+    run_on_main(files.write, args=(file, str(now)))
+
+
+def check_words(hparams, splits):
+    """Refuse to go on with other words, before anything of it is written.
+
+    Arguments
+    ---------
+    hparams : dict
+        With `data_folder` and `save_folder`.
+    splits : dict
+        Name of a manifest that a training has begun with to its folders.
+    """
+    for name, folders in splits.items():
+        file = Path(hparams["save_folder"]) / "manifests" / f"{name}.csv"
+        if not file.exists() or not Path(hparams["data_folder"]).is_dir():
+            continue
+        began = {row["ID"]: row["wrd"] for row in read_manifest(file)}
+        if read_transcripts(hparams["data_folder"], folders) != began:
+            raise other_speech(file.parents[2])
+
+
+def other_speech(folder):
+    """What is said where a training is to go on with it."""
+    return ValueError(
+        "data_folder: its recordings are not those that this training "
+        f"began with ({folder}); give another output_folder, "
+        "or `amnet evaluate` the trained model on them"
+    )
+
+
 def check_data(sets, file, begun):
     """Refuse to go on with other speech; its folder may have moved."""
     rows = [
@@ -112,9 +179,5 @@ def check_data(sets, file, begun):
     ]
     found = hashlib.sha256("".join(rows).encode()).hexdigest()
     if begun and file.exists() and file.read_text() != found:
-        raise ValueError(
-            "data_folder: its recordings are not those that this training "
-            f"began with ({file.parent.parent}); give another output_folder, "
-            "or `amnet evaluate` the trained model on them"
-        )
+        raise other_speech(file.parent.parent)
     run_on_main(files.write, args=(file, found))

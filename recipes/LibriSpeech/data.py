@@ -1,5 +1,6 @@
 """The recipe's data: manifests, tokens, what is learnt of each utterance."""
 
+from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
@@ -39,13 +40,18 @@ def make_data(hparams):
     return with_items(sets, hparams["tokenizer"], hparams["max_seconds"])
 
 
-def read_data(hparams):
-    """The three sets' manifests, made if they are not there yet."""
-    splits = {
+def splits_of(hparams):
+    """Name of each set's manifest to its folders."""
+    return {
         "train": hparams["train_splits"],
         "valid": hparams["valid_splits"],
         "test": hparams["test_splits"],
     }
+
+
+def read_data(hparams):
+    """The three sets' manifests, made if they are not there yet."""
+    splits = splits_of(hparams)
     manifests = Path(hparams["save_folder"]) / "manifests"
     run_on_main(
         prepare_librispeech,
@@ -95,20 +101,10 @@ def write_texts(rows, slots):
 
 def with_items(sets, tokenizer, max_seconds):
     """The sets with audio and tokens; train without what is too long."""
-
-    @sb.utils.data_pipeline.takes("wav")
-    @sb.utils.data_pipeline.provides("sig")
-    def audio(wav):
-        return sb.dataio.dataio.read_audio(wav)
-
-    @sb.utils.data_pipeline.takes("text")
-    @sb.utils.data_pipeline.provides("tokens")
-    def tokens(text):
-        return torch.tensor(tokenizer.encode(text))
-
     for data in sets.values():
-        data.add_dynamic_item(audio)
-        data.add_dynamic_item(tokens)
+        # No functions made here: other processes (num_workers) read them too.
+        data.add_dynamic_item(sb.dataio.dataio.read_audio, "wav", "sig")
+        data.add_dynamic_item(partial(tokens_of, tokenizer), "text", "tokens")
         data.set_output_keys(["id", "sig", "tokens", "wrd"])
     sets["train"] = sets["train"].filtered_sorted(
         key_max_value={"duration": max_seconds}
@@ -121,6 +117,11 @@ def with_items(sets, tokenizer, max_seconds):
     return sets
 
 
+def tokens_of(tokenizer, text):
+    """A text's tokens, ``[tokens]``."""
+    return torch.tensor(tokenizer.encode(text))
+
+
 def copy_tokenizer(hparams, tags, words):
     """Take over the tokens of the training that this one starts from.
 
@@ -129,17 +130,18 @@ def copy_tokenizer(hparams, tags, words):
     """
     source = Path(hparams["start_from"]) / "save" / "tokenizer.model"
     target = Path(hparams["save_folder"]) / "tokenizer.model"
+    if target.exists():
+        return
     if not source.exists():
         raise FileNotFoundError(
             f"start_from: expected the output folder of a training, but there "
             f"is no {source}."
         )
-    if not target.exists():
-        model = source.read_bytes()
-        new = [*missing_letters(model, words), *tags]
-        if new:
-            model = add_symbols(model, new, hparams["tokens"])
-        files.write(target, model)
+    model = source.read_bytes()
+    new = [*missing_letters(model, words), *tags]
+    if new:
+        model = add_symbols(model, new, hparams["tokens"])
+    files.write(target, model)
 
 
 def make_loaders(sets, hparams):

@@ -18,11 +18,15 @@ import torch
 from checks import (
     check_data,
     check_exportable,
+    check_noise,
+    check_optimizer,
+    check_processes,
     check_router_learns,
     check_schedules,
     check_start,
+    check_words,
 )
-from data import fit_statistics, make_data, make_loaders
+from data import fit_statistics, make_data, make_loaders, splits_of
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from starting import is_begun, record, start_from
@@ -287,6 +291,11 @@ class Recogniser(sb.Brain):
             "routing_weight": self.hparams.routing_weight_schedule.value,
             "cost_weight": float(self.hparams.routing_loss.cost_weight),
         }
+        # Its own count of epochs would begin anew where a training goes on.
+        steps = self.tensorboard.global_step
+        steps["meta"] = epoch - 1
+        for name, some in (("train", self.train_stats), ("valid", stats)):
+            steps[name] = dict.fromkeys(["loss", *some], epoch - 1)
         # These two run on the main process alone, but all must call them.
         for log in (self.hparams.train_logger, self.tensorboard):
             log.log_stats(
@@ -325,6 +334,8 @@ def make_brain(argv):
     check_frames(hparams["features"], hparams["encoder"])
     check_schedules(hparams)
     check_exportable(text, hparams["modules"])
+    check_noise(hparams)
+    check_optimizer(hparams)
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
@@ -335,12 +346,17 @@ def make_brain(argv):
     begun = recorded.exists() and is_begun(folder, save_folder)
     if begun:
         check_recorded(recorded, text)
+        check_words(hparams, splits_of(hparams))
     run_on_main(sb.create_experiment_directory, args=(folder,))
     if not begun:
         run_on_main(record, args=(recorded, text, save_folder))
+    if not (folder / "model").exists():
+        check_processes(save_folder / "processes.txt", begun)
     sets = make_data(hparams)
     check_data(sets, save_folder / "data.txt", begun)
-    if hparams["start_from"]:
+    if begun and not Path(hparams["start_from"] or ".").exists():
+        pass  # a checkpoint has its weights, and it may be gone
+    elif hparams["start_from"]:
         start_from(hparams)
         if not begun:
             check_start(hparams)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from checks import check_data
-from data import read_data, with_items
+from checks import check_data, check_noise, check_words
+from data import read_data, splits_of, with_items
 from updating import METHODS, base_of, check_room, load_base, wrap
 
 from speechbrain_amnet import __version__, files
@@ -61,6 +61,7 @@ def make_update(hparams, run_opts, begun):
     method = hparams["method"]
     asr = load_base(hparams, run_opts)
     check_features(hparams, asr.mods.features)
+    check_noise(hparams)
     updated = wrap(asr, hparams)
     weights = updated.size
     budget = parse_budget(hparams["budget"], weights)
@@ -112,6 +113,8 @@ def make_update(hparams, run_opts, begun):
 
 def read_speech(hparams, asr, begun):
     """What it learns; another command's must have been the same."""
+    if begun:
+        check_words(hparams, splits_of(hparams))
     sets = read_data({**hparams, "slots": asr.understands})
     check_data(sets, Path(hparams["save_folder"]) / "data.txt", begun)
     return sets

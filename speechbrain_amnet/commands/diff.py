@@ -152,9 +152,9 @@ def run_apply(args: argparse.Namespace) -> None:
     folder = args.out or deployed(args.folder)
     entry = apply_update(args.folder, args.file, args.out, args.keep)
     print(
-        f"{args.out or args.folder} has its update {len(history(folder))}, {entry['diff']} of "
-        f"{entry['bytes']:,} bytes; to undo it {entry['undo_bytes']:,} bytes "
-        "are kept"
+        f"{args.out or args.folder} has its update {len(history(folder))}, "
+        f"{entry['diff']} of {entry['bytes']:,} bytes; to undo it "
+        f"{entry['undo_bytes']:,} bytes are kept"
     )
 
 

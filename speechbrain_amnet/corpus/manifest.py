@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 COMMANDS = "commands.jsonl"  # in a split's folder, if there is one
 
@@ -56,7 +57,7 @@ def read_commands(
         if not file.is_file():
             continue
         own: dict[str, dict[str, Any]] = {}
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = normalize("NFC", file.read_text("utf-8")).splitlines()
         for number, line in enumerate(lines, 1):
             try:
                 record = checked(json.loads(line))

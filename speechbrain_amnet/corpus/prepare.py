@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from math import gcd
 from pathlib import Path
@@ -16,9 +17,10 @@ import soundfile
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from speechbrain_amnet.audio import is_cut
+from speechbrain_amnet.audio import LOUDEST, is_cut
 from speechbrain_amnet.corpus.manifest import COMMANDS
 from speechbrain_amnet.files import write
+from speechbrain_amnet.slots import TAG
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ def prepare_librispeech(
     ------
     PreparationError
         If something is missing, unreadable, cut off, shorter than a frame,
-        double, of another sample rate, or has NaN or infinity.
+        double, of another sample rate, or has NaN, infinity or samples far
+        above 1; or if a transcript has what a slot's tag looks like.
 
     Example
     -------
@@ -197,7 +200,7 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
                 "duration": frames / sample_rate,
                 "wav": str(listed),
                 "spk_id": path.parent.parent.name,
-                "wrd": words[path.parent, path.stem],
+                "wrd": words[_key(path)],
             }
         )
     try:
@@ -271,13 +274,24 @@ def _read_transcripts(transcripts):
         except (OSError, UnicodeDecodeError) as error:
             raise PreparationError(f"{path}: unreadable ({error})") from error
         for line in filter(str.strip, lines):
-            name, *rest = line.split()
+            # Letters that look alike are alike, however they were typed.
+            name, *rest = unicodedata.normalize("NFC", line).split()
             if not rest:
                 raise PreparationError(f"{path}: empty transcript of {name}")
             if (path.parent, name) in words:
                 raise PreparationError(f"{path}: duplicate id {name}")
+            if tag := TAG.search(" ".join(rest)):
+                raise PreparationError(
+                    f"{path}: {name} has {tag[0]}, which is how slots and "
+                    "intents are written; take it out, or write a word"
+                )
             words[path.parent, name] = " ".join(rest).upper()
     return words
+
+
+def _key(path):
+    """An audio file's place among the transcripts."""
+    return path.parent, unicodedata.normalize("NFC", path.stem)
 
 
 def _check_pairs(audio, words):
@@ -289,12 +303,12 @@ def _check_pairs(audio, words):
                 f"{path}: duplicate id {path.stem}, also {seen[path.stem]}"
             )
         seen[path.stem] = path
-        if (path.parent, path.stem) not in words:
+        if _key(path) not in words:
             raise PreparationError(
                 f"{path}: audio without transcript; expected a line "
                 f"'{path.stem} WORDS' in a *{TRANSCRIPT} beside it"
             )
-    heard = {(path.parent, path.stem) for path in audio}
+    heard = {_key(path) for path in audio}
     for folder, name in words:
         if (folder, name) not in heard:
             raise PreparationError(
@@ -319,6 +333,11 @@ def _inspect(path):
                 if not np.isfinite(block).all():
                     raise PreparationError(
                         f"{path}: the audio has NaN or infinity"
+                    )
+                if (largest := np.abs(block).max()) > LOUDEST:
+                    raise PreparationError(
+                        f"{path}: a sample of {largest:g}, expected -1 to 1; "
+                        "write it as 16 bits, or divide it by its full scale"
                     )
             rate = file.samplerate
             cut = is_cut(file, decoded)

@@ -206,6 +206,30 @@ def test_audio_that_is_no_number(prepare, data, value):
     refused(prepare, path, "NaN or infinity")
 
 
+def test_audio_of_whole_numbers_in_floats(prepare, data):
+    path = data / "dev/9/2/9-2-0000.flac"
+    path.unlink()
+    path = path.with_suffix(".wav")
+    soundfile.write(path, 3000.0 * np.ones(8000), 16000, "FLOAT")
+    refused(prepare, path, "a sample of 3000", "expected -1 to 1")
+
+
+def test_letters_that_look_alike_are_alike(prepare, data):
+    """One letter, or a letter and its accent, as some systems type it."""
+    folder = data / "dev" / "9" / "2"
+    (folder / "9-2-0000.flac").rename(folder / "9-2-e\u0301.flac")
+    (folder / "9-2.trans.txt").write_text("9-2-\u00e9 cafe\u0301\n")
+    (row,) = rows_of(prepare()["valid"])
+    assert row["wrd"] == "CAF\u00c9"
+
+
+@pytest.mark.parametrize("word", ["<NOISE>", "UH<=a>"])
+def test_words_that_look_like_slots(prepare, data, word):
+    path = data / "dev/9/2/9-2.trans.txt"
+    path.write_text(f"9-2-0000 YES {word} NO\n")
+    refused(prepare, path, "9-2-0000 has <", "take it out")
+
+
 def test_audio_shorter_than_a_frame(prepare, data):
     path = data / "dev/9/2/9-2-0000.flac"
     soundfile.write(path, np.zeros(639), 16000)

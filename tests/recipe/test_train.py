@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -15,6 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
 
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.tokens import load_tokenizer
@@ -183,6 +187,9 @@ def test_killed_training_ends_with_the_same_weights(whole, tones, tmp_path):
     done = run(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(weights(whole), weights(out))
+    log = EventAccumulator(str(out / "tensorboard")).Reload()
+    for name in ("lr", "loss/train", "cost/valid"):
+        assert [one.step for one in log.Scalars(name)] == [1, 2]
 
 
 def in_second_epoch(out):
@@ -218,18 +225,62 @@ def test_other_speech_is_no_resumption(whole, tones, tmp_path):
     arguments = command("amnet.yaml", data, out)
     done = run(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
-    before = (out / "results.json").read_bytes()
+    kept = out / "results.json", out / "save" / "manifests" / "test.csv"
+    before = [file.read_bytes() for file in kept]
     for file in (data / "test").rglob("*.trans.txt"):
         file.write_text(file.read_text().replace("DO", "SO"))
     done = run(arguments)
     assert "are not those that this training began with" in one_line(done)
-    assert (out / "results.json").read_bytes() == before
+    assert [file.read_bytes() for file in kept] == before
+
+
+def test_as_many_processes_to_the_end(train, tmp_path, monkeypatch):
+    """An epoch's steps are fewer in more of them, and schedules follow."""
+    from checks import check_processes
+
+    file = tmp_path / "out" / "save" / "processes.txt"
+    check_processes(file, begun=False)
+    check_processes(file, begun=True)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    with pytest.raises(ValueError, match="out began in 1 processes.* not in 4"):
+        check_processes(file, begun=True)
+    assert file.read_text() == "1"
+
+
+def test_an_optimizer_without_such_an_argument(train, tones, tmp_path):
+    _, *arguments = command("amnet.yaml", tones, tmp_path / "out")
+    with pytest.raises(ValueError, match="^optimizer: .*weigth_decay"):
+        train.make_brain([*arguments, "--optimizer={weigth_decay: 0}"])
+
+
+def test_noise_of_another_rate(train, tones, tmp_path):
+    noise = "!new:speechbrain_amnet.BackgroundNoise"
+    file = next((tones / "train").rglob("*.flac"))
+    _, *arguments = command("amnet.yaml", tones, tmp_path / "out")
+    arguments += ["--sample_rate=8000", f"--noise={noise} {{file: {file}}}"]
+    with pytest.raises(ValueError, match="noise: of 16000 Hz.* 8000 Hz; give"):
+        train.make_brain(arguments)
+
+
+def test_sets_can_be_read_in_other_processes(train, tones, tmp_path):
+    """Where these are not forked, a set is sent to them."""
+    _, *arguments = command("amnet.yaml", tones, tmp_path / "out")
+    _, _, sets = train.make_brain(arguments)
+    here, there = sets["train"], pickle.loads(pickle.dumps(sets["train"]))
+    assert torch.equal(here[0]["sig"], there[0]["sig"])
+    assert torch.equal(here[0]["tokens"], there[0]["tokens"])
 
 
 def test_start_from_another_training(whole, tones, tmp_path):
     out = tmp_path / "out"
     values = {"epochs": 1, "learning_rate": 0.0, "dense_warmup": 0.0}
-    done = run(command("amnet.yaml", tones, out, start_from=whole, **values))
+    source = shutil.copytree(whole, tmp_path / "source")
+    arguments = command("amnet.yaml", tones, out, start_from=source, **values)
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shutil.rmtree(source)  # its checkpoint has what it took from there
+    done = run(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     first, other = weights(whole)["encoder"], weights(out)["encoder"]
     # Its epochs at the final temperature count: of two the second.
