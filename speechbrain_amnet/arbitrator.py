@@ -338,9 +338,11 @@ class Arbitrator(Router):
         if self.use_backlog:
             known = torch.log1p(backlog).unsqueeze(-1)
             weight = self.backlog.weight[:, 0]
-            prepared = torch.addcmul(prepared, known, weight.to(prepared))
+            prepared = torch.addcmul(
+                prepared, known.to(prepared), weight.to(prepared)
+            )
         logits = nn.functional.linear(
-            prepared.tanh(), self.out.weight, self.out.bias
+            prepared.tanh().to(self.out.weight), self.out.weight, self.out.bias
         )
         return torch.softmax(self.temperature * logits.float(), -1)
 

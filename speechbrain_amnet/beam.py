@@ -23,10 +23,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .grammar import Grammar, States
+from .grammar import Grammar, States, symbols_of
 
 WIDTH, CTC_WIDTH = 8, 64
 """Hypotheses of a search by the transducer, and by the encoder alone."""
+
+LONG = 256
+"""Tokens that were given and that hypotheses still carry, about."""
 
 PRIOR = 0.5
 """How much of the logarithm of the tokens' shares is taken from what a CTC head
@@ -124,6 +127,11 @@ class HeldBeam:
         # Blank is no text, whatever it is called.
         self.pieces = (*pieces[:blank], "", *pieces[blank + 1 :])
         self.ways = grammar.ways.setdefault(self.pieces, {})
+        # By the first symbol of each: most tokens are no way from anywhere.
+        self.by_symbol: dict[str, list[int]] = {}
+        for token, piece in enumerate(self.pieces):
+            for symbol in symbols_of(piece)[:1]:
+                self.by_symbol.setdefault(symbol, []).append(token)
         self.count = self.given = 0
         self.token_frames: list[int] = []  # of the tokens that were given last
 
@@ -145,10 +153,12 @@ class HeldBeam:
     def _ways(self, where: States) -> dict[int, States]:
         """The tokens that the grammar has next, and where they lead."""
         if where not in self.ways:
+            arcs = self.grammar.arcs
+            begin = {symbol for state in where for symbol, _, _ in arcs[state]}
+            tokens = [t for s in begin for t in self.by_symbol.get(s, ())]
             ways = {
-                token: self.grammar.advance(where, piece)
-                for token, piece in enumerate(self.pieces)
-                if piece
+                token: self.grammar.advance(where, self.pieces[token])
+                for token in sorted(tokens)
             }
             self.ways[where] = {token: to for token, to in ways.items() if to}
         return self.ways[where]
@@ -165,6 +175,19 @@ class HeldBeam:
         self.token_frames = list(hypotheses[0].frames[self.given : sure])
         self.given = max(sure, self.given)
         return list(new)
+
+    def _shorter(self, hypotheses: list[Any]) -> list[Any]:
+        """The same without what was given long ago, but for its last token.
+
+        All have it in common, and a stream may go on for hours.
+        """
+        if self.given <= LONG:
+            return hypotheses
+        cut, self.given = self.given - 1, 1
+        return [
+            one._replace(tokens=one.tokens[cut:], frames=one.frames[cut:])
+            for one in hypotheses
+        ]
 
 
 class Prefix(NamedTuple):
@@ -286,7 +309,11 @@ class CtcBeam(HeldBeam):
             self._lay_out([self.prefixes[i] for i in old.tolist()] + longer)
         self.count += 1
         self.token_frames = []
-        return self._give(self._best_first()) if changed else []
+        if not changed:
+            return []
+        given = self._give(self._best_first())
+        self.prefixes = self._shorter(self.prefixes)
+        return given
 
     def _best_first(self) -> list[Prefix]:
         """The prefixes, with the best one in front."""
@@ -415,7 +442,9 @@ class Beam(HeldBeam):
                 break
         self.hypotheses = self._best(done.values())
         self.count += 1
-        return self._give(self.hypotheses)
+        given = self._give(self.hypotheses)
+        self.hypotheses = self._shorter(self.hypotheses)
+        return given
 
     def finish(self) -> list[int]:
         """The rest of the tokens, when the stream has ended; see `HeldBeam`."""

@@ -186,7 +186,7 @@ class AmortizedEncoder(nn.Module):
             for name, value in state_dict.items()
             if name.startswith(prefix)
         }
-        if theirs:
+        if any(name.startswith("layers.") for name in theirs):
             check_branches(self.state_dict(), theirs)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -419,7 +419,8 @@ class AmortizedEncoder(nn.Module):
         shares = None
         if branch is None and self.router.branches > 1:
             shares = routing.shares.transpose(0, 1).contiguous()
-        zeros = x.new_zeros(x.shape[1], self.hidden_size, dtype=torch.float32)
+            shares = shares.to(self.layers[0].bias[0])  # a model of doubles
+        zeros = self.layers[0].bias[0].new_zeros(x.shape[1], self.hidden_size)
         for layer in self.layers:
             forms = layer.recurrent
             if shares is None:
@@ -443,12 +444,13 @@ class AmortizedEncoder(nn.Module):
         routing, backlog = self.route(x, True, branch, context)
         x = x.transpose(0, 1)
         choice = routing.choice.t()
+        chosen = choice.unique().tolist()
         state = []
         for n, layer in enumerate(self.layers):
             # As in training, the recurrence is in float32 under autocast.
             like = layer.bias[0]
             inputs = like.new_empty(*choice.shape, 4 * self.hidden_size)
-            for k in choice.unique().tolist():
+            for k in chosen:
                 frames = choice == k
                 inputs[frames] = layer.project(x[frames], k).to(inputs)
             if context:
@@ -458,7 +460,7 @@ class AmortizedEncoder(nn.Module):
                 before = (zeros, zeros)
             x, after = chosen_lstm(
                 inputs,
-                [form.factors() for form in layer.recurrent],
+                {k: layer.recurrent[k].factors() for k in chosen},
                 choice,
                 before,
             )

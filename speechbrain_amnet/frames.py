@@ -75,7 +75,8 @@ def check_lengths(lengths: torch.Tensor, batch: int, frames: int) -> None:
 
 def frame_counts(lengths: torch.Tensor, frames: int) -> torch.Tensor:
     """Real frames of each utterance, from relative lengths; at least one."""
-    return (lengths * frames).round().long().clamp(1, frames)
+    # Half precision has too few digits for a long utterance.
+    return (lengths.float() * frames).round().long().clamp(1, frames)
 
 
 def frame_mask(lengths: torch.Tensor, frames: int) -> torch.Tensor:

@@ -32,6 +32,17 @@ States = frozenset[int]
 NAME = re.compile(r"[^\s<>={}]+")  # of a slot or an intent
 
 
+def symbols_of(piece: str) -> list[str]:
+    """What a piece has a grammar read, one after the other.
+
+    Example
+    -------
+    >>> symbols_of("▁go"), symbols_of("<room>")
+    (['▁', 'G', 'O'], ['<room>'])
+    """
+    return [piece] if is_tag(piece) else list(piece.upper())
+
+
 class Grammar:
     """The sentences of a JSGF file, as an automaton of letters.
 
@@ -166,7 +177,7 @@ class Grammar:
         """
         key = states, piece
         if key not in self.seen:
-            symbols = [piece] if is_tag(piece) else piece.upper()
+            symbols = symbols_of(piece)
             for symbol in symbols:
                 states = self._closure(
                     target

@@ -215,6 +215,7 @@ class AmortizedASR(Pretrained):
     ) -> None:
         """Search only the sentences of a grammar, from the next stream on.
 
+        A stream is one sentence: what was said is known when it ends.
         By what the encoder alone says, where the model has a CTC head, else by
         the transducer; see `beam`.
 
@@ -327,6 +328,13 @@ class AmortizedASR(Pretrained):
             ``[batch, frames, hidden_size]``; there may be no frame.
         """
         encoder_context = context.encoder_context
+        rows = len(encoder_context.backlog)
+        if chunk.dim() == 2 and len(chunk) != rows and rows > 1:
+            # Before the features take it for one of theirs.
+            raise ValueError(
+                f"a chunk must have the batch size of its stream, {rows}, got "
+                f"{len(chunk)}"
+            )
         features = self.mods.features.forward_streaming(
             self.on_device(chunk), context.fea_extractor_context, final
         )

@@ -20,7 +20,7 @@ flows through the cell state lie side by side. Tensors here are
 ``[time, batch, ...]``: a frame is then one contiguous block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -290,7 +290,7 @@ def lstm_cell(
 @torch.no_grad()
 def chosen_lstm(
     inputs: torch.Tensor,
-    recurrent: Sequence[Factors],
+    recurrent: Mapping[int, Factors] | Sequence[Factors],
     choice: torch.Tensor,
     state: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
@@ -300,8 +300,8 @@ def chosen_lstm(
     ---------
     inputs : torch.Tensor
         The chosen branch's projected input, ``[time, batch, 4 * size]``.
-    recurrent : sequence of tuples of torch.Tensor
-        As for `mixed_lstm`.
+    recurrent : mapping or sequence of tuples of torch.Tensor
+        As for `mixed_lstm`; of the branches that are chosen.
     choice : torch.Tensor
         The branch of each frame, ``[time, batch]``, integers.
     state : tuple of torch.Tensor

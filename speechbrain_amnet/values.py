@@ -227,6 +227,11 @@ def check_values(text: str, run_opts: dict[str, Any]) -> None:
         If a value is none that its key can have.
     """
     values = plain_values(text)
+    if run_opts.get("data_parallel_backend"):
+        raise ValueError(
+            "data_parallel_backend: not with these losses, which need the "
+            "frames of a batch in one place; use torchrun"
+        )
     for key in ("device", "grad_accumulation_factor"):
         if key in run_opts:
             values.setdefault(key, run_opts[key])  # else it is in the text

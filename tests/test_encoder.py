@@ -61,6 +61,27 @@ def test_soft_equals_hard_when_one_hot(branches, device):
     assert soft.requires_grad and not hard.requires_grad
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_model_of_another_precision(kind):
+    """As `asr.half()`, or doubles for a check of gradients."""
+    encoder = build().to(kind).eval()
+    x = torch.randn(2, 6, INPUT, dtype=kind)
+    hard, _ = encoder(x)
+    soft, _ = encoder(x, hard=False)
+    assert hard.dtype == soft.dtype == kind
+    soft.sum().backward()
+    assert encoder.router.frame.weight.grad.isfinite().all()
+
+
+def test_a_part_of_the_weights_may_be_loaded():
+    one, other = build(), build()
+    with torch.no_grad():
+        one.router.frame.weight.add_(1)
+    part = {k: v for k, v in one.state_dict().items() if "router" in k}
+    other.load_state_dict(part, strict=False)
+    assert torch.equal(one.router.frame.weight, other.router.frame.weight)
+
+
 @pytest.mark.parametrize("branch", [0, 1, 2])
 def test_one_branch_alone_is_fixed_routing(branch):
     fixed = build(3, FixedRouting(3, branch))

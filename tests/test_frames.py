@@ -78,6 +78,8 @@ def test_relative_lengths_give_back_every_number_of_frames(frames):
 
 def test_an_utterance_has_a_frame_at_least():
     assert frame_counts(torch.tensor([0.0, 1.2]), 4).tolist() == [1, 4]
+    half = torch.tensor([0.3333]).half()  # 999.42 frames, in halves 999.5
+    assert frame_counts(half, 2999).tolist() == [999]
 
 
 def test_means_and_last_frames_are_of_real_frames():

@@ -131,6 +131,37 @@ def test_a_ctc_stream_gives_tokens_as_soon_as_nothing_else_is_left():
 
 
 @pytest.mark.parametrize("ctc", [True, False])
+def test_a_long_stream_forgets_what_it_has_given(parts, head, ctc, monkeypatch):
+    """The same tokens and scores, and hypotheses stay short."""
+    text = "#JSGF V1.0; grammar g; public <g> = (A | B | A C)+;"
+
+    spoken = 3 * torch.randn(1, 120, 1, 10)
+    with torch.no_grad():
+        head.weight.mul_(3)  # sure enough that others fall behind
+
+    def search():
+        greedy = GreedySearch(*parts[:2], max_symbols=10)
+        head_ = head if ctc else None
+        found = GrammarSearch(greedy, Grammar(text), PIECES, 4, head_)
+        context = found.make_streaming_context()
+        (beam,) = context.beams
+        beam.margin = 3.0
+        tokens, frames = [], []
+        for frame in spoken.unbind(1):
+            tokens += found.forward_streaming(frame, context)[0]
+            frames += context.token_frames[0]
+        longest = max(len(one.tokens) for one in beam.hypotheses)
+        scores = sorted(one.score for one in beam.hypotheses)
+        return tokens + found.finish(context)[0], frames, scores, longest
+
+    *whole, longest = search()
+    assert len(whole[0]) > 12
+    monkeypatch.setattr("speechbrain_amnet.beam.LONG", 2)
+    *short, shorter = search()
+    assert short == whole and shorter < longest
+
+
+@pytest.mark.parametrize("ctc", [True, False])
 def test_words_do_not_depend_on_batch_padding_or_chunks(parts, head, ctc):
     search, frames = search_of(parts, head=head if ctc else None), parts[2]
     lengths = torch.tensor([1.0, 5 / 9, 1.0, 7 / 9])

@@ -448,6 +448,12 @@ def test_bad_streams_are_refused(asr):
     asr.transcribe_chunk(context, torch.zeros(1, 700), final=True)
     with pytest.raises(ValueError, match="has ended"):
         asr.transcribe_chunk(context, torch.zeros(1, 700))
+    # One row of two, by mistake: the two rows go on.
+    wavs = speech(1.0, 1.0)[0]
+    context = asr.make_streaming_context(batch=2)
+    with pytest.raises(ValueError, match="batch size of its stream, 2, got 1"):
+        asr.transcribe_chunk(context, wavs[:1])
+    asr.transcribe_chunk(context, wavs)
     for size in (0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="at least one sample"):
             asr.chunks(torch.zeros(9), size)

@@ -62,6 +62,12 @@ def test_what_is_refused(line, expected):
         check_values(f"{line}\n", CPU)
 
 
+def test_batches_are_not_split_over_devices():
+    run_opts = {**CPU, "data_parallel_backend": True}
+    with pytest.raises(ValueError, match="data_parallel_backend: .* torchrun"):
+        check_values("epochs: 1\n", run_opts)
+
+
 @pytest.mark.parametrize("file", ["amnet.yaml", "diff_sparse.yaml"])
 def test_whatever_is_built_is_known_to_be(root, file):
     whole = compose((root / "hparams" / file).read_text(), file)

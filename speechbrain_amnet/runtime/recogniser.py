@@ -20,6 +20,8 @@ from speechbrain_amnet.runtime.search import GrammarState, Search, SearchState
 from speechbrain_amnet.slots import Command, is_tag
 from speechbrain_amnet.text import TextStream, command_of
 
+AT_ONCE = 100  # frames whose windows are in memory at the same time
+
 
 class Frame(NamedTuple):
     """What happened to a frame.
@@ -42,7 +44,8 @@ class Recogniser:
     """A packed model, ready to stream.
 
     Its streams may be fed from several threads, which wait for each other:
-    products write into memory that the model has once.
+    products write into memory that the model has once. So it is not sent to
+    another process, but made there.
 
     Arguments
     ---------
@@ -101,8 +104,8 @@ class Recogniser:
         Arguments
         ---------
         grammar : str, Path, Grammar or None
-            A file in JSGF, or what was read from one with `tags` as this model
-            has them; None lets go of it.
+            A file in JSGF, or what was read from one; None lets go of it. A
+            stream is one sentence of it: what was said is known at its end.
 
         Raises
         ------
@@ -113,6 +116,8 @@ class Recogniser:
         """
         if isinstance(grammar, str | Path):
             grammar = Grammar.read(grammar, self.tagged)
+        elif grammar is not None and grammar.tags != self.tagged:
+            grammar = Grammar(grammar.text, self.tagged, grammar.name)
         if grammar is not None:
             grammar.check(self.pieces)
         self.grammar = grammar
@@ -255,12 +260,16 @@ class Stream:
         self.samples = samples[used:].copy()
         self.ended = final
         found = []
-        if count:
-            # exp overflows where a gate is closed for good.
-            with np.errstate(over="ignore"):
-                samples = samples[: features.overlap + used]
-                frames = features.frames(samples, self.mean)
-                found = [self._frame(frame) for frame in frames]
+        # exp overflows where a gate is closed for good.
+        with np.errstate(over="ignore"):
+            for first in range(0, count, AT_ONCE):
+                last = min(count, first + AT_ONCE)
+                some = samples[
+                    first * features.frame_samples : features.overlap
+                    + last * features.frame_samples
+                ]
+                frames = features.frames(some, self.mean)
+                found += [self._frame(frame) for frame in frames]
         if final:
             tokens = self.search.finish()
             self.tokens += tokens
@@ -271,7 +280,7 @@ class Stream:
         """Route, encode and search a frame."""
         model, backlog = self.recogniser, self.backlog
         if self.clock is not None:
-            backlog = self.clock(self.index)
+            backlog = max(0.0, float(self.clock(self.index)))
         branch = model.router.choose(
             features, backlog / model.frame_duration, self.index, self.load
         )

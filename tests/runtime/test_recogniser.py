@@ -18,6 +18,7 @@ from speechbrain_amnet import (
     RandomRouting,
 )
 from speechbrain_amnet.export import export_model
+from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.runtime.convert import pack
 from speechbrain_amnet.runtime.packed import read_packed, write_packed
@@ -138,6 +139,11 @@ def test_a_grammar_holds_both_alike(tags, head, known, tiny, tmp_path, speech):
     assert stream.command == asr.command(tokens[0])
     assert stream.command.slots or tags
     said = stream.command
+    # What was read as words alone is read with tags where these are needed.
+    stream.recogniser.hold_to(Grammar(GRAMMAR, tags=not tags))
+    again = stream.recogniser.start()
+    again.feed(samples, final=True)
+    assert again.command == said
     with pytest.raises(ValueError, match="width must be 1 or more"):
         asr.hold_to(tmp_path / "animals.gram", width=0)
     asr.hold_to(tmp_path / "animals.gram", width=3)
@@ -258,6 +264,26 @@ def test_a_clock_of_ones_own(asr, speech):
     frames = Recogniser(pack(asr)).start(clock).feed(speech(0.5))
     assert seen == list(range(len(frames)))
     assert {frame.backlog for frame in frames} == {0.5}
+    back = Recogniser(pack(asr)).start(lambda index: np.float32(-0.1))
+    assert {frame.backlog for frame in back.feed(speech(0.5))} == {0.0}
+
+
+def test_long_audio_at_once_takes_little_memory(asr, speech, monkeypatch):
+    samples = speech(2.3)
+    stream = Recogniser(pack(asr)).start()
+    whole = stream.feed(samples, final=True)
+    monkeypatch.setattr("speechbrain_amnet.runtime.recogniser.AT_ONCE", 7)
+    model, sizes = Recogniser(pack(asr)), []
+    frames = model.features.frames
+
+    def counted(samples, mean):
+        sizes.append(len(samples))
+        return frames(samples, mean)
+
+    monkeypatch.setattr(model.features, "frames", counted)
+    assert model.start().feed(samples, final=True) == whole
+    most = model.features.overlap + 7 * model.features.frame_samples
+    assert len(sizes) == -(-len(whole) // 7) and max(sizes) == most
 
 
 def test_streams_do_not_disturb_each_other(asr, speech):
