@@ -47,7 +47,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--grammar",
         type=Path,
-        help="a file in JSGF, whose sentences alone are searched",
+        help="a file in JSGF, whose sentences alone are searched: what is "
+        "heard is one of them, and known at its end",
     )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
