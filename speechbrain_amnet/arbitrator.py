@@ -338,9 +338,7 @@ class Arbitrator(Router):
         if self.use_backlog:
             known = torch.log1p(backlog).unsqueeze(-1)
             weight = self.backlog.weight[:, 0]
-            prepared = torch.addcmul(
-                prepared, known.to(prepared), weight.to(prepared)
-            )
+            prepared = torch.addcmul(prepared, known, weight.to(prepared))
         logits = nn.functional.linear(
             prepared.tanh().to(self.out.weight), self.out.weight, self.out.bias
         )

@@ -18,6 +18,7 @@ decoding for RNN transducer, 2020 (a bound of symbols a frame).
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
@@ -119,6 +120,22 @@ class CtcHypothesis(NamedTuple):
         return _either(self.blank, self.token)
 
 
+@lru_cache(maxsize=8)
+def by_symbol(pieces: tuple[str, ...]) -> dict[str, list[int]]:
+    """Tokens by what their pieces have a grammar read first.
+
+    Example
+    -------
+    >>> by_symbol(("", "▁GO", "N", "▁A"))
+    {'▁': [1, 3], 'N': [2]}
+    """
+    found: dict[str, list[int]] = {}
+    for token, piece in enumerate(pieces):
+        for symbol in symbols_of(piece)[:1]:
+            found.setdefault(symbol, []).append(token)
+    return found
+
+
 class HeldBeam:
     """What is common: where hypotheses may go, and what is sure of them."""
 
@@ -127,11 +144,6 @@ class HeldBeam:
         # Blank is no text, whatever it is called.
         self.pieces = (*pieces[:blank], "", *pieces[blank + 1 :])
         self.ways = grammar.ways.setdefault(self.pieces, {})
-        # By the first symbol of each: most tokens are no way from anywhere.
-        self.by_symbol: dict[str, list[int]] = {}
-        for token, piece in enumerate(self.pieces):
-            for symbol in symbols_of(piece)[:1]:
-                self.by_symbol.setdefault(symbol, []).append(token)
         self.count = self.given = 0
         self.token_frames: list[int] = []  # of the tokens that were given last
 
@@ -155,7 +167,9 @@ class HeldBeam:
         if where not in self.ways:
             arcs = self.grammar.arcs
             begin = {symbol for state in where for symbol, _, _ in arcs[state]}
-            tokens = [t for s in begin for t in self.by_symbol.get(s, ())]
+            # Most tokens are no way from anywhere.
+            known = by_symbol(self.pieces)
+            tokens = [t for s in begin for t in known.get(s, ())]
             ways = {
                 token: self.grammar.advance(where, self.pieces[token])
                 for token in sorted(tokens)

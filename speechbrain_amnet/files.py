@@ -166,13 +166,17 @@ def claim(folder: str | Path) -> None:
 def to_disk(path: str | Path) -> None:
     """Have a file or folder written to disk before going on.
 
-    A folder's entries are written, not what is in its files.
+    A folder's entries are written, not what is in its files. (On Windows it is
+    the file system that does so.)
 
     Example
     -------
     >>> to_disk(".")
     """
-    handle = os.open(path, os.O_RDONLY)
+    writes = os.name == "nt"  # there, what is flushed has to be writable
+    if writes and os.path.isdir(path):
+        return
+    handle = os.open(path, os.O_RDWR if writes else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -59,8 +59,8 @@ class Grammar:
     Raises
     ------
     ValueError
-        If the text is not JSGF, no rule is public, a rule is missing, or one
-        calls itself before its end.
+        If the text is not JSGF, no rule is public, no sentence comes to an
+        end, a rule is missing, or one calls itself before its end.
 
     Example
     -------

@@ -313,7 +313,8 @@ def parse_arguments(argv: list[str]) -> tuple[str, Any, str]:
         name, equals, value = argument.partition("=")
         if not argument.startswith("--"):
             name, equals, value = "", "", argument
-        if YAML_IN_TEXT.search(value) and value[0] not in "[{!'\"":
+        plain = "\n" not in value and value.lstrip()[:1] not in "[{!'\""
+        if plain and YAML_IN_TEXT.search(value):
             value = "'" + value.replace("'", "''") + "'"  # a path, mostly
         return name + equals + value.replace("=", equal_sign)
 

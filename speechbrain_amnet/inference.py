@@ -327,7 +327,7 @@ class AmortizedASR(Pretrained):
         torch.Tensor
             ``[batch, frames, hidden_size]``; there may be no frame.
         """
-        encoder_context = context.encoder_context
+        chunk, encoder_context = self.on_device(chunk), context.encoder_context
         rows = len(encoder_context.backlog)
         if chunk.dim() == 2 and len(chunk) != rows and rows > 1:
             # Before the features take it for one of theirs.
@@ -336,7 +336,7 @@ class AmortizedASR(Pretrained):
                 f"{len(chunk)}"
             )
         features = self.mods.features.forward_streaming(
-            self.on_device(chunk), context.fea_extractor_context, final
+            chunk, context.fea_extractor_context, final
         )
         encoded = self.mods.encoder.forward_streaming(features, encoder_context)
         if final and not encoder_context.first:

@@ -201,10 +201,10 @@ def check_speech(
     ValueError
         If ids or transcripts differ, where there are transcripts.
     """
-    from speechbrain_amnet.corpus.manifest import read_manifest
+    from speechbrain_amnet.corpus.manifest import read_manifest, words_of
     from speechbrain_amnet.corpus.prepare import read_transcripts
 
-    tested = {row["ID"]: row["wrd"] for row in read_manifest(one.test)}
+    tested = words_of(read_manifest(one.test))
     there = read_transcripts(data_folder, splits)
     if there and there != tested:
         raise ValueError(

@@ -203,7 +203,7 @@ EXPECTED = (
         ("data_folder", "output_folder"),
     ),
     (
-        "a name, which is text",
+        "a name, which is text (of digits alone in quotes within quotes)",
         lambda value: isinstance(value, str) and bool(value.strip()),
         ("dataset", "experiment"),
     ),

@@ -261,6 +261,7 @@ def test_files_without_keys_or_with_an_odd_base(tmp_path, text):
         (["--folder=/my set #1=a"], "folder: '/my set #1=a'"),
         (["--folder", "/it's: here"], "folder: '/it''s: here'"),
         (["--expr={a: '#b', c: 1}"], "expr: {a: '#b', c: 1}"),
+        (["--expr= {a: 1}"], "expr:  {a: 1}"),
     ],
 )
 def test_values_with_equals_signs(argv, text):

@@ -474,6 +474,9 @@ def test_samples_of_numpy(asr):
     wavs, lengths = speech(1.0)
     words = asr.transcribe_batch(wavs, lengths)
     assert asr.transcribe_batch(wavs.numpy(), lengths.numpy()) == words
+    context = asr.make_streaming_context()
+    said = asr.transcribe_chunk(context, wavs[:1].numpy(), final=True)
+    assert said == asr.transcribe_batch(wavs[:1], torch.ones(1))[0]
     wav = wavs[0].numpy().astype("float64")
     (alone,), _ = asr.transcribe_batch(wav[None], [1.0])
     assert "".join(asr.transcribe_stream([wav])) == alone

@@ -8,7 +8,7 @@ import torch
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_amnet import files
-from speechbrain_amnet.corpus.manifest import read_manifest
+from speechbrain_amnet.corpus.manifest import read_manifest, words_of
 from speechbrain_amnet.corpus.prepare import read_transcripts
 from speechbrain_amnet.export import inference_hparams
 from speechbrain_amnet.inference import CTC_HEAD, MODULES
@@ -156,7 +156,7 @@ def check_words(hparams, splits):
         file = Path(hparams["save_folder"]) / "manifests" / f"{name}.csv"
         if not file.exists() or not Path(hparams["data_folder"]).is_dir():
             continue
-        began = {row["ID"]: row["wrd"] for row in read_manifest(file)}
+        began = words_of(read_manifest(file))
         if read_transcripts(hparams["data_folder"], folders) != began:
             raise other_speech(file.parents[2])
 

@@ -296,7 +296,7 @@ class Recogniser(sb.Brain):
             "cost_weight": float(self.hparams.routing_loss.cost_weight),
         }
         # Its own count of epochs would begin anew where a training goes on.
-        steps = self.tensorboard.global_step
+        steps = getattr(self.tensorboard, "global_step", {})
         steps["meta"] = epoch - 1
         for name, some in (("train", self.train_stats), ("valid", stats)):
             steps[name] = dict.fromkeys(["loss", *some], epoch - 1)
@@ -358,9 +358,11 @@ def make_brain(argv):
         check_processes(save_folder / "processes.txt", begun)
     sets = make_data(hparams)
     check_data(sets, save_folder / "data.txt", begun)
-    if begun and not Path(hparams["start_from"] or ".").exists():
-        pass  # a checkpoint has its weights, and it may be gone
-    elif hparams["start_from"]:
+    start = hparams["start_from"]
+    if start and not Path(start).exists() and any(save_folder.glob("CKPT*")):
+        # It may be gone: what was taken from there is in a checkpoint.
+        hparams["checkpointer"].recover_if_possible()
+    elif start:
         start_from(hparams)
         if not begun:
             check_start(hparams)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from checks import check_data, check_noise, check_words
+from checks import check_data, check_noise, check_optimizer, check_words
 from data import read_data, splits_of, with_items
 from updating import METHODS, base_of, check_room, load_base, wrap
 
@@ -62,6 +62,7 @@ def make_update(hparams, run_opts, begun):
     asr = load_base(hparams, run_opts)
     check_features(hparams, asr.mods.features)
     check_noise(hparams)
+    check_optimizer(hparams)
     updated = wrap(asr, hparams)
     weights = updated.size
     budget = parse_budget(hparams["budget"], weights)

@@ -26,6 +26,22 @@ def read_manifest(path: str | Path) -> list[dict[str, str]]:
     return rows
 
 
+def words_of(rows: Sequence[dict[str, str]]) -> dict[str, str]:
+    """What is said in the recordings of a manifest, by id.
+
+    As `prepare.read_transcripts` gives it, whenever it was prepared.
+
+    Example
+    -------
+    >>> words_of([{"ID": "1-1-1", "wrd": "GO"}])
+    {'1-1-1': 'GO'}
+    """
+    return {
+        normalize("NFC", row["ID"]): normalize("NFC", row["wrd"])
+        for row in rows
+    }
+
+
 def read_commands(
     rows: Sequence[dict[str, str]],
 ) -> dict[str, dict[str, Any]]:
@@ -57,10 +73,10 @@ def read_commands(
         if not file.is_file():
             continue
         own: dict[str, dict[str, Any]] = {}
-        lines = normalize("NFC", file.read_text("utf-8")).splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                record = checked(json.loads(line))
+                record = checked(composed(json.loads(line)))
             except (
                 AttributeError,
                 LookupError,
@@ -86,6 +102,18 @@ def read_commands(
             )
         records |= own
     return records
+
+
+def composed(record: Any) -> Any:
+    """The same with letters that look alike alike, as transcripts have them.
+
+    Example
+    -------
+    >>> composed({"slots": {"drink": "cafe\u0301"}})["slots"]["drink"]
+    'caf\xe9'
+    """
+    text = json.dumps(record, ensure_ascii=False)
+    return json.loads(normalize("NFC", text))
 
 
 def checked(record: Any) -> dict[str, Any]:

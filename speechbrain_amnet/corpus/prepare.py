@@ -196,7 +196,7 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
             frames = _resampled_frames(frames, rate, sample_rate)
         rows.append(
             {
-                "ID": path.stem,
+                "ID": _key(path)[1],
                 "duration": frames / sample_rate,
                 "wav": str(listed),
                 "spk_id": path.parent.parent.name,
@@ -280,11 +280,6 @@ def _read_transcripts(transcripts):
                 raise PreparationError(f"{path}: empty transcript of {name}")
             if (path.parent, name) in words:
                 raise PreparationError(f"{path}: duplicate id {name}")
-            if tag := TAG.search(" ".join(rest)):
-                raise PreparationError(
-                    f"{path}: {name} has {tag[0]}, which is how slots and "
-                    "intents are written; take it out, or write a word"
-                )
             words[path.parent, name] = " ".join(rest).upper()
     return words
 
@@ -296,13 +291,20 @@ def _key(path):
 
 def _check_pairs(audio, words):
     """Each audio has its transcript, each transcript its audio, once."""
+    for (folder, name), said in words.items():
+        if tag := TAG.search(said):
+            raise PreparationError(
+                f"{folder / name}: its transcript has {tag[0]}, which is how "
+                "slots and intents are written; take it out, or write a word"
+            )
     seen = {}
     for path in audio:
-        if path.stem in seen:
+        name = _key(path)[1]
+        if name in seen:
             raise PreparationError(
-                f"{path}: duplicate id {path.stem}, also {seen[path.stem]}"
+                f"{path}: duplicate id {name}, also {seen[name]}"
             )
-        seen[path.stem] = path
+        seen[name] = path
         if _key(path) not in words:
             raise PreparationError(
                 f"{path}: audio without transcript; expected a line "

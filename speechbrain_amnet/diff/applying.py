@@ -12,24 +12,6 @@ class NotTheBase(DiffError):
     """A diff is for another model than the one that is there."""
 
 
-def check_finite(diff: Diff, what: str) -> None:
-    """Refuse an update that brings NaN or infinity.
-
-    What undoes one is not asked: a base may have had some.
-
-    Raises
-    ------
-    DiffError
-        If a value or a scale is none.
-    """
-    for name, change in diff.changes.items():
-        for values in change.values:
-            if not (
-                np.isfinite(values.scale) and np.isfinite(values.stored).all()
-            ):
-                raise DiffError(f"{what}: damaged ({name} has NaN or infinity)")
-
-
 def check_base(
     diff: Diff, tensors: Mapping[str, np.ndarray], what: str = "the model"
 ) -> None:
@@ -135,6 +117,7 @@ def change_each(
     diff: Diff,
     tensors: MutableMapping[str, np.ndarray],
     before: Callable[[str, np.ndarray], None] = lambda name, old: None,
+    finite: bool = False,
 ) -> None:
     """Change one tensor after the other, of a base that was checked.
 
@@ -148,16 +131,23 @@ def change_each(
         Name to array; those that the diff changes are replaced.
     before : callable
         Gets the name of each, and what it was.
+    finite : bool
+        Whether NaN and infinity are refused: what undoes an update may bring
+        some back, an update may not bring any.
 
     Raises
     ------
     DiffError
-        At the end, if the result is not the one that the diff promises.
+        If there are some, or, at the end, if the result is not the one that
+        the diff promises.
     """
     for name, change in diff.changes.items():
         old = tensors[name]
         before(name, old)
-        tensors[name] = change.apply(old).astype(old.dtype, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # said below
+            tensors[name] = change.apply(old).astype(old.dtype, copy=False)
+        if finite and not np.isfinite(tensors[name]).all():
+            raise DiffError(f"the diff makes NaN or infinity of {name}")
         del old
     found = fingerprint({name: tensors[name] for name in diff.changes})
     if found != diff.result:

@@ -24,13 +24,13 @@ from speechbrain_amnet.diff.applying import (
     NotTheBase,
     change_each,
     check_base,
-    check_finite,
 )
 from speechbrain_amnet.diff.file import Diff, DiffError, plain, read_diff
 from speechbrain_amnet.diff.model_files import (
     MODEL,
     UPDATES,
     ModelFiles,
+    copy_owner,
     everything_in,
     find_model,
 )
@@ -135,7 +135,6 @@ def apply_update(
         target = check_target(folder, out)
         model, past = ModelFiles(folder), history(folder)
         update = read_diff(diff, model.weights)
-        check_finite(update, str(diff))
         try:
             check_base(update, model, str(folder))
         except NotTheBase as error:
@@ -358,11 +357,19 @@ def install(
     check_space(model.folder, place, undo.most if kept else 0)
     name = entries[-1]["result"][:12] if entries else "first"
     version = place / VERSIONS / f"{len(entries)}-{name}"
+    if version.exists():
+        raise FileExistsError(
+            f"{version} is left from an earlier update, and could not be "
+            "removed; remove it"
+        )
     try:
         write_version(model, version, entries, undo)
         link = place / LINK
         link.unlink(missing_ok=True)
         link.symlink_to(Path(VERSIONS, version.name))
+        if fresh:
+            for path in (place, place / VERSIONS, link):
+                copy_owner(model.folder, path)
         os.replace(link, place / MODEL)
         files.to_disk(place)
     except BaseException:
@@ -410,6 +417,8 @@ def write_version(
             )
         shutil.copyfile(path, updates / entry["undo"])
     (updates / HISTORY).write_text(json.dumps(entries, indent=1))
+    for path in (updates, *updates.iterdir()):
+        copy_owner(model.folder, path)
     for path in [*updates.iterdir(), updates, version, version.parent]:
         files.to_disk(path)
 

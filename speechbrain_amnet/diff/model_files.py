@@ -121,15 +121,17 @@ class ModelFiles(MutableMapping):
 
 
 def copy_mode(source: Path, target: Path) -> None:
-    """Who may read it still may; a folder of ours stays open to ourselves.
-
-    Owner and group too, where we may give files away.
-    """
-    status = source.stat()
-    with contextlib.suppress(PermissionError):
-        os.chown(target, status.st_uid, status.st_gid)
-    mode = stat.S_IMODE(status.st_mode)
+    """Who may read it still may; a folder of ours stays open to ourselves."""
+    copy_owner(source, target)
+    mode = stat.S_IMODE(source.stat().st_mode)
     target.chmod(mode | stat.S_IRWXU if target.is_dir() else mode)
+
+
+def copy_owner(source: Path, target: Path) -> None:
+    """It is whose the other is, group too, where we may give files away."""
+    status = source.stat()
+    with contextlib.suppress(OSError):
+        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
 
 
 def everything_in(folder: Path) -> list[Path]:

@@ -104,10 +104,11 @@ class Undo:
         Raises
         ------
         DiffError
-            If the result is not the one that the diff promises.
+            If the result is not the one that the diff promises, or has NaN or
+            infinity.
         """
         if path is None:
-            change_each(self.diff, tensors)
+            change_each(self.diff, tensors, finite=True)
             return 0
         frame = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
         frame = frame.compressobj(size=self.size)
@@ -128,7 +129,7 @@ class Undo:
                     put_some(values[where].astype("<f4", copy=False))
 
             put(self.head)
-            change_each(self.diff, tensors, keep)
+            change_each(self.diff, tensors, keep, finite=True)
             put()
             put(np.ones(len(self.diff.changes), dtype="<f4"))
             put(*self.codes)

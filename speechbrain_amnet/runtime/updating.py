@@ -18,7 +18,6 @@ from speechbrain_amnet.diff.applying import (
     NotTheBase,
     change_each,
     check_base,
-    check_finite,
 )
 from speechbrain_amnet.diff.file import read_diff
 from speechbrain_amnet.runtime.packed import (
@@ -211,18 +210,19 @@ def update_packed(
     FileExistsError
         If `out` exists.
     ValueError
-        If the model is of 8 bits, or packed by an older version, or it has
-        the name under which the new one is written first.
+        If the model is of 8 bits, or packed by an older version, or it or the
+        diff has the name under which the new one is written first.
     DiffError
         If the diff is damaged or not for this model.
     """
     if os.path.lexists(out):
         raise FileExistsError(f"{out} exists already; give another file")
-    if files.aside_of(Path(out)).resolve() == Path(model).resolve():
-        raise ValueError(
-            f"{model} is where the new file would be written first; rename "
-            "it, or give another name"
-        )
+    for file in (model, diff):
+        if files.aside_of(Path(out)).resolve() == Path(file).resolve():
+            raise ValueError(
+                f"{file} is where the new file would be written first; rename "
+                "it, or give another name"
+            )
     packed = read_packed(model)
     try:
         tensors = PackedTensors(packed)
@@ -230,7 +230,6 @@ def update_packed(
         raise ValueError(f"{model}: {error}") from None
     weights = sum(array.size for array in packed.arrays.values())
     update = read_diff(diff, weights)
-    check_finite(update, str(diff))
     # Of what it does not change a packed model has not all.
     update = replace(update, model=None)
     try:
@@ -240,6 +239,6 @@ def update_packed(
             f"{error}; if the folder that it was packed from takes the "
             "update, pack the updated folder"
         ) from None
-    change_each(update, tensors)
+    change_each(update, tensors, finite=True)
     write_packed(Packed(packed.config, tensors.arrays), out)
     return {"diff": Path(diff).name, "bytes": Path(diff).stat().st_size}

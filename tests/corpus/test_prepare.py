@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_amnet.corpus import PreparationError, prepare_librispeech
+from speechbrain_amnet.corpus import (
+    PreparationError,
+    prepare_librispeech,
+)
 from speechbrain_amnet.corpus.manifest import read_commands
+from speechbrain_amnet.corpus.prepare import read_transcripts
 
 
 def write_utterance(root, name, words="HELLO THERE", rate=16000, samples=1600):
@@ -220,14 +224,15 @@ def test_letters_that_look_alike_are_alike(prepare, data):
     (folder / "9-2-0000.flac").rename(folder / "9-2-e\u0301.flac")
     (folder / "9-2.trans.txt").write_text("9-2-\u00e9 cafe\u0301\n")
     (row,) = rows_of(prepare()["valid"])
-    assert row["wrd"] == "CAF\u00c9"
+    assert (row["ID"], row["wrd"]) == ("9-2-\u00e9", "CAF\u00c9")
+    assert read_transcripts(data, ["dev"]) == {row["ID"]: row["wrd"]}
 
 
 @pytest.mark.parametrize("word", ["<NOISE>", "UH<=a>"])
 def test_words_that_look_like_slots(prepare, data, word):
     path = data / "dev/9/2/9-2.trans.txt"
     path.write_text(f"9-2-0000 YES {word} NO\n")
-    refused(prepare, path, "9-2-0000 has <", "take it out")
+    refused(prepare, path.with_name("9-2-0000"), "has <", "take it out")
 
 
 def test_audio_shorter_than_a_frame(prepare, data):

@@ -9,6 +9,7 @@ import stat
 import sys
 import threading
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,12 @@ import pytest
 import torch
 
 from speechbrain_amnet import files
-from speechbrain_amnet.diff.file import DiffError, fingerprint
+from speechbrain_amnet.diff.file import (
+    DiffError,
+    fingerprint,
+    read_diff,
+    write_diff,
+)
 from speechbrain_amnet.diff.folder import (
     apply_update,
     history,
@@ -280,7 +286,7 @@ def test_full_disk_while_the_undo_is_written(
     apply_update(model, chain[0], new)
     before = state(new)
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("speechbrain_amnet.diff.undo.change_each", full)
@@ -616,11 +622,27 @@ def test_files_stay_whose_they_were(model, chain, tmp_path):
     (find_model(model) / "encoder.ckpt").chmod(0o600)
     new = tmp_path / "new"
     apply_update(model, chain[0], new)
-    for path in (new / "model" / "encoder.ckpt", (new / "model").resolve()):
-        status = path.stat()
-        assert (status.st_uid, status.st_gid) == (1234, 4321)
+    for path in (new, *new.rglob("*"), *(new / "model").rglob("*")):
+        status = path.lstat()
+        assert (status.st_uid, status.st_gid) == (1234, 4321), path
     mode = (new / "model" / "encoder.ckpt").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
+
+
+def test_an_update_that_makes_infinity_changes_nothing(model, chain, tmp_path):
+    """Of values and a scale that are finite, and with the promised result."""
+    new = tmp_path / "new"
+    diff = read_diff(chain[0])
+    (name, change), *_ = diff.changes.items()
+    change.values[0].scale = np.float32(3e38)
+    old = ModelFiles(model)
+    with np.errstate(over="ignore"):
+        after = {n: c.apply(old[n]) for n, c in diff.changes.items()}
+    assert np.isinf(after[name]).any()
+    write_diff(replace(diff, result=fingerprint(after)), tmp_path / "x.diff")
+    with pytest.raises(DiffError, match="makes NaN or infinity of "):
+        apply_update(model, tmp_path / "x.diff", new)
+    assert not new.exists()
 
 
 def test_a_version_that_another_update_removed_is_not_made(tmp_path):
