@@ -162,7 +162,7 @@ class TorchLSTM:
         import torch
 
         chunk = torch.from_numpy(samples)[None]
-        (text,) = self.asr.transcribe_chunk(self.context, chunk, final)
+        (text,) = self.asr.transcribe_chunk(self.context, chunk, final=final)
         self.text += text
 
     def result(self):

@@ -85,8 +85,10 @@ routing_loss: !new:speechbrain_amnet.BacklogAwareLoss
     target_gain: 40
 """,
     "DiffLinear": """
-model: !new:speechbrain.nnet.containers.Sequential
+model: !new:speechbrain.lobes.models.VanillaNN.VanillaNN
     input_shape: [null, null, 40]
+    dnn_blocks: 1
+    dnn_neurons: 64
 adapted: !new:speechbrain.nnet.adapters.AdaptedModel
     model_to_adapt: !ref <model>
     adapter_class: !name:speechbrain_amnet.DiffLinear
@@ -373,7 +375,7 @@ def markdown() -> str:
     """
     parts = [
         "# Reference\n\n"
-        "Every name that an hparams file may use. Made by `make docs` from\n"
+        "The names that an hparams file is made of. Made by `make docs` from\n"
         "the docstrings; edit those.\n"
     ]
     entries = describe()

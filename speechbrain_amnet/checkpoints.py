@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import textwrap
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from .weights import OtherBranchesError
 
 ASIDE = ".part+"
+ZIP = b"PK\x03\x04"  # how torch.save's files begin
 
 # PyTorch's writer has no error class of its own for a full disk.
 DISK_FULL = re.compile(
@@ -111,7 +113,16 @@ class SafeCheckpointer(Checkpointer):
                 f"{checkpoint.path}: {error}; give the branches that it was "
                 "trained with, or another folder for another training"
             ) from error
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # what a broken file makes of its reader
+            if _is_of_others(checkpoint, error):
+                raise ValueError(
+                    f"{checkpoint.path}: does not fit ("
+                    f"{first_sentence(error)}); give the sizes and the "
+                    "recoverables that it was saved with, or another folder "
+                    "for another training"
+                ) from error
             raise _unreadable(checkpoint.path, error) from error
 
     @staticmethod
@@ -175,6 +186,21 @@ def first_sentence(error: BaseException) -> str:
     said = " ".join(str(error).split()) or type(error).__name__
     said = said.partition(". ")[0].rstrip(".")
     return textwrap.shorten(said, 200, placeholder=" ...")
+
+
+def _is_of_others(checkpoint, error):
+    """Whether it was whole, and what was to be loaded was something else."""
+    if not isinstance(error, RuntimeError | KeyError):
+        return False
+    for file in map(Path, checkpoint.paramfiles.values()):
+        with open(file, "rb") as opened:
+            head = opened.read(len(ZIP))
+        try:
+            if not head or head == ZIP and zipfile.ZipFile(file).testzip():
+                return False
+        except zipfile.BadZipFile:
+            return False
+    return True
 
 
 def _unreadable(folder, error):

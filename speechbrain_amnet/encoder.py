@@ -16,7 +16,7 @@ from torch import nn
 from .arbitrator import FixedRouting, Router, Routing
 from .device import Device
 from .frames import check_lengths, frame_mask
-from .layer import BranchedLayer, check_branches
+from .layer import BranchedLayer, check_branches, unwrapped
 from .pruning import prune
 from .recurrence import chosen_lstm, mixed_lstm
 from .weights import Sparse, WeightForm
@@ -187,7 +187,7 @@ class AmortizedEncoder(nn.Module):
             if name.startswith(prefix)
         }
         if any(name.startswith("layers.") for name in theirs):
-            check_branches(self.state_dict(), theirs)
+            check_branches(unwrapped(self.state_dict()), unwrapped(theirs))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_order(self) -> None:
@@ -259,6 +259,10 @@ class AmortizedEncoder(nn.Module):
             for layer in self.layers:
                 for k in range(1, self.router.branches):
                     layer.start_from(0, k)
+            if torch.distributed.is_initialized():
+                # Factors of a matrix need not be the same on every machine.
+                for tensor in self.state_dict().values():
+                    torch.distributed.broadcast(tensor, 0)
             try:
                 self._check_order()
             except ValueError as error:

@@ -62,9 +62,9 @@ class AmortizedASR(Pretrained):
 
     Used as any pretrained model of SpeechBrain: `transcribe_file` and
     `transcribe_batch` for whole recordings as in `EncoderDecoderASR`,
-    `make_streaming_context` and `transcribe_chunk` for streams as in
-    `StreamingASR`, but with chunks of any size. SpeechBrain's `StreamingASR`
-    loads the same folder.
+    `make_streaming_context` and `transcribe_chunk` for streams much as in
+    `StreamingASR`, but with chunks of any size, and `final` instead of their
+    lengths. SpeechBrain's `StreamingASR` loads the same folder.
 
     Arguments
     ---------
@@ -366,6 +366,7 @@ class AmortizedASR(Pretrained):
         self,
         context: ASRStreamingContext,
         chunk: torch.Tensor,
+        *,
         final: bool = False,
     ) -> list[str]:
         """Transcribe the next chunk of each stream.

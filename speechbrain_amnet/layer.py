@@ -175,6 +175,23 @@ def check_branches(
             )
 
 
+def unwrapped(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict by the names that it has without parametrizations.
+
+    Example
+    -------
+    >>> wrapped = "layers.0.bias.parametrizations.1.original"
+    >>> list(unwrapped({wrapped: torch.zeros(8)}))
+    ['layers.0.bias.1']
+    """
+    inside = re.compile(r"parametrizations\.([^.]+)\.original$")
+    return {
+        inside.sub(r"\1", name): value
+        for name, value in state.items()
+        if "parametrizations." not in name or name.endswith(".original")
+    }
+
+
 def branch_forms(state: Mapping[str, torch.Tensor]) -> list[str]:
     """What the branches of an encoder's state dict are, in words.
 

@@ -32,7 +32,8 @@ class BacklogAwareLoss(nn.Module):
     frame_duration : float
         Seconds.
     cost_weight : float
-        Of the average compute; 0 switches it off.
+        Of the average compute; 0 switches it off. A checkpoint has it, too, and
+        a training that goes on takes that one.
     idle_weight : float
         Of time that a faster branch leaves unused; 0 switches it off.
     end_weight : float
@@ -52,11 +53,12 @@ class BacklogAwareLoss(nn.Module):
     Raises
     ------
     ValueError
-        For a weight that is negative or no number, or a target outside of 0
-        to 1.
+        For a weight that is negative or no number, a target that is not from 0
+        to below 1, or a duration or backlog that is not above 0.
 
     Example
     -------
+    >>> from speechbrain_amnet.arbitrator import Routing
     >>> routing = Routing(
     ...     shares=torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]),
     ...     backlog=torch.tensor([[0.0, 0.04]]),

@@ -41,6 +41,12 @@ def test_name_loads_from_its_yaml(name):
     ), "no top-level value of the snippet is made by the name"
 
 
+def test_the_adapted_model_of_a_snippet_has_something_to_learn():
+    (text,) = [t for n, t in catalogue.EXAMPLES.items() if "DiffLinear" in n]
+    parameters = load_hyperpyyaml(text)["adapted"].parameters()
+    assert any(parameter.requires_grad for parameter in parameters)
+
+
 def test_no_snippet_without_a_name():
     assert set(catalogue.EXAMPLES) == set(NAMES)
 

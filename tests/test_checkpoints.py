@@ -126,6 +126,20 @@ def test_other_branches_are_no_broken_checkpoint(tmp_path):
         assert "another folder" in said and "remove" not in said
 
 
+def test_a_whole_checkpoint_is_not_to_be_removed(tmp_path):
+    """Of another size, or of fewer things than are to be loaded."""
+    model = torch.nn.Linear(3, 3)
+    SafeCheckpointer(tmp_path, {"model": model}).save_checkpoint()
+    for recoverables in (
+        {"model": torch.nn.Linear(3, 4)},
+        {"model": model, "extra": torch.nn.Linear(1, 1)},
+    ):
+        other = SafeCheckpointer(tmp_path, recoverables)
+        with pytest.raises(ValueError, match="CKPT.*does not fit") as caught:
+            other.recover_if_possible()
+        assert "remove" not in str(caught.value)
+
+
 def test_state_is_the_modules(checkpointer):
     found = checkpointer.find_checkpoint()
     state = load_state(found.paramfiles["model"])

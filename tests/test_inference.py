@@ -79,7 +79,7 @@ def test_streaming_equals_batch(asr, sizes):
             chunk = wavs[:, start : start + size]
             start += size
             final = start >= wavs.shape[1]
-            texts = asr.transcribe_chunk(context, chunk, final)
+            texts = asr.transcribe_chunk(context, chunk, final=final)
             found = [a + b for a, b in zip(found, texts)]
             now = context.encoder_context.routing
             if now is not None:

@@ -254,10 +254,6 @@ class Recogniser(sb.Brain):
             hparams.encoder.router.temperature.fill_(temperature)
         if not self.routed and done >= hparams.dense_warmup:
             hparams.encoder.start_routing(copy=hparams.dense_warmup > 0)
-            if torch.distributed.is_initialized():
-                # Factors of a matrix need not be the same on every machine.
-                for tensor in hparams.encoder.state_dict().values():
-                    torch.distributed.broadcast(tensor, 0)
         share = hparams.pruning_schedule.update(done)
         last = self.optimizer_step == self.total_steps - 1
         if self.optimizer_step % PRUNE_EVERY == 0 or last:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from speechbrain.processing.features import GlobalNorm, InputNormalization
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -469,14 +470,16 @@ def has_statistics(module: nn.Module) -> bool:
     >>> has_statistics(nn.BatchNorm1d(3)), has_statistics(nn.LayerNorm(3))
     (True, False)
     """
-    return bool(getattr(module, "track_running_stats", False)) or (
-        hasattr(module, "glob_mean")  # SpeechBrain's InputNormalization
+    return bool(getattr(module, "track_running_stats", False)) or isinstance(
+        module, InputNormalization | GlobalNorm
     )
 
 
 def as_deployed(module, *_) -> None:
     """Before each call, as a Brain sets modes of modules one by one."""
     module.eval()
+    if isinstance(module, GlobalNorm):  # which measures in this mode, too
+        module.freeze()
 
 
 def under_the_diffs(module, state_dict, prefix, *_) -> None:

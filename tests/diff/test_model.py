@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from speechbrain.processing.features import InputNormalization
+from speechbrain.processing.features import GlobalNorm, InputNormalization
 from torch import nn
 
 from speechbrain_amnet import (
@@ -29,6 +29,7 @@ from speechbrain_amnet.diff.lowrank import LowRankDiff
 from speechbrain_amnet.diff.model import DiffModel
 from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.diff.sparse import SparseDiff
+from speechbrain_amnet.weights import OtherBranchesError
 
 KINDS = {
     "sparse": SparseDiff,
@@ -247,6 +248,15 @@ def test_statistics_of_speechbrain_stay_too():
     nn.ModuleDict(modules).train()
     norm(3 + torch.randn(4, 10, 3), torch.ones(4))
     assert torch.equal(norm.glob_mean, before)
+
+
+def test_statistics_that_move_in_evaluation_stay_too():
+    norm = GlobalNorm()
+    norm(torch.randn(4, 10, 3), torch.ones(4))
+    before = norm.running_mean.clone()
+    DiffModel({"norm": norm, "output": nn.Linear(3, 2)})
+    norm(3 + torch.randn(4, 10, 3), torch.ones(4))
+    assert torch.equal(norm.running_mean, before)
 
 
 @pytest.mark.parametrize("budget", [None, "90%"])
@@ -479,6 +489,23 @@ def test_what_matters_is_kept_and_not_what_is_large():
     assert diff.importance is None
     with pytest.raises(ValueError, match="no gradient of a dense diff"):
         diff.note_gradient()
+
+
+def test_a_deployed_encoder_may_be_loaded_under_its_diffs():
+    """Which compares branches before any names."""
+
+    def encoder(rank=2):
+        router = Arbitrator(6, 2)
+        forms = [Dense, partial(LowRank, rank=rank)]
+        return AmortizedEncoder(6, 8, 1, forms, router)
+
+    deployed, model = encoder(), encoder()
+    DiffModel(model)
+    model.load_state_dict(deployed.state_dict())
+    x = torch.randn(1, 5, 6)
+    assert torch.equal(model.eval()(x)[0], deployed.eval()(x)[0])
+    with pytest.raises(OtherBranchesError, match="rank 2 in the hparams, Low"):
+        model.load_state_dict(encoder(rank=3).state_dict())
 
 
 @pytest.mark.parametrize("kind", KINDS)
