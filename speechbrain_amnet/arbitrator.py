@@ -274,6 +274,11 @@ class Arbitrator(Router):
         Read how fast the device is. One model then serves every device that
         it was trained for (`Device`'s `train_loads`).
 
+    Raises
+    ------
+    ValueError
+        If `hidden` is no whole number above 0.
+
     Example
     -------
     >>> arbitrator = Arbitrator(input_size=320, branches=2)
@@ -355,6 +360,11 @@ class FixedRouting(Router):
     branch : int
         The one that encodes every frame.
 
+    Raises
+    ------
+    ValueError
+        If there is no such branch.
+
     Example
     -------
     >>> FixedRouting(branches=2, branch=1).prepare(torch.zeros(1, 1, 4))
@@ -395,6 +405,11 @@ class RandomRouting(Router):
         How often each branch is drawn; they sum to 1.
     seed : int
         Of the fixed sequence.
+
+    Raises
+    ------
+    ValueError
+        If `shares` are below 0 or do not sum to 1, or the seed is none.
 
     Example
     -------
@@ -455,6 +470,11 @@ class EnergyRouting(Router):
         How many there are.
     momentum : float
         How slowly the threshold follows.
+
+    Raises
+    ------
+    ValueError
+        If `share` is not from 0 to 1, or `momentum` not from 0 to below 1.
 
     Example
     -------

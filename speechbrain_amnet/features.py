@@ -77,6 +77,12 @@ class StreamingFeatures(torch.nn.Module):
         none is if not given. It begins with that of the training data. A
         stream of another microphone is then soon like all others.
 
+    Raises
+    ------
+    ValueError
+        If `hop_ms` is no whole number of samples or above `window_ms`, or
+        `mean_seconds` or `floor` is not above 0.
+
     Example
     -------
     >>> features = StreamingFeatures()

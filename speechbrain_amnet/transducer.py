@@ -29,6 +29,11 @@ class Predictor(torch.nn.Module):
         Without it a small corpus teaches the predictor its sentences by
         heart: after one wrong token the search goes on with another sentence.
 
+    Raises
+    ------
+    ValueError
+        If `token_noise` is not from 0 to 1.
+
     Example
     -------
     >>> predictor = Predictor(vocabulary=30)
@@ -216,7 +221,7 @@ class Joint(torch.nn.Module):
 class TransducerLoss(torch.nn.Module):
     """Minus the log probability of a transcript, over all alignments.
 
-    In float32 under autocast too. A logit of NaN or infinity gives a NaN loss,
+    In float32 under autocast too. A logit of NaN or +infinity gives a NaN loss,
     for the caller to report.
 
     Arguments
@@ -226,6 +231,11 @@ class TransducerLoss(torch.nn.Module):
     reduction : str
         "mean" averages the utterances' sums (nats per utterance), "none"
         gives each utterance's sum.
+
+    Raises
+    ------
+    ValueError
+        If `reduction` is another word.
 
     Example
     -------

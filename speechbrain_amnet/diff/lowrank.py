@@ -37,6 +37,11 @@ class LowRankDiff(WeightDiff):
     beta : float
         What the diff is multiplied by.
 
+    Raises
+    ------
+    ValueError
+        If `rank` is below 1.
+
     Example
     -------
     >>> diff = LowRankDiff(torch.ones(8, 6), rank=2)
