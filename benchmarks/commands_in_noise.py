@@ -23,6 +23,7 @@ from tqdm import tqdm
 from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import has_slots, read_commands
+from speechbrain_amnet.corpus.prepare import AUDIO
 from speechbrain_amnet.evaluation import evaluate_folder
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.noise import BackgroundNoise, place_of
@@ -184,8 +185,8 @@ def main(argv=None):
     rows[:0] = [r for r in before["rows"] if r["Engine"] not in mine]
     about = {"data": data, "noise": args.noise.name}
     about["before"] = before["about"]
-    pattern = f"{args.split}/*/*/*.flac"
-    count = len(list(args.data_folder.glob(pattern)))
+    inside = args.data_folder.glob(f"{args.split}/*/*/*")
+    count = sum(path.suffix.lower() in AUDIO for path in inside)
     sentence = SENTENCE.format(count=count, split=args.split)
     write_figures(args.out, columns, rows, sentence, **about)
     text = markdown_text(read_figures(args.out))

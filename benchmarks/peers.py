@@ -428,13 +428,14 @@ def main() -> None:
         measure(args.one, args.value, args.folder, args.split, prompt or None)
         return
     from speechbrain_amnet import files
+    from speechbrain_amnet.records import command
     from speechbrain_amnet.report.markdown import update_markdown
     from speechbrain_amnet.report.peers import markdown_text
 
     found = {
         "data": args.data,
         "split": args.split,
-        "command": " ".join([Path(a).name for a in sys.argv]),
+        "command": command(sys.argv),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "recognisers": compare(args),
     }

@@ -99,21 +99,13 @@ def amortized(results: Path) -> Iterator[Row]:
         if not control:
             continue
         mine, theirs = of_same_seeds(control, method)
-        equal = [
-            (a, b)
-            for a in mine
-            for b in theirs
-            if a["seed"] == b["seed"] and abs(flops_over([a], [b])) <= EQUAL
-        ]
-        if equal:
-            mine, theirs = map(list, zip(*equal))
-        gap = gap_of(mine, theirs)
-        flops = "" if equal else f" at {100 * flops_over(mine, theirs):+.0f} %"
-        told.append(f"`{name}`{flops} {points(gap)}")
-        met.append(bool(equal) and gap["difference"] > 0)
+        # One that is cheaper is no excuse, nor one that is dearer and worse.
+        gap, flops = gap_of(mine, theirs), flops_over(mine, theirs)
+        told.append(f"`{name}` at {100 * flops:+.0f} % {points(gap)}")
+        met.append(flops >= -EQUAL and gap["difference"] > 0)
     yield (
         "AN4: one network of AmNet's cost, and drawn branches",
-        "more errors than AmNet, at its FLOPs (3 %)",
+        "more errors than AmNet, at its FLOPs (3 %) or above",
         f"points above AmNet: {'; '.join(told)}",
         among(met),
     )
@@ -210,14 +202,20 @@ def clocked(results: Path) -> Iterator[Row]:
 
 def updates(results: Path) -> Iterator[Row]:
     """Errors after updates."""
-    first, rivals, five, an4, coffee = (
+    first, rivals, five, other, an4, coffee = (
         read_updates([results / f"diff_{name}.json"])
-        for name in ("first", "rivals", "spoken", "an4", "coffee")
+        for name in (
+            *("first", "rivals", "spoken", "spoken_rivals"),
+            *("an4", "coffee"),
+        )
     )
-    excess = [
-        100 * (all_error(a) / all_error(b) - 1)
-        for a, b in paired(five, "sparse", 0.1, "full")
-    ]
+    excess, of_other = (
+        [
+            100 * (all_error(a) / all_error(b) - 1)
+            for a, b in paired(some, "sparse", 0.1, "full")
+        ]
+        for some in (five, other)
+    )
     real = [
         all_error(a) - all_error(b)
         for a, b in paired(an4, "sparse", 0.1, "full")
@@ -225,8 +223,11 @@ def updates(results: Path) -> Iterator[Row]:
     yield (
         "Five updates of 10 % of the bytes, against full ones: all words",
         "within 1 % of the errors; AN4: 0.3 points",
-        f"{listed(excess, '+.0f')} %; AN4 {listed(real)} points",
-        among([mean(excess) <= 1, mean(real) <= 0.3]),
+        f"{listed(excess, '+.0f')} % and, from another base, "
+        f"{listed(of_other)} %; AN4 {listed(real)} points",
+        among(
+            [mean(excess) <= 1, mean(of_other) <= 1, mean(real) <= 0.3],
+        ),
     )
     bases = [
         {
@@ -250,7 +251,7 @@ def updates(results: Path) -> Iterator[Row]:
     engines = {row["Engine"]: row for row in table["rows"]}
     reached = [
         (name, engines[f"`{name}`"]["clean"], engines[f"`{name}`"]["12 dB"])
-        for name in ("full_voices", "amnet")
+        for name in ("full_voices", "amnet_voices")
     ]
     yield (
         "Coffee commands right, unseen voices: clean, noise at 12 dB",
@@ -265,11 +266,19 @@ def updates(results: Path) -> Iterator[Row]:
         ),
     )
     pairs = paired(coffee, "sparse", 0.02, "full")
+    every = [
+        pair
+        for n in range(1, 6)
+        for pair in paired(
+            [r for r in coffee if r["generation"] == n],
+            *("sparse", 0.02, "full"),
+        )
+    ]
     gaps = {
-        key: pooled(pairs, f"{key}command_error", f"{key}commands")
-        for key in ("", "old_")
+        key: pooled(some, f"{key}command_error", f"{key}commands")
+        for key, some in (("", every), ("old_", pairs))
     }
-    count = sum(record["commands"] for record, _ in pairs)
+    count = sum(record["commands"] for record, _ in every)
     yield (
         "Coffee after five updates of 2 %: commands wrong, against full ones",
         "at most 3 points more, new and old, by folds over voices",
@@ -381,8 +390,7 @@ def sent(results: Path) -> Iterator[Row]:
             "Applying to a model of the paper's size (168 MB), flushed",
             "1 s, memory of one matrix beyond the model",
             f"{apply['Seconds']:.1f} s, {needs:.1f} matrices (to read and "
-            f"write it alone {rows['copy']['Seconds']:.1f} s; AN4's, 8 MB, "
-            "0.1 s)",
+            f"write it alone {rows['copy']['Seconds']:.1f} s)",
             among([apply["Seconds"] < 1, needs <= 1]),
         )
     file = figures / "diff_step.json"

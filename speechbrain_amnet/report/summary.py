@@ -69,6 +69,10 @@ COLUMNS = (
 )
 
 
+# Words and, in each run, errors; by utterance.
+Utterances = dict[str, tuple[int, np.ndarray]]
+
+
 def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Average the runs of each experiment, and compare with `full`.
 
@@ -87,7 +91,7 @@ def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault(group_of(result), []).append(result)
-    utterances = {key: mean_errors(runs) for key, runs in groups.items()}
+    utterances = {key: errors_of(runs) for key, runs in groups.items()}
     rows = []
     for key in sorted(groups, key=place):
         row = average(groups[key], utterances[key])
@@ -154,7 +158,7 @@ def is_method(experiment: str) -> bool:
 
 def average(
     runs: list[dict[str, Any]],
-    utterances: dict[str, tuple[int, float]] | None,
+    utterances: Utterances | None,
 ) -> dict[str, Any]:
     """The row of one experiment, without its difference to another."""
     runs = sorted(runs, key=lambda run: run["seed"])
@@ -224,7 +228,11 @@ def of_same_seeds(
 def compare(
     our_runs: list[dict[str, Any]], their_runs: list[dict[str, Any]]
 ) -> dict[str, float | None]:
-    """Difference in WER, in points, and its interval over paired utterances."""
+    """Difference in WER, in points, and its interval over paired utterances.
+
+    And over the seeds that both have; there are 0 of these where they have none
+    in common, and then it is of the means of all.
+    """
     low = high = None
     said = {r.get("grammar_digest") for r in [*our_runs, *their_runs]} - {None}
     if len(said) > 1:
@@ -235,9 +243,16 @@ def compare(
     wers = [
         np.mean([r["wer"] for r in runs]) for runs in (our_runs, their_runs)
     ]
-    ours, theirs = mean_errors(our_runs), mean_errors(their_runs)
+    our_runs, their_runs = (
+        sorted(runs, key=lambda run: run["seed"])
+        for runs in (our_runs, their_runs)
+    )
+    paired = [r["seed"] for r in our_runs] == [r["seed"] for r in their_runs]
+    ours, theirs = errors_of(our_runs), errors_of(their_runs)
     if ours and theirs:
         check_pairing(ours, theirs, our_runs[0]["path"], their_runs[0]["path"])
+        if not paired:
+            ours, theirs = mean_of(ours), mean_of(theirs)
         low, high = interval(
             {
                 id: (words, errors - theirs[id][1])
@@ -248,7 +263,7 @@ def compare(
         "difference": float(wers[0] - wers[1]),
         "difference_low": low,
         "difference_high": high,
-        "difference_seeds": len(our_runs),
+        "difference_seeds": len(our_runs) if paired else 0,
     }
 
 
@@ -286,18 +301,24 @@ def flops_over(
     return max(shares, key=abs)
 
 
-def mean_errors(
-    results: list[dict[str, Any]],
-) -> dict[str, tuple[int, float]] | None:
-    """Words, and errors averaged over the seeds, of each utterance."""
+def errors_of(results: list[dict[str, Any]]) -> Utterances | None:
+    """Words of each utterance, and its errors in each run, ``[runs]``."""
     runs = [read_utterances(result) for result in results]
     if any(run is None for run in runs):
         return None
     for result, run in zip(results, runs):
         check_pairing(runs[0], run, results[0]["path"], result["path"])
     return {
-        id: (words, float(np.mean([run[id][1] for run in runs])))
+        id: (words, np.array([run[id][1] for run in runs], dtype=float))
         for id, (words, _) in runs[0].items()
+    }
+
+
+def mean_of(utterances: Utterances) -> Utterances:
+    """The same with errors averaged over the runs."""
+    return {
+        id: (words, errors.mean(keepdims=True))
+        for id, (words, errors) in utterances.items()
     }
 
 
@@ -315,11 +336,11 @@ def check_pairing(first: dict, second: dict, path: Any, other: Any) -> None:
         )
 
 
-def interval(utterances: dict[str, tuple[int, float]]) -> tuple[float, float]:
-    """`bootstrap` of what `mean_errors` gives, in the order of the ids."""
+def interval(utterances: Utterances) -> tuple[float, float]:
+    """`bootstrap` of what `errors_of` gives, in the order of the ids."""
     pairs = [utterances[id] for id in sorted(utterances)]
-    words, errors = np.array(pairs, dtype=float).T
-    return bootstrap(errors, words)
+    words = np.array([words for words, _ in pairs], dtype=float)
+    return bootstrap(np.stack([errors for _, errors in pairs], 1), words)
 
 
 def bootstrap(
@@ -328,16 +349,19 @@ def bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of `100 * sum(errors) / sum(words)` over utterances.
+    """95 % interval of `100 * sum(errors) / sum(words)`.
+
+    Over utterances and, where there are several, over trainings.
 
     Arguments
     ---------
     errors : numpy.ndarray
-        Of each utterance, `[utterances]`; or the difference of two systems'.
+        Of each utterance, `[utterances]`, or in each training
+        `[trainings, utterances]`; or the difference of two systems'.
     words : numpy.ndarray
         Of each utterance, `[utterances]`.
     resamples : int
-        How often utterances are drawn with replacement.
+        How often utterances, and trainings, are drawn with replacement.
     seed : int
         Of the draws.
 
@@ -354,9 +378,17 @@ def bootstrap(
     # RandomState's numbers never change with NumPy's version; a table that
     # is compared to the letter needs that.
     random, rates = np.random.RandomState(seed), []
+    errors = np.atleast_2d(errors)
+    trainings, others = len(errors), np.random.RandomState(seed + 1)
     for start in range(0, resamples, 500):
-        size = (min(500, resamples - start), len(words))
+        count = min(500, resamples - start)
+        size = count, len(words)
         drawn = random.randint(0, len(words), size, dtype=np.int64)
-        rates.append(100 * errors[drawn].sum(1) / words[drawn].sum(1))
+        found = errors[:, drawn].sum(2)
+        if trainings > 1:
+            size = trainings, count
+            seeds = others.randint(0, trainings, size, dtype=np.int64)
+            found = np.take_along_axis(found, seeds, 0)
+        rates.append(100 * found.mean(0) / words[drawn].sum(1))
     low, high = np.percentile(np.concatenate(rates), [2.5, 97.5])
     return float(low), float(high)

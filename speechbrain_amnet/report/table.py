@@ -16,6 +16,7 @@ from speechbrain_amnet.report.summary import (
 )
 
 PAPERS = (*SPARSE_METHODS, PAPER_METHOD)
+LONGER = "full_longer"  # dense, trained as long as the amortized ones
 CONTROLS = {"small", "factorized", "random", "energy"}
 CONTROLS |= {"amnet_cost", "amnet_factorized_cost", "amnet_no_backlog"}
 
@@ -120,6 +121,8 @@ def fewer(row: dict[str, Any], key: str) -> str:
     count = row[f"{key}_seeds"]
     if count in (None, row["seeds"]):
         return ""
+    if not count:
+        return ", other seeds"
     return f", {count} seed{'s' * (count > 1)}"
 
 
@@ -230,8 +233,32 @@ def headline(rows: list[dict[str, Any]]) -> str:
         if pairs:
             row, full = min(pairs, key=_other_device)
             sentences.append(_compared(row, full))
+            sentences.append(_longer(row, rows))
             sentences.append(_unequal(row, rows))
     return " ".join(filter(None, sentences))
+
+
+def _longer(row, rows):
+    """What the dense network has that was trained as long, if one was."""
+    for other in rows:
+        same = (other["data"], other["split"]) == (row["data"], row["split"])
+        known = other["above_amnet"] is not None and is_method(
+            row["experiment"]
+        )
+        if same and known and other["experiment"] == LONGER:
+            change = other["above_amnet"]
+            side = "higher" if change > 0 else "lower"
+            within = ranged(
+                f"{abs(change):.2f} points {side}",
+                other["above_amnet_low"],
+                other["above_amnet_high"],
+                "+",
+            )
+            return (
+                f"`{LONGER}`, the dense network after as long a training, has "
+                f"a WER that is {within}."
+            )
+    return ""
 
 
 def _unequal(row, rows):

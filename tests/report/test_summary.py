@@ -14,15 +14,20 @@ def rows_of(*paths):
     return {row["experiment"]: row for row in summarise(read_results(paths))}
 
 
-def by_hand(errors, resamples=10_000):
-    """The interval as a plain loop over resamples."""
-    random, rates = np.random.RandomState(0), []
-    drawn = np.concatenate(
-        [random.randint(0, 5, (500, 5), dtype=np.int64) for _ in range(20)]
-    )
-    for utterances in drawn[:resamples]:
-        wrong = sum(errors[u] for u in utterances)
-        rates.append(100 * wrong / sum(int(WORDS[u]) for u in utterances))
+def by_hand(errors):
+    """The interval as a plain loop over resamples, of each run's errors."""
+    random, others = np.random.RandomState(0), np.random.RandomState(1)
+    rates, count = [], len(errors)
+    for _ in range(20):
+        drawn = random.randint(0, 5, (500, 5), dtype=np.int64)
+        runs = np.zeros((1, 500), dtype=np.int64)
+        if count > 1:
+            runs = others.randint(0, count, (count, 500), dtype=np.int64)
+        for utterances, some in zip(drawn, runs.T):
+            wrong = np.mean(
+                [sum(errors[run][u] for u in utterances) for run in some]
+            )
+            rates.append(100 * wrong / sum(int(WORDS[u]) for u in utterances))
     return [np.percentile(rates, 2.5), np.percentile(rates, 97.5)]
 
 
@@ -67,10 +72,22 @@ def test_interval_of_one_seed_is_its_own(published):
     assert (row["wer_low"], row["wer_high"]) == (1.0, 30.0)
 
 
-def test_interval_of_several_seeds_resamples_their_mean(published, errors):
+def test_interval_of_several_seeds_resamples_them(published, errors):
+    """Trainings differ, and so another pair of them would have."""
     row = rows_of(published)["full"]
-    mean = np.mean(errors["full"], axis=0)
-    assert [row["wer_low"], row["wer_high"]] == pytest.approx(by_hand(mean))
+    of_both = by_hand(errors["full"])
+    assert [row["wer_low"], row["wer_high"]] == pytest.approx(of_both)
+    low, high = by_hand([np.mean(errors["full"], axis=0)])
+    assert of_both[1] - of_both[0] > high - low
+
+
+def test_seeds_that_differ_are_said_to(runs):
+    runs.make("full", seed=1)
+    runs.make("amnet", seed=2, errors=(1, 1, 3, 0, 1))
+    rows = rows_of(runs.folder / "runs")
+    assert rows["amnet"]["difference_seeds"] == 0
+    text = table.markdown_table(list(rows.values()))
+    assert "), other seeds |" in text
 
 
 def test_difference_is_paired(published, errors):
@@ -79,7 +96,7 @@ def test_difference_is_paired(published, errors):
     difference = np.array(errors["amnet"][0]) - np.array(errors["full"][0])
     assert row["difference"] == pytest.approx(100 * difference.sum() / 35)
     ends = [row["difference_low"], row["difference_high"]]
-    assert ends == pytest.approx(by_hand(difference))
+    assert ends == pytest.approx(by_hand([difference]))
 
 
 def test_other_seeds_are_compared_as_a_whole(runs, errors):
