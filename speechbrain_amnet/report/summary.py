@@ -18,6 +18,7 @@ from speechbrain_amnet.report.results import (
 )
 
 REFERENCE, METHOD = "full", "amnet"
+BEGUN = "_from_full"  # what began with a trained network, and so does its rival
 PAPER_METHOD = "amnet_factorized_backlog"  # `amnet` in the paper's table
 SPARSE_METHODS = ("amnet_sparse_backlog", "amnet_sparse")  # the same
 SPARSE_CONTROLS = {"sparse", "random_sparse", "amnet_sparse_cost"}
@@ -127,9 +128,12 @@ def method_of(key: tuple, groups: dict[tuple, Any]) -> tuple | None:
 
     With a seed that both have: a difference between seeds is none of methods.
     """
-    if key[3] == REFERENCE or is_method(key[3]):
+    begun = f"{METHOD}{BEGUN}"
+    if key[3] in (REFERENCE, begun) or is_method(key[3]):
         return None
     ours = SPARSE_METHODS.__contains__ if key[3] in SPARSE else is_method
+    if key[3].endswith(BEGUN):
+        ours = begun.__eq__
     seeds = {run["seed"] for run in groups[key]}
     found = [
         other

@@ -81,6 +81,25 @@ def test_interval_of_several_seeds_resamples_them(published, errors):
     assert of_both[1] - of_both[0] > high - low
 
 
+def test_what_began_with_a_trained_network_is_beside_what_did_too(runs):
+    """And the dense network that was trained as long is in the sentence."""
+    runs.make("full")
+    runs.make("amnet", errors=(3, 1, 3, 0, 1))
+    runs.make("amnet_from_full", errors=(1, 1, 2, 0, 1))
+    runs.make("small_from_full", errors=(1, 1, 3, 0, 1))
+    runs.make("full_longer", errors=(0, 0, 2, 0, 1))
+    rows = rows_of(runs.folder / "runs")
+    words = sum(map(int, WORDS))
+    assert rows["small_from_full"]["above_amnet"] == pytest.approx(100 / words)
+    assert rows["amnet_from_full"]["above_amnet"] is None
+    said = table.headline(list(rows.values()))
+    lower = f"has a WER that is {100 * 5 / words:.2f} points lower ("
+    assert (
+        f"`full_longer`, the dense network after as long a training, {lower}"
+        in (said)
+    )
+
+
 def test_seeds_that_differ_are_said_to(runs):
     runs.make("full", seed=1)
     runs.make("amnet", seed=2, errors=(1, 1, 3, 0, 1))
