@@ -22,7 +22,7 @@ from tqdm import tqdm
 from . import __version__
 from .corpus.manifest import has_slots, read_commands, read_manifest
 from .corpus.prepare import manifest_name, prepare_librispeech
-from .footprint import measure_stream, model_size
+from .footprint import flops_around, measure_stream, model_size
 from .frames import frame_counts, timing
 from .grammar import Grammar
 from .inference import AmortizedASR, load
@@ -100,6 +100,9 @@ def evaluate(
         mflops_per_frame, dense_mflops_per_frame, compute_saved : MFLOPs of
             encoder and router, mean over real frames; those of the dense
             encoder; and 1 minus their ratio.
+        recogniser_mflops_per_frame, recogniser_saved : the same with features,
+            predictor and joint, see `flops_around`; null where these are
+            another's, or the search is held to a grammar.
         branch_shares, sharp_share, routing_entropy : share of the real frames
             on each branch; of those on which a branch had a probability of at
             least 0.9999; mean entropy of the probabilities, in nats.
@@ -171,6 +174,7 @@ def evaluate(
         "grammar": asr.grammar and Path(asr.grammar.name).name,
         "grammar_digest": asr.grammar and asr.grammar.digest,
         **summarise(utterances, asr, bootstrap, seed),
+        **of_recogniser(utterances, asr),
         **measure_stream(asr, wavs),
         **model_size(asr),
         "epochs": about.get("epochs"),
@@ -480,3 +484,18 @@ def summarise(
         },
         "last_word_ms": spread_ms(np.array(last_word)) if last_word else None,
     }
+
+
+def of_recogniser(
+    utterances: Sequence[dict[str, Any]], asr: AmortizedASR
+) -> dict[str, float | None]:
+    """MFLOPs a frame of all there is, and what of them is saved."""
+    frames = sum(len(u["branch"]) for u in utterances)
+    tokens = sum(len(u["tokens"]) for u in utterances)
+    around = flops_around(asr, frames, tokens)
+    mflops = saved = None
+    if around is not None:
+        flops = around + sum(u["flops"].sum() for u in utterances)
+        mflops = flops / frames / 1e6
+        saved = 1 - flops / (around + frames * asr.mods.encoder.dense_flops)
+    return {"recogniser_mflops_per_frame": mflops, "recogniser_saved": saved}

@@ -1,6 +1,7 @@
-"""What a model takes: time and memory of its stream, size of its files."""
+"""What a model takes: time, memory, FLOPs of its stream, size of its file."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,9 +9,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from .features import StreamingFeatures
 from .inference import AmortizedASR
 from .runtime.convert import UnknownRouter, pack
 from .runtime.packed import to_bytes, write_packed
+from .search import GreedySearch
+from .transducer import Joint, Predictor
 from .weights import LowRank, Sparse
 
 
@@ -82,3 +88,50 @@ def model_size(asr: AmortizedASR) -> dict[str, float]:
     except UnknownRouter:
         size = 4 * parameters
     return {"parameters": parameters, "megabytes": size / 1e6}
+
+
+def flops_around(asr: AmortizedASR, frames: int, tokens: int) -> float | None:
+    """FLOPs of all that is not the encoder: features, predictor and joint.
+
+    Of the matrices and the Fourier transform, two a multiply-add, as the
+    runtime multiplies them (the mel filters as a dense matrix, which is faster
+    for a frame than leaving out their zeros).
+
+    Arguments
+    ---------
+    asr : AmortizedASR
+        The model.
+    frames : int
+        That it heard.
+    tokens : int
+        That it wrote of them. (What a stream's start takes, the predictor once
+        for a blank, is left out.)
+
+    Returns
+    -------
+    float or None
+        None if it is held to a grammar, or parts of it are another's.
+    """
+    features, predictor, joint = (
+        asr.mods[name] for name in ("features", "predictor", "joint")
+    )
+    if (
+        not isinstance(asr.hparams.search, GreedySearch)
+        or not isinstance(features, StreamingFeatures)
+        or not isinstance(predictor, Predictor)
+        or not isinstance(joint, Joint)
+    ):
+        return None
+    n_fft = features.stft.n_fft
+    spectrum = 2.5 * n_fft * math.log2(n_fft)  # of real samples
+    mels = 2 * (n_fft // 2 + 1) * features.filterbank.n_mels
+    a_frame = features.stack * (spectrum + mels)
+    a_frame += _products(joint.encoder_projection)
+    a_token = _products(predictor.lstm) + _products(joint.predictor_projection)
+    # Each frame ends with a blank, and each token was looked for before it.
+    looks = frames + tokens
+    return frames * a_frame + tokens * a_token + looks * _products(joint.output)
+
+
+def _products(module: torch.nn.Module) -> int:
+    return 2 * sum(p.numel() for p in module.parameters() if p.dim() == 2)

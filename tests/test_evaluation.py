@@ -98,6 +98,8 @@ KEYS = {
     "errors",
     "mflops_per_frame",
     "compute_saved",
+    "recogniser_mflops_per_frame",
+    "recogniser_saved",
     "latency_ms",
     "last_word_ms",
     "commands_matched",
@@ -122,6 +124,21 @@ KEYS = {
     "date",
     "versions",
 }
+
+
+def test_the_whole_recogniser_saves_less(measured):
+    """As features and search are the same on every branch."""
+    for found in measured[0]:
+        saved, of_all = found["compute_saved"], found["recogniser_saved"]
+        assert saved * of_all > 0 and abs(of_all) < abs(saved)
+        whole, encoder = (
+            found[f"{name}mflops_per_frame"] for name in ("recogniser_", "")
+        )
+        around = whole - encoder
+        dense = around + found["dense_mflops_per_frame"]
+        assert found["recogniser_saved"] == pytest.approx(
+            1 - whole / dense, abs=1e-5
+        )
 
 
 def test_results_are_whole_and_written(measured, run, asr):
@@ -209,7 +226,12 @@ def test_no_figure_depends_on_the_batch(measured, asr, monkeypatch):
     )
     for key in ("wer", "errors", "soft_wer", "branch_shares", "sharp_share"):
         assert again[key] == results[key], key
-    for key in ("mflops_per_frame", "compute_saved", "routing_entropy"):
+    for key in (
+        "mflops_per_frame",
+        "compute_saved",
+        "recogniser_saved",
+        "routing_entropy",
+    ):
         assert again[key] == pytest.approx(results[key], rel=1e-4), key
     assert again["latency_ms"] == pytest.approx(results["latency_ms"], abs=0.1)
 

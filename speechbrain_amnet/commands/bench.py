@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
     if then:
         print(halves([run.frames for run in runs], loads, names))
     took = np.concatenate([run.took for run in runs])
+    around = 1000 * sum(run.around for run in runs) / len(took)
     words = [run.first_word for run in runs if run.first_word is not None]
     audio = sum(map(len, recordings)) / rate
     peak = peak_memory_mb(since=idle)
@@ -124,6 +125,8 @@ def run(args: argparse.Namespace) -> None:
         memory = "not measured beside PyTorch; `amnet pack` the model for it"
     first = f"{np.mean(words):8.2f} s after the start" if words else "no words"
     print(
+        f"around it    {around:8.3f} ms a frame, features and search, which "
+        "are not held back\n"
         f"peak memory  {memory}\n"
         f"first word   {first}\n"
         f"encoding     {100 * took.sum() / audio:8.1f} % of the time\n"

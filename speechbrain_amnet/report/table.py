@@ -299,10 +299,22 @@ def _compared(row, full):
     return (
         f"On {row['data']} {row['split']}, `{row['experiment']}` saves "
         f"{shown(row['compute_saved'], '.0f', 100)} % of the dense encoder's "
-        f"computation and answers {shown(row['latency_mean_ms'], ',.0f')} ms "
-        f"after the last sample instead of "
-        f"{shown(full['latency_mean_ms'], ',.0f')} ms, at a WER {within}, "
-        f"reckoned by FLOPs for a device {device_in_words(row['device'])}."
+        f"computation{_whole(row)} and answers "
+        f"{shown(row['latency_mean_ms'], ',.0f')} ms after the last sample "
+        f"instead of {shown(full['latency_mean_ms'], ',.0f')} ms, at a WER "
+        f"{within}, reckoned by FLOPs for a device "
+        f"{device_in_words(row['device'])}."
+    )
+
+
+def _whole(row):
+    """What that is of the whole recogniser, where it is known."""
+    share = row["recogniser_saved"]
+    if share is None:
+        return ""
+    return (
+        f" ({100 * share:.0f} % of the recogniser's, with features, predictor "
+        "and joint)"
     )
 
 

@@ -35,6 +35,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             [f"{100 * r['compute_saved']:.1f}" for r in results],
         ),
         (
+            "  of the whole recogniser",
+            [_show(_percent(r.get("recogniser_saved")), 1) for r in results],
+        ),
+        (
             "frames on each branch, %",
             [
                 " ".join(f"{100 * s:.0f}" for s in r["branch_shares"])
@@ -68,6 +72,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         f"{name:26}" + "".join(f"  {value:>{width}}" for value in values)
         for name, values in rows
     )
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _show(value: float | None, digits: int) -> str:

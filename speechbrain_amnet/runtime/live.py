@@ -22,6 +22,7 @@ class Live(NamedTuple):
 
     frames : what happened to each, with the backlog that it really found.
     took : [frames], what routing and encoding each took, held back.
+    around : what features and search took in all, which is not held back.
     latency : from the arrival of the last audio until its words were there.
     first_word : from the start of the audio to the first text; None if there
         was none.
@@ -29,6 +30,7 @@ class Live(NamedTuple):
 
     frames: list[Frame]
     took: list[float]
+    around: float
     latency: float
     first_word: float | None
 
@@ -72,6 +74,7 @@ class LiveStream:
         self.stream = recogniser.start(self.begin, self.end)
         self.hold_back(slowdown, load)
         self.took: list[float] = []
+        self.around = 0.0
         self.first_word: float | None = None
         self.latency = 0.0
         self.start = self.arrived = clock()
@@ -96,9 +99,10 @@ class LiveStream:
         """Read the next samples; see `Stream.feed`.
 
         Afterwards `latency` is the time from their arrival until the words of
-        the last frame were there, `took` what each of the frames took, and
-        `first_word` the time from the start of the stream to the first text,
-        if there was any.
+        the last frame were there, `took` what each of the frames took,
+        `around` what features and search have taken since the stream's start,
+        and `first_word` the time from there to the first text, if there was
+        any.
 
         Arguments
         ---------
@@ -112,7 +116,9 @@ class LiveStream:
         """
         self.arrived = self.clock() if arrived is None else arrived
         self.took = []  # of all frames it would grow as long as people speak
+        worked, self.encoding = self.worked(), 0.0
         frames = self.stream.feed(samples, final)
+        self.around += self.worked() - worked - self.encoding
         if frames:
             self.latency = self.clock() - self.arrived
         # Words of which only the end made sure are in no frame.
@@ -131,6 +137,7 @@ class LiveStream:
         work = self.worked() - self.before
         self.wait(self.begun + self.slowdown * work)
         self.took.append(self.clock() - self.begun)
+        self.encoding += self.worked() - self.before
 
     def wait(self, until: float) -> None:
         """Wait for a moment; the last of it awake, as sleep is coarse."""
@@ -240,7 +247,7 @@ def run_live(
         chunk = samples[n * size : (n + 1) * size]
         frames += live.feed(chunk, n == count - 1, arrival)
         took += live.took
-    return Live(frames, took, live.latency, live.first_word)
+    return Live(frames, took, live.around, live.latency, live.first_word)
 
 
 def middle(count: int) -> int:

@@ -98,7 +98,11 @@ def test_how_far_each_recording_is_apart(wavs, shown, model, monkeypatch):
     def run(model, samples, *_, **__):
         latency, _ = waits.get(len(samples), (0, 0))
         return SimpleNamespace(
-            latency=latency, took=np.full(9, 0.01), first_word=None, frames=[]
+            latency=latency,
+            took=np.full(9, 0.01),
+            around=0.0,
+            first_word=None,
+            frames=[],
         )
 
     monkeypatch.setattr(live, "run_live", run)

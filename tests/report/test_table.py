@@ -70,6 +70,16 @@ def test_terminal_text(published):
     assert " ".join(lines[-2:]).endswith("frame durations.")
 
 
+def test_the_sentence_has_what_the_whole_recogniser_saves(runs):
+    runs.make("full")
+    runs.make("amnet", recogniser_saved=0.315)
+    rows = summarise(read_results([runs.folder / "runs"]))
+    assert "computation (32 % of the recogniser's, with" in table.headline(rows)
+    runs.make("amnet", 2)  # an older one, of which it is not known
+    rows = summarise(read_results([runs.folder / "runs"]))
+    assert "recogniser" not in table.headline(rows)
+
+
 def test_csv_table(published):
     rows = summarise(read_results([published]))
     read = list(csv.DictReader(io.StringIO(table.csv_table(rows))))

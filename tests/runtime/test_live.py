@@ -27,6 +27,20 @@ def test_live_is_as_reckoned(model, clocks, slowdown, speech, takes):
     assert waited == (slowdown > 2)
 
 
+@pytest.mark.parametrize("slowdown", [1.0, 6.5])
+def test_what_is_around_the_encoder_is_told(model, clock, clocks, slowdown):
+    """However far this is held back, and that is waited for."""
+    frames = model.features.frames
+
+    def slow(*samples):
+        clock.now += 0.003
+        return frames(*samples)
+
+    model.features.frames = slow
+    run = live.run_live(model, np.zeros(16000, "float32"), slowdown, **clocks)
+    assert run.around == pytest.approx(25 * 0.003, abs=1e-6)
+
+
 def test_words_of_the_end_are_words(asr, clocks, speech):
     """Held to a grammar, a stream may be sure of its words at the end only."""
     model = Recogniser(pack(asr))
