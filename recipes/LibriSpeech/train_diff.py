@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from pathlib import Path
 
 import speechbrain as sb
@@ -246,7 +247,11 @@ def main(argv):
         record = json.loads((folder / "diff.json").read_text())
     else:
         sb.create_experiment_directory(folder)
+        start = time.process_time()
         record = make_update(hparams, run_opts, begun)
+        # Of an interrupted one nobody knows what the first part took.
+        took = None if begun else round(time.process_time() - start, 1)
+        record["seconds"] = took
         record.update(measure(hparams, run_opts))
         files.write(folder / "diff.json", f"{json.dumps(record, indent=1)}\n")
     print(sentence(record, folder / "update.diff"))

@@ -36,6 +36,7 @@ WEIGHTS = 1_000_000  # of some model, to see that budgets are some
 METHODS = (
     "full",
     "sparse",
+    "sparse_gated",
     "hash",
     "lora",
     "lora_linear",

@@ -448,6 +448,7 @@ def base_of(hparams):
 
 METHODS = {
     "sparse": sparse,
+    "sparse_gated": sparse,  # with a gate_schedule
     "hash": hashed,
     "lora": lowrank,
     "lora_linear": lowrank,  # of few layers; the hparams say which

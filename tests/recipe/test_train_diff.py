@@ -74,7 +74,16 @@ def base(tones, tmp_path_factory):
     return out
 
 
-METHODS = ["sparse", "hash", "lora", "last", "lora_linear", "shira", "full"]
+METHODS = [
+    "sparse",
+    "sparse_gated",
+    "hash",
+    "lora",
+    "last",
+    "lora_linear",
+    "shira",
+    "full",
+]
 JOINT = ("last", "lora_linear", "shira")  # the joint network alone
 COMPRESSED = [f"compressed_{m}" for m in ("sparse", "hash", "lowrank")]
 
@@ -104,6 +113,7 @@ def test_update_keeps_its_budget_and_is_what_was_measured(
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((out / "diff.json").read_text())
     assert record["method"] == method and record["old_wer"] is not None
+    assert record["seconds"] > 0
     file = out / "update.diff"
     assert record["bytes"] == file.stat().st_size
     whole = 4 * sum(a.size for a in ModelFiles(base).values())
