@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+SPARE = 1 << 20  # bytes that must stay free
 CLAIMED: dict[tuple[int, int], int] = {}  # folders of this process, open
 
 
@@ -65,6 +66,38 @@ def aside_of(file: Path) -> Path:
     'a.txt.part'
     """
     return file.with_name(file.name + ".part")
+
+
+def check_space(place: str | Path, needed: int, what: str) -> None:
+    """Refuse before anything is written that does not fit.
+
+    Arguments
+    ---------
+    place : str or Path
+        Where it goes; the nearest folder above it that is there counts.
+    needed : int
+        Bytes.
+    what : str
+        What needs them, for the error.
+
+    Raises
+    ------
+    OSError
+        If there is less free space, with a megabyte to spare.
+
+    Example
+    -------
+    >>> check_space(".", 10, "a file")
+    """
+    there = Path(place)
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < needed + SPARE:
+        raise OSError(
+            f"{place}: {what} needs {(needed + SPARE) / 1e6:.1f} MB of free "
+            f"space, there are {free / 1e6:.1f} MB"
+        )
 
 
 def unused(folder: str | Path) -> Path:

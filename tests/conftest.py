@@ -1,6 +1,7 @@
 """What all tests share: one thread, fixed seeds, the folders of real speech."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -87,6 +88,48 @@ def clock():
 def clocks(clock):
     """What a live stream takes of it."""
     return {"clock": clock, "sleep": clock.sleep, "worked": clock}
+
+
+TO_DISK = (
+    "open",
+    "os.mkdir",
+    "os.rename",
+    "os.symlink",
+    "os.remove",
+    "os.rmdir",
+)
+
+
+@pytest.fixture
+def killed_at():
+    """Kills work on files as a cut of the power may."""
+
+    def killed_at(step, work):
+        """Fork, kill the child at its n-th call of the system; was it?"""
+        child = os.fork()
+        if not child:
+            seen = 0
+
+            def count(event, arguments):
+                nonlocal seen
+                seen += event in TO_DISK
+                if seen >= step and event in TO_DISK:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(count)
+            code = 1
+            try:
+                work()
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return True
+        assert os.WEXITSTATUS(status) == 0
+        return False
+
+    return killed_at
 
 
 def corpus_folder(variable: str) -> Path:

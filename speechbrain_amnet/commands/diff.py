@@ -102,16 +102,18 @@ def add_folder(parser, what):
 
 def run_inspect(args: argparse.Namespace) -> None:
     """Prints what a diff changes, and what its bytes are for."""
+    from speechbrain_amnet.diff.coding import entropy_bits
     from speechbrain_amnet.diff.file import parts_of, plain, read_diff
 
     diff = read_diff(args.file)
     size = args.file.stat().st_size
     width = max((len(plain(name)) for name in diff.changes), default=0)
     print(f"{'tensor':{width}}  kind      shape          changed  bits")
-    weights = 0
+    weights, drawn = 0, 0.0
     for name, change in diff.changes.items():
         weights += change.size
         count = change.size if change.touched is None else len(change.touched)
+        drawn += entropy_bits(count, change.size) / 8
         shape = "x".join(map(str, change.shape))
         bits = bits_of(change.values[0].stored)
         print(
@@ -123,6 +125,11 @@ def run_inspect(args: argparse.Namespace) -> None:
     parts = {part: len(some) for part, some in parts_of(diff).items()}
     told = ", ".join(f"{part} {count:,}" for part, count in parts.items())
     print(f"bytes: {told}")
+    if "positions" in parts and drawn:
+        print(
+            f"positions: {parts['positions'] / drawn:.3f} times the "
+            f"{drawn:,.0f} bytes that as many drawn ones need at least"
+        )
     print(f"base:   {diff.base}\nresult: {diff.result}")
     print(
         f"{size:,} bytes for {weights:,} weights in {len(diff.changes)} "

@@ -57,7 +57,7 @@ HEADER = {
     "signature": (str, type(None)),
     "tensors": dict,
 }
-OPTIONAL = {"model": (str, type(None))}
+OPTIONAL = {"model": (str, type(None)), "release": (int, type(None))}
 DAMAGED = (
     ArithmeticError,
     AttributeError,
@@ -89,6 +89,9 @@ class Diff:
     model : str, optional
         See `model_of`; of the whole base, the tensors that do not change
         too.
+    release : int, optional
+        Room for a number from 1 on, by which a device can tell that an update
+        is older than what it has.
     """
 
     changes: dict[str, Change]
@@ -97,6 +100,7 @@ class Diff:
     about: dict[str, Any] = field(default_factory=dict)
     signature: str | None = None
     model: str | None = None
+    release: int | None = None
 
 
 def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
@@ -183,6 +187,7 @@ def metadata(diff: Diff, entries: Mapping[str, Any]) -> dict[str, str]:
         "base": diff.base,
         "result": diff.result,
         **({"model": diff.model} if diff.model else {}),
+        **({"release": diff.release} if diff.release else {}),
         "signature": diff.signature,
         "about": diff.about,
         "tensors": entries,
@@ -347,6 +352,9 @@ def _read(header, arrays, weights=None):
             f"[0-9a-f]{{{count}}}", value
         ):
             raise ValueError(f"{key} is {value!r}")
+    release = header.get("release")
+    if release is not None and (type(release) is bool or release < 1):
+        raise ValueError(f"release is {release!r}")
     if header["base"] == header["result"]:
         raise ValueError("it changes nothing")
     if not header["tensors"]:
@@ -381,6 +389,7 @@ def _read(header, arrays, weights=None):
         header["about"],
         header["signature"],
         header.get("model"),
+        release,
     )
 
 

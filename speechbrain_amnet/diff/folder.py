@@ -45,7 +45,6 @@ ENTRY = {  # of a history, all of which a stranger may have written
     "result": "[0-9a-f]{64}",
     "undo": r"\d+\.undo",
 }
-SPARE = 1 << 20  # bytes that must stay free
 
 
 def history(folder: str | Path) -> list[dict[str, Any]]:
@@ -354,7 +353,12 @@ def install(
     else:
         clear(place)
     kept = undo is not None and entries[-1]["undo"] is not None
-    check_space(model.folder, place, undo.most if kept else 0)
+    needed = sum(
+        file.stat().st_size
+        for file in everything_in(model.folder)
+        if file.is_file()
+    )
+    files.check_space(place, needed + (undo.most if kept else 0), "an update")
     name = entries[-1]["result"][:12] if entries else "first"
     version = place / VERSIONS / f"{len(entries)}-{name}"
     if version.exists():
@@ -433,29 +437,3 @@ def clear(place: Path) -> None:
         ours = OWN_NAME.fullmatch(version.name) and not version.is_symlink()
         if ours and version.is_dir() and version.resolve() != used:
             shutil.rmtree(version, ignore_errors=True)
-
-
-def existing(path: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def check_space(model: Path, place: Path, extra: int) -> None:
-    """Refuse before anything is written.
-
-    Raises
-    ------
-    OSError
-        If a copy of the model does not fit beside the old one.
-    """
-    needed = extra + SPARE
-    inside = everything_in(model)
-    needed += sum(f.stat().st_size for f in inside if f.is_file())
-    free = shutil.disk_usage(existing(place)).free
-    if free < needed:
-        raise OSError(
-            f"{place}: an update needs {needed / 1e6:.1f} MB of free space, "
-            f"there are {free / 1e6:.1f} MB"
-        )

@@ -214,6 +214,8 @@ def update_packed(
         diff has the name under which the new one is written first.
     DiffError
         If the diff is damaged or not for this model.
+    OSError
+        If the disk is too full; nothing has changed.
     """
     if os.path.lexists(out):
         raise FileExistsError(f"{out} exists already; give another file")
@@ -240,5 +242,6 @@ def update_packed(
             "update, pack the updated folder"
         ) from None
     change_each(update, tensors, finite=True)
+    files.check_space(out, Path(model).stat().st_size, "an update")
     write_packed(Packed(packed.config, tensors.arrays), out)
     return {"diff": Path(diff).name, "bytes": Path(diff).stat().st_size}

@@ -384,6 +384,17 @@ def test_a_small_file_does_not_take_much_memory():
         from_bytes(content, weights=1000)
 
 
+def test_there_is_room_for_a_release(make, tensors):
+    diff = make.diff_of("sparse", tensors)
+    assert from_bytes(to_bytes(diff)).release is None
+    diff.release = 3
+    assert from_bytes(to_bytes(diff)).release == 3
+    for bad in ("true", "0", '"3"'):
+        head = HEAD.replace('"signature"', f'"release":{bad},"signature"')
+        with pytest.raises(DiffError, match="release is"):
+            from_bytes(frame(head + "{}}"))
+
+
 def test_a_model_that_is_no_text_is_refused():
     head = HEAD.replace('"signature"', '"model":7,"signature"')
     with pytest.raises(DiffError, match="model is 7"):

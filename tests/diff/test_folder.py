@@ -4,9 +4,7 @@ import errno
 import json
 import os
 import shutil
-import signal
 import stat
-import sys
 import threading
 from collections import namedtuple
 from dataclasses import replace
@@ -114,45 +112,9 @@ def test_full_disk_is_noticed_before_anything_is_written(
     assert not (tmp_path / "new.part").exists()
 
 
-TO_DISK = (
-    "open",
-    "os.mkdir",
-    "os.rename",
-    "os.symlink",
-    "os.remove",
-    "os.rmdir",
-)
-
-
-def killed_at(step, work):
-    """Fork, kill the child at its n-th call of the system; was it killed?"""
-    child = os.fork()
-    if not child:
-        seen = 0
-
-        def count(event, arguments):
-            nonlocal seen
-            seen += event in TO_DISK
-            if seen >= step and event in TO_DISK:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(count)
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
-
-
 @pytest.mark.parametrize("action", ["new", "apply", "undo"])
 def test_killed_anywhere_it_is_the_old_model_or_the_new(
-    action, model, chain, tmp_path
+    action, model, chain, tmp_path, killed_at
 ):
     new = tmp_path / "new"
     states = [state(model)]

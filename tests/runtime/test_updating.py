@@ -1,10 +1,12 @@
 """A packed model takes the updates of the folder that it was packed from."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,6 +128,39 @@ def test_a_device_without_pytorch(run, file, tmp_path):
     command[2], command[-1] = str(new), f"--out={tmp_path / 'newer'}"
     done = alone([sys.executable, "-c", ALONE, *command])
     assert done.returncode == 2 and "has this diff already" in done.stderr
+
+
+def test_killed_anywhere_there_is_the_whole_new_file_or_none(
+    run, file, tmp_path, killed_at
+):
+    diff, new = tmp_path / "1.diff", tmp_path / "new.safetensors"
+    write_diff(a_diff("sparse", learning(run)), diff)
+    update_packed(file, diff, tmp_path / "whole")
+    whole, old = (tmp_path / "whole").read_bytes(), file.read_bytes()
+    step, seen = 0, set()
+    while True:
+        step += 1
+        new.unlink(missing_ok=True)
+        killed = killed_at(step, lambda: update_packed(file, diff, new))
+        seen.add(new.exists())
+        assert not new.exists() or new.read_bytes() == whole
+        assert file.read_bytes() == old
+        if not killed:
+            break
+    assert step > 3 and seen == {False, True}
+    assert not Path(f"{new}.part").exists()
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(
+    run, file, tmp_path, monkeypatch
+):
+    diff, new = tmp_path / "1.diff", tmp_path / "new.safetensors"
+    write_diff(a_diff("sparse", learning(run)), diff)
+    free = SimpleNamespace(free=file.stat().st_size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(OSError, match="an update needs .* MB of free space"):
+        update_packed(file, diff, new)
+    assert {path.name for path in tmp_path.iterdir()} == {"1.diff"}
 
 
 def test_what_does_not_fit_changes_nothing(run, file, tmp_path):
