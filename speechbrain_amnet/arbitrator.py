@@ -162,12 +162,12 @@ class Router(nn.Module):
         load = times[:, 0] / frame_duration
         if self.loads:  # a still faster device is as the fastest known
             load = load.clamp(*self.loads)
-        prepared = self.prepare(features, first, load).float()
-        if backlog is None:
-            backlog = prepared.new_zeros(len(features))
         # Autocast would keep what it casts without a gradient, and use it again
         # (PyTorch before 2.10); and bf16 is coarse, times a high temperature.
-        with torch.autocast(prepared.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
+            prepared = self.prepare(features, first, load).float()
+            if backlog is None:
+                backlog = prepared.new_zeros(len(features))
             with torch.no_grad():
                 said, found, backlog = self._follow(
                     prepared, times, frame_duration, hard, backlog
@@ -326,6 +326,7 @@ class Arbitrator(Router):
         load: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The frame's part of the hidden layer, ``[batch, frames, hidden]``."""
+        features = features.to(self.frame.weight)
         prepared = self.frame(features)
         if self.use_device:
             if load is None:
@@ -421,14 +422,15 @@ class RandomRouting(Router):
 
     def __init__(self, shares: list[float], seed: int = 0):
         super().__init__(len(shares))
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if not (min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
             raise ValueError(
                 "RandomRouting: shares must be 0 or more and sum to 1, got "
                 f"{list(shares)}."
             )
-        if not 0 <= seed < 2**32:
+        if type(seed) is not int or not 0 <= seed < 2**32:
             raise ValueError(
-                f"RandomRouting: seed must be 0 to {2**32 - 1}, got {seed}."
+                "RandomRouting: seed must be a whole number from 0 to "
+                f"{2**32 - 1}, got {seed}."
             )
         self.register_buffer(
             "edges",
@@ -474,7 +476,8 @@ class EnergyRouting(Router):
     Raises
     ------
     ValueError
-        If `share` is not from 0 to 1, or `momentum` not from 0 to below 1.
+        If `share` is not from 0 to 1, `momentum` not from 0 to below 1, or
+        there is a single branch.
 
     Example
     -------
@@ -494,6 +497,10 @@ class EnergyRouting(Router):
             raise ValueError(
                 "EnergyRouting: momentum must be 0 or more and below 1, got "
                 f"{momentum}."
+            )
+        if branches < 2:
+            raise ValueError(
+                f"EnergyRouting: branches must be 2 or more, got {branches}."
             )
         self.share, self.momentum = share, momentum
         self.register_buffer("threshold", torch.zeros(()))

@@ -86,14 +86,13 @@ class Scorer(Protocol):
 class Hypothesis(NamedTuple):
     """What may have been said.
 
-    tokens, frames : so far, and the frame of each.
+    tokens : so far.
     score : log probability.
     where : states of the grammar.
     state : the predictor's.
     """
 
     tokens: tuple[int, ...]
-    frames: tuple[int, ...]
     score: float
     where: States
     state: Any
@@ -102,14 +101,13 @@ class Hypothesis(NamedTuple):
 class CtcHypothesis(NamedTuple):
     """What may have been said, by the encoder alone.
 
-    tokens, frames : so far, and the frame that each came up in first.
+    tokens : so far.
     blank, token : log probabilities of the alignments that end with a blank,
         and with the last token.
     where : states of the grammar.
     """
 
     tokens: tuple[int, ...]
-    frames: tuple[int, ...]
     blank: float
     token: float
     where: States
@@ -145,7 +143,7 @@ class HeldBeam:
         self.pieces = (*pieces[:blank], "", *pieces[blank + 1 :])
         self.ways = grammar.ways.setdefault(self.pieces, {})
         self.count = self.given = 0
-        self.token_frames: list[int] = []  # of the tokens that were given last
+        self.token_frames: list[int] = []  # with which the last were given
 
     def step(self, frame: Any) -> list[int]:
         """Read a frame; gives the tokens that it makes sure."""
@@ -157,8 +155,10 @@ class HeldBeam:
         Returns
         -------
         list of int
-            Those of the likeliest whole sentence; where no hypothesis is one,
-            those that all agree on.
+            Those of the likeliest whole sentence. Where no hypothesis is one,
+            as when a speaker stops in the midst of a sentence, those of the
+            likeliest beginning, without a word of which a part is missing
+            (but for letters that were given before).
         """
         raise NotImplementedError
 
@@ -186,7 +186,7 @@ class HeldBeam:
             min(len(first), len(last)),
         )
         new = hypotheses[0].tokens[self.given : sure]
-        self.token_frames = list(hypotheses[0].frames[self.given : sure])
+        self.token_frames = [self.count - 1] * len(new)
         self.given = max(sure, self.given)
         return list(new)
 
@@ -198,21 +198,31 @@ class HeldBeam:
         if self.given <= LONG:
             return hypotheses
         cut, self.given = self.given - 1, 1
-        return [
-            one._replace(tokens=one.tokens[cut:], frames=one.frames[cut:])
-            for one in hypotheses
-        ]
+        return [one._replace(tokens=one.tokens[cut:]) for one in hypotheses]
+
+    def _last(self, best_first: Sequence[Any]) -> list[int]:
+        """What `finish` gives of the hypotheses that there are."""
+        for one in best_first:
+            if self.grammar.complete(one.where):
+                return self._give([one])
+        best = best_first[0]
+        ways = [self.pieces[token] for token in self._ways(best.where)]
+        count = len(best.tokens)
+        inside = not any(way.startswith("▁") for way in ways)
+        while inside and count > self.given:  # a word: to where it began
+            count -= 1
+            inside = not self.pieces[best.tokens[count]].startswith("▁")
+        return self._give([best._replace(tokens=best.tokens[:count])])
 
 
 class Prefix(NamedTuple):
     """What a hypothesis of `CtcBeam` begins with.
 
-    tokens, frames : so far, and the frame that each came up in first.
+    tokens : so far.
     where : states of the grammar.
     """
 
     tokens: tuple[int, ...]
-    frames: tuple[int, ...]
     where: States
 
 
@@ -257,7 +267,7 @@ class CtcBeam(HeldBeam):
         check_width(width)
         self.width, self.margin = width, margin
         self.follow: dict[States, tuple[np.ndarray, dict[int, int]]] = {}
-        self._lay_out([Prefix((), (), grammar.start)])
+        self._lay_out([Prefix((), grammar.start)])
         # Log probabilities of the alignments of each prefix that end with a
         # blank, and with its last token.
         self.blank_ends, self.token_ends = np.zeros(1), np.full(1, -math.inf)
@@ -269,7 +279,7 @@ class CtcBeam(HeldBeam):
             self.prefixes, self.blank_ends.tolist(), self.token_ends.tolist()
         )
         found = [
-            CtcHypothesis(one.tokens, one.frames, blank, token, one.where)
+            CtcHypothesis(one.tokens, blank, token, one.where)
             for one, blank, token in parts
         ]
         return sorted(found, key=lambda one: -one.score)
@@ -338,11 +348,7 @@ class CtcBeam(HeldBeam):
         """A prefix and the token that follows it."""
         i = self.whose[way]
         one, token = self.prefixes[i], int(self.next[way])
-        return Prefix(
-            (*one.tokens, token),
-            (*one.frames, self.count),
-            self.ways[one.where][token],
-        )
+        return Prefix((*one.tokens, token), self.ways[one.where][token])
 
     def _lay_out(self, prefixes: list[Prefix]) -> None:
         """Note what may follow some prefixes, and what of it is among them."""
@@ -378,14 +384,7 @@ class CtcBeam(HeldBeam):
 
     def finish(self) -> list[int]:
         """The rest of the tokens, when the stream has ended; see `HeldBeam`."""
-        scores = np.logaddexp(self.blank_ends, self.token_ends)
-        for i in np.argsort(-scores, kind="stable").tolist():
-            if self.grammar.complete(self.prefixes[i].where):
-                self.blank_ends = self.blank_ends[[i]]
-                self.token_ends = self.token_ends[[i]]
-                self._lay_out([self.prefixes[i]])
-                break
-        return self._give(self._best_first())
+        return self._last(self.hypotheses)
 
 
 class Beam(HeldBeam):
@@ -424,7 +423,7 @@ class Beam(HeldBeam):
         check_width(width)
         self.scorer, self.width, self.margin = scorer, width, margin
         self.max_symbols = max_symbols
-        first = Hypothesis((), (), 0.0, grammar.start, scorer.start())
+        first = Hypothesis((), 0.0, grammar.start, scorer.start())
         self.hypotheses = [first]
 
     def step(self, frame: Any) -> list[int]:
@@ -462,9 +461,7 @@ class Beam(HeldBeam):
 
     def finish(self) -> list[int]:
         """The rest of the tokens, when the stream has ended; see `HeldBeam`."""
-        whole = [h for h in self.hypotheses if self.grammar.complete(h.where)]
-        self.hypotheses = whole[:1] or self.hypotheses
-        return self._give(self.hypotheses)
+        return self._last(self.hypotheses)
 
     def _longer(self, hypotheses, scores, done) -> list[Hypothesis]:
         """Those with a token more that are likely enough."""
@@ -486,7 +483,6 @@ class Beam(HeldBeam):
         return [
             Hypothesis(
                 (*one.tokens, token),
-                (*one.frames, self.count),
                 score,
                 where,
                 state,

@@ -169,10 +169,16 @@ class AmortizedEncoder(nn.Module):
             for n in range(layers)
         )
         self.router = router
-        # A router reads what the first branch takes, which need not be dense.
-        loads = self.target_device.train_loads
-        share = self.branch_flops[0] / self.dense_flops
-        router.loads = loads and [share * load for load in loads]
+        if getattr(router, "use_device", False) and not (
+            self.target_device.train_loads
+        ):
+            raise ValueError(
+                "AmortizedEncoder: router reads the device's speed "
+                "(use_device), which it can only learn where the device in "
+                "training is drawn: give target_device train_loads."
+            )
+        _tell_loads(self)
+        self.register_load_state_dict_post_hook(_tell_loads)
         # Whether the branches are mixed yet; a float, as checkpoint averaging
         # divides whatever it finds.
         self.register_buffer("routed", torch.zeros(()))
@@ -263,11 +269,7 @@ class AmortizedEncoder(nn.Module):
                 # Factors of a matrix need not be the same on every machine.
                 for tensor in self.state_dict().values():
                     torch.distributed.broadcast(tensor, 0)
-            try:
-                self._check_order()
-            except ValueError as error:
-                # A rank by energy is known only now, hours into a training.
-                logger.warning("%s", error)
+            self._look_again()
 
     def start_from(self, other: "AmortizedEncoder") -> None:
         """Give every branch the weights closest to another encoder's first.
@@ -296,6 +298,16 @@ class AmortizedEncoder(nn.Module):
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             for k in range(self.router.branches):
                 mine.start_from(0, k, theirs)
+
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """A rank by energy is known only now, perhaps hours into a training."""
+        _tell_loads(self)
+        try:
+            self._check_order()
+        except ValueError as error:
+            logger.warning("%s", error)
 
     def _warn_unpruned(self) -> None:
         """Once: sparse branches of which nothing was ever pruned."""
@@ -541,3 +553,13 @@ class AmortizedEncoder(nn.Module):
         )
         context.first += x.shape[1]
         return encoded
+
+
+def _tell_loads(encoder: AmortizedEncoder, *_) -> None:
+    """A router reads what the first branch takes, which need not be dense.
+
+    That may be known late: a rank by energy is, when weights are loaded.
+    """
+    loads = encoder.target_device.train_loads
+    share = encoder.branch_flops[0] / encoder.dense_flops
+    encoder.router.loads = loads and [share * load for load in loads]

@@ -269,9 +269,11 @@ class Grammar:
                     self.weights.get(target, 1.0) for _, target, _ in ways
                 ]
                 symbol, state, slot = ways[drawn(weights, random)]
-                text += "" if is_tag(symbol) else symbol
-                if symbol and slot != said[-1]:
-                    said.append(slot)
+                # A tag of a word stands within its slot, and is in none.
+                if symbol and not is_tag(symbol):
+                    text += symbol
+                    if slot != said[-1]:
+                        said.append(slot)
             slots = [slot for slot in said if slot]
             if state == self.end and text and len(slots) == len(set(slots)):
                 return self.command(text.replace("▁", " "))

@@ -30,7 +30,8 @@ class GrammarContext:
     beams : list of HeldBeam
         One a stream.
     token_frames : list
-        For each row, the frame of each token that the last call returned.
+        For each row, of each token that the last call returned, the frame
+        that made sure of it.
     """
 
     beams: list[HeldBeam]
@@ -41,7 +42,8 @@ class GrammarSearch:
     """The likeliest sentence of a grammar; to be used as `GreedySearch` is.
 
     Tokens are given when no hypothesis disagrees any more, and the rest of them
-    by `finish`. Runs without gradients, dropout and autocast.
+    by `finish`; where no sentence came to its end, the words so far. Runs
+    without gradients, dropout and autocast.
 
     Arguments
     ---------

@@ -23,11 +23,14 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-GAP = r"(?:\s|//[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
+# A comment ends where it first can: other ways to cut many of them into
+# comments would all be tried.
+GAP = r"(?:\s|//[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*"
 HEADER = re.compile(
     rf"{GAP}#JSGF\s+V1\.0[^;]*;{GAP}grammar\s+[^;\s/]+{GAP};", re.DOTALL
 )
-NAME = re.compile(r"[^\s<>=]*")  # of a slot; tags of other kinds are refused
+# Of a slot, or an intent; tags of other kinds are refused.
+NAME = re.compile(r"[^\s<>=]*")
 EMPTY, NEVER = "<NULL>", "<VOID>"
 
 
@@ -144,6 +147,8 @@ class _Reader:
                 self.next()
             if self.kind != "rule":
                 raise self.error("a rule as '<name> = ...;'")
+            if public and not NAME.fullmatch(self.token[1:-1]):
+                raise self.error("the name of an intent, without =")
             rule = self.next()[1][1:-1]
             if rule in found:
                 self.token = f"<{rule}>"
@@ -182,6 +187,8 @@ class _Reader:
 
     def item(self) -> Part:
         """One thing, and how often, and its tags."""
+        if self.kind == "quoted" and "\\" in self.token:
+            raise self.error("words without a backslash in quotes")
         kind, token = self.next()
         if kind == "rule":
             part = Part("rule", token[1:-1])

@@ -88,6 +88,8 @@ class BacklogAwareLoss(nn.Module):
             ("cost_weight", cost_weight),
             ("idle_weight", idle_weight),
             ("end_weight", end_weight),
+            ("target_rate", target_rate),
+            ("target_gain", target_gain),
         ):
             number = isinstance(value, int | float)
             if not (number and 0 <= value < math.inf):

@@ -3,6 +3,7 @@
 A tag (`!new:`, `!ref`, ...) is a word here as any other.
 """
 
+import copy
 import difflib
 import io
 import textwrap
@@ -147,7 +148,11 @@ def _merge(old: MappingNode, change: MappingNode, source: Any) -> None:
         if not _is_plain_mapping(value):
             old.value[i] = (old_key, value)
         elif isinstance(old_value, MappingNode):
-            _merge(old_value, value, source)
+            # What an alias stands for is the same node elsewhere.
+            mine = copy.deepcopy(old_value) if old_value.anchor else old_value
+            mine.anchor = None
+            old.value[i] = (old_key, mine)
+            _merge(mine, value, source)
         elif _takes_arguments(old_value) and not old_value.value:
             # `!new:X` alone, now with arguments
             value.ctag = old_value.ctag

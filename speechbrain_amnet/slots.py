@@ -154,8 +154,8 @@ def score(
     dict
         In percent: `command_accuracy`, of commands of which the intent and
         every slot are right and nothing is made up; `slot_f1`, over name and
-        words of each; and `intent_accuracy`, None if no intent is known. One
-        that is not known counts as right.
+        words of each, None where there are none; and `intent_accuracy`, None
+        if no intent is known. One that is not known counts as right.
 
     Example
     -------
@@ -181,7 +181,7 @@ def score(
         right += same and slots == heard
     values = (
         100 * right / len(found),
-        200 * hits / max(1, wanted + given),
+        200 * hits / (wanted + given) if wanted + given else None,
         100 * intents / named if named else None,
     )
     return dict(zip(SCORES, values))

@@ -29,6 +29,7 @@ from speechbrain_amnet.trainings import Training, check_settings, training
 
 KEYS = {"train", "hparams", "results", "runs"}
 PLAIN = (dict, list, type(None))  # what YAML calls otherwise than Python
+OWN = ("data_folder", "output_folder", "experiment", "seed")
 RUN_KEYS = {"file", "seeds", "overrides", "trained_as", "loads"}
 
 
@@ -96,6 +97,8 @@ def read_study(
     """
     path = Path(path)
     study = _read_yaml(path)
+    for one in settings:
+        _check_own("--set", one.partition("=")[0])
     trainings = []
     for experiment, run in study["runs"].items():
         seeds, overrides = run["seeds"], run.get("overrides") or {}
@@ -160,7 +163,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{path}: not YAML: {text}") from error
-    if not isinstance(study, dict) or not isinstance(study.get("runs"), dict):
+    runs = study.get("runs") if isinstance(study, dict) else None
+    if not isinstance(runs, dict) or not runs:
         raise ValueError(f"{path}: not a study: there are no runs")
     for key in ("train", "hparams", "results"):
         if key in study and not isinstance(study[key], str):
@@ -185,6 +189,10 @@ def _check_run(where, run):
         )
     if not isinstance(run.get("overrides") or {}, dict):
         raise ValueError(f"{where}: overrides must be `key: value` lines")
+    for key in run.get("overrides") or {}:
+        _check_own(f"{where}: overrides", key)
+    if not isinstance(run.get("file", ""), str):
+        raise ValueError(f"{where}: file must be the name of a hparams file")
     if not isinstance(loads, list):
         raise ValueError(f"{where}: loads must be a list, as [1, 1.5, 4]")
     for load in loads:
@@ -193,6 +201,14 @@ def _check_run(where, run):
             raise ValueError(
                 f"{where}: loads: expected numbers above 0, got {load}"
             )
+
+
+def _check_own(where, key):
+    """What tells the study's runs apart is the study's own."""
+    if key in OWN:
+        raise ValueError(
+            f"{where}: {key} is what the study gives each run; change it there"
+        )
 
 
 def _check_keys(where, found, known, needed):

@@ -481,6 +481,45 @@ def test_utterances_of_a_training_meet_devices_of_their_own():
     assert cheap.router.loads == [share, 4 * share] and share < 0.7
 
 
+def test_loads_are_those_of_the_rank_that_energy_leaves():
+    """Which is known when weights are there, and not before."""
+
+    def made():
+        device = Device(load=2.0, train_loads=[1.0, 4.0])
+        branches = [partial(LowRank, energy=0.5)]
+        return AmortizedEncoder(12, 12, 1, branches, target_device=device)
+
+    encoder, dense = made(), AmortizedEncoder(12, 12, 1, [Dense])
+    before = encoder.router.loads
+    with torch.no_grad():
+        for part in (dense.layers[0].input, dense.layers[0].recurrent):
+            part[0].weight.copy_(torch.outer(torch.ones(48), torch.ones(12)))
+    encoder.start_from(dense)
+    share = encoder.branch_flops[0] / encoder.dense_flops
+    assert encoder.router.loads == [share, 4 * share]
+    assert encoder.router.loads[0] < 0.5 * before[0]
+    again = made()
+    again.load_state_dict(encoder.state_dict())
+    assert again.router.loads == encoder.router.loads
+
+
+def test_a_speed_that_is_never_drawn_is_not_learnt():
+    router = Arbitrator(INPUT, 2, use_device=True)
+    with pytest.raises(ValueError, match="give target_device train_loads"):
+        AmortizedEncoder(INPUT, 4, 1, [Dense, Dense], router)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_autocast_routes_as_float32_does(hard):
+    """Rounded to 8 bits, frames near a decision would take another branch."""
+    encoder, x = build(), torch.randn(8, 200, INPUT)
+    encoder.router.temperature.fill_(1e5)
+    _, plain = encoder(x, hard=hard)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, cast = encoder(x, hard=hard)
+    assert torch.equal(cast.shares, plain.shares)
+
+
 def test_a_training_meets_the_ends_more_often():
     device = Device(load=2.0, train_loads=[1.0, 4.0], train_ends=0.5)
     encoder = AmortizedEncoder(

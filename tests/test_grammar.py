@@ -225,6 +225,13 @@ def test_no_slot_is_drawn_twice():
         Grammar(f"#JSGF V1.0; grammar g; {twice}").draw(random)
 
 
+def test_a_slot_of_several_words_is_drawn_with_its_tags():
+    text = "public <a> = light the (living room) {room};"
+    grammar = Grammar(f"#JSGF V1.0; grammar g; {text}", tags=True)
+    said = grammar.draw(np.random.default_rng(0))
+    assert said.slots == {"room": "LIVING ROOM"}
+
+
 def test_drawn_as_often_as_they_weigh():
     text = "public <a> = (/6/ x | /3/ <NULL> | y | /0/ z) end;"
     grammar = Grammar(f"#JSGF V1.0; grammar g; {text}")

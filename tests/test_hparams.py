@@ -136,6 +136,16 @@ def test_same_anchor_in_both_files(tmp_path):
     assert load_hparams(mine) == {"a": [1], "b": [2], "c": [1], "d": [2]}
 
 
+def test_what_an_alias_stands_for_stays_where_else_it_is(tmp_path):
+    (tmp_path / "whole.yaml").write_text("a: &x {p: 1, q: {r: 2}}\nb: *x\n")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: whole.yaml\nb: {p: 3, q: {r: 4}}\n")
+    one, other = {"p": 1, "q": {"r": 2}}, {"p": 3, "q": {"r": 4}}
+    assert load_hparams(mine) == {"a": one, "b": other}
+    mine.write_text("base: whole.yaml\na: {p: 3, q: {r: 4}}\n")
+    assert load_hparams(mine) == {"a": other, "b": one}
+
+
 def test_include_stands_beside_the_file_that_names_it(tmp_path):
     folder = tmp_path / "with blank"
     folder.mkdir()

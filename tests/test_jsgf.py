@@ -88,6 +88,15 @@ def test_rules_and_headers():
         ),
         (f"{HEADER}<a> = b | /-1/ c;", "line 3: .* a number from 0 on .*-1"),
         (f"{HEADER}<a> = /1-1/ b;", "line 3: .* a number from 0 on .*1-1"),
+        (
+            f"{HEADER}public <a=b> = c;",
+            "line 3: expected the name of an intent, without =, got '<a=b>'",
+        ),
+        (
+            f'{HEADER}<a> = b\n"say \\"hi\\" now";',
+            "line 4: expected words without a backslash in quotes",
+        ),
+        (30 * "/* mine */\n" + "grammar g;", "expected '#JSGF V1.0; grammar"),
         (f"{HEADER}<a> = b;\n<a> = c;", "line 4: expected each rule once"),
     ],
 )

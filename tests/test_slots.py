@@ -95,3 +95,6 @@ def test_score():
     assert found["intent_accuracy"] == 75
     # Right 3 of 4 that were said and of 5 that were heard.
     assert found["slot_f1"] == pytest.approx(100 * 2 * 3 / (4 + 5))
+    stop = {"intent": "stop", "slots": {}}
+    found = score([stop], [Command("STOP", "stop", {})])
+    assert found["slot_f1"] is None and found["command_accuracy"] == 100

@@ -113,6 +113,9 @@ def test_the_table_of_an4_is_a_study(an4):
         ("out/full/{seed}", "elsewhere", "starts from elsewhere"),
         ("out/full/{seed}", "out/amnet/2", "wait for each other: amnet/2"),
         ("[1, 2]", "[1, 2", "not YAML"),
+        ("epochs: 10", "seed: 5", "overrides: seed is what the study gives"),
+        ("epochs: 10", "output_folder: x", "output_folder is what the study"),
+        ("seeds: [2]", "seeds: [2]\n        file: 5", "file must be the name"),
         ("full:", "fool:", "no such hparams file"),
     ],
 )
@@ -122,6 +125,18 @@ def test_mistakes_are_named(study, old, new, message):
     study.write_text(text.replace(old, new))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read_study(study, "data")
+
+
+def test_a_study_without_runs(study):
+    study.write_text(study.read_text().partition("runs:")[0] + "runs: {}\n")
+    with pytest.raises(ValueError, match="there are no runs"):
+        read_study(study, "data")
+
+
+@pytest.mark.parametrize("key", ["seed", "experiment", "data_folder"])
+def test_settings_leave_what_tells_runs_apart(study, key):
+    with pytest.raises(ValueError, match=f"--set: {key} is what the study"):
+        read_study(study, "data", [f"{key}=5"])
 
 
 def test_a_value_within_another_may_be_null(study):

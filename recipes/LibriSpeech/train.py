@@ -58,6 +58,7 @@ from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train")
 
+MOST_GAIN = 30  # decibels
 PRUNE_EVERY = 10  # steps; sorting a matrix takes a while
 
 
@@ -94,8 +95,10 @@ class Recogniser(sb.Brain):
         if train and self.hparams.noise:
             wavs = self.hparams.noise(wavs, lengths)
         if train and self.hparams.augment:
-            gain = self.hparams.gain_db / 20 * torch.randn(len(wavs), 1)
-            wavs = wavs * 10 ** gain.to(wavs)
+            gain = self.hparams.gain_db * torch.randn(len(wavs), 1)
+            # No louder than features take, however large it is.
+            gain = gain.clamp(-MOST_GAIN, MOST_GAIN)
+            wavs = wavs * 10 ** (gain / 20).to(wavs)
         features, lengths = self.modules.features(wavs, lengths)
         if train and self.hparams.augment:
             # [batch, frames, stack * mels] -> [batch, 10 ms steps, mels]
@@ -223,13 +226,14 @@ class Recogniser(sb.Brain):
         self.total_steps = self.hparams.epochs * steps
         counter = self.hparams.epoch_counter
         if counter.current == 0 and self.optimizer_step == 0:
-            counter.current = int(self.hparams.starts_at * self.hparams.epochs)
+            skipped = self.hparams.starts_at * self.hparams.epochs
+            counter.current = round(skipped)
             self.optimizer_step = counter.current * steps
 
     def init_optimizers(self):
         """One optimizer; the router's learning rate is its own.
 
-        So is its gradient: SpeechBrain clips that of the first group alone.
+        So is the norm of its gradient, see `clip_router`.
         """
         router = list(self.hparams.encoder.router.parameters())
         mine = {id(p) for p in router}
@@ -238,8 +242,24 @@ class Recogniser(sb.Brain):
         if router:
             groups.append({"params": router, "router": True})
         self.optimizer = self.opt_class(groups)
+        self.optimizer.register_step_pre_hook(self.clip_router)
         self.optimizers_dict = {"optimizer": self.optimizer}
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def clip_router(self, optimizer, *_):
+        """SpeechBrain clips the gradient of the first group alone.
+
+        The router's goes back through all frames of a backlog, and may grow
+        with each. Where it is none any more, this step is not the router's.
+        """
+        for group in optimizer.param_groups:
+            if group["router"]:
+                norm = torch.nn.utils.clip_grad_norm_(
+                    group["params"], self.max_grad_norm
+                )
+                if not torch.isfinite(norm):
+                    for parameter in group["params"]:
+                        parameter.grad = None
 
     def on_fit_batch_start(self, batch, should_step):
         """Move everything that follows a schedule."""

@@ -78,8 +78,13 @@ def find_results(path: str | Path) -> list[Path]:
         raise FileNotFoundError(f"no such folder of results: {path}")
     if (path / "results.json").is_file():
         return [path / "results.json"]
-    found = sorted(path.rglob("results.json")) or sorted(
-        file for file in path.rglob("*.json") if PUBLISHED.fullmatch(file.name)
+    found = sorted(path.rglob("results.json"))
+    # Whoever names the folder of some means these too.
+    runs = {file.parent for file in found}
+    found += sorted(
+        file
+        for file in path.rglob("*.json")
+        if PUBLISHED.fullmatch(file.name) and not runs & set(file.parents)
     )
     if not found:
         raise FileNotFoundError(

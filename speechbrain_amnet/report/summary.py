@@ -167,6 +167,7 @@ def average(
 ) -> dict[str, Any]:
     """The row of one experiment, without its difference to another."""
     runs = sorted(runs, key=lambda run: run["seed"])
+    check_grammars(runs)
 
     def mean(*keys: str) -> float | None:
         values = [dig(run, keys) for run in runs]
@@ -240,12 +241,7 @@ def compare(
     in common, and then it is of the means of all.
     """
     low = high = None
-    said = {r.get("grammar_digest") for r in [*our_runs, *their_runs]} - {None}
-    if len(said) > 1:
-        raise ValueError(
-            f"{our_runs[0]['path']} and {their_runs[0]['path']} are held to "
-            "different grammars of one name; rename one, and evaluate again"
-        )
+    check_grammars([*our_runs, *their_runs])
     wers = [
         np.mean([r["wer"] for r in runs]) for runs in (our_runs, their_runs)
     ]
@@ -271,6 +267,17 @@ def compare(
         "difference_high": high,
         "difference_seeds": len(our_runs) if paired else 0,
     }
+
+
+def check_grammars(runs: list[dict[str, Any]]) -> None:
+    """Refuses runs that are held to different grammars of one name."""
+    known = [run for run in runs if run.get("grammar_digest")]
+    for run in known:
+        if run["grammar_digest"] != known[0]["grammar_digest"]:
+            raise ValueError(
+                f"{known[0]['path']} and {run['path']} are held to different "
+                "grammars of one name; rename one, and evaluate again"
+            )
 
 
 def beside(

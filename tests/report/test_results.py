@@ -88,6 +88,18 @@ def test_held_to_a_grammar_is_another_measurement(runs):
     assert len(read_results([made[1], held])) == 2
 
 
+def test_runs_beside_published_results_are_read_too(runs):
+    """As where one seed of a published study is trained again."""
+    kept = runs.make("full", published=True).parent
+    run = runs.make("amnet", 2)
+    shutil.copytree(run, kept / "amnet" / "2")
+    found = {(r["experiment"], r["seed"]) for r in read_results([kept])}
+    assert found == {("full", 1), ("amnet", 2)}
+    shutil.copytree(runs.make("full"), kept / "full" / "1")
+    with pytest.raises(ValueError, match="two results of full, seed 1"):
+        read_results([kept])
+
+
 def test_two_results_are_not_published_under_one_name(runs, tmp_path):
     made = [runs.make("full")]
     other = shutil.copytree(made[0], runs.folder / "other")

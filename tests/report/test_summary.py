@@ -172,6 +172,14 @@ def test_other_utterances_are_refused(runs):
         rows_of(runs.folder / "runs")
 
 
+def test_seeds_held_to_different_grammars_are_no_row(runs):
+    about = {"grammar": "lights.gram"}
+    runs.make("full", 1, grammar_digest="a", **about)
+    runs.make("full", 2, grammar_digest="b", **about)
+    with pytest.raises(ValueError, match="different grammars of one name"):
+        rows_of(runs.folder / "runs")
+
+
 def test_utterances_of_another_run_are_refused(runs):
     run = runs.make("full", wer=12.0)
     runs.make("amnet")
