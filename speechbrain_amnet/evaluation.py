@@ -84,8 +84,9 @@ def evaluate(
     -------
     dict
         experiment, data, split, seed : of the training and the recordings.
-        noise, noise_db : the recording's name, and decibels of speech over
-            noise, or null where none was mixed in.
+        noise, noise_digest, noise_db : the recording's name, what tells it
+            from others of its name, and decibels of speech over noise, or null
+            where none was mixed in.
         grammar, grammar_digest : the file whose sentences alone were searched,
             and what tells it from others of its name, or null.
         wer, wer_interval, words, errors : word errors in percent (upper-case
@@ -170,6 +171,7 @@ def evaluate(
         "split": split,
         "seed": about.get("seed"),
         "noise": noise and noise.name,
+        "noise_digest": noise and noise.digest,
         "noise_db": noise_db,
         "grammar": asr.grammar and Path(asr.grammar.name).name,
         "grammar_digest": asr.grammar and asr.grammar.digest,
@@ -269,11 +271,13 @@ def evaluate_folder(
             out = out / f"noise-{Path(noise).stem}-{noise_db:g}"
         if grammar is not None:
             out = out / f"grammar-{Path(grammar).stem}"
-            for name in names:
-                check_grammar(results_path(out, name), asr.grammar)
     if noise is not None:
         rate = asr.mods.features.sample_rate
         noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
+    for name in names:
+        for key, one in (("grammar", asr.grammar), ("noise", noise)):
+            if one is not None:
+                check_same(results_path(out, name), key, one)
     manifests = prepare_librispeech(
         data_folder,
         Path(out) / "manifests",
@@ -296,14 +300,14 @@ def evaluate_folder(
     ]
 
 
-def check_grammar(file: Path, grammar: Grammar) -> None:
-    """Refuse to write over results of another grammar of the same name."""
+def check_same(file: Path, key: str, one: Grammar | BackgroundNoise) -> None:
+    """Refuse to write over results of another of its name."""
     if not file.is_file():
         return
-    known = json.loads(file.read_text(encoding="utf-8")).get("grammar_digest")
-    if known not in (None, grammar.digest):
+    known = json.loads(file.read_text(encoding="utf-8")).get(f"{key}_digest")
+    if known not in (None, one.digest):
         raise ValueError(
-            f"{file} is of another grammar that is called {grammar.name}, too; "
+            f"{file} is of another {key} that is called {one.name}, too; "
             "give --out, or rename one of them"
         )
 

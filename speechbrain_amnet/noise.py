@@ -10,6 +10,7 @@ command.
 
 import math
 import zlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ class BackgroundNoise:
         wav = read_noise(file, sample_rate)
         self.wav = wav[int(start * len(wav)) : int(end * len(wav))]
         self.name, self.sample_rate = Path(file).name, sample_rate
+        # The beginning of its SHA-256, as files may share a name.
+        self.digest = sha256(self.wav.numpy().tobytes()).hexdigest()[:12]
         self.decibels, self.chance = (low, high), chance
         if loudest(self.wav) == 0:
             raise ValueError(f"{file}: no sound in this part of the noise")

@@ -92,6 +92,7 @@ KEYS = {
     "split",
     "seed",
     "noise_db",
+    "noise_digest",
     "wer",
     "wer_interval",
     "words",

@@ -55,6 +55,11 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.report.results import find_results
 
     if args.animate:
+        for name in ("out", "study", "only"):
+            if getattr(args, name):
+                raise ValueError(
+                    f"--{name} is for pictures; --animate names its own file"
+                )
         runs = []
         for folder in args.folders:
             if (folder / "train_log.txt").is_file():
@@ -63,5 +68,9 @@ def run(args: argparse.Namespace) -> None:
                 runs += [path.parent for path in find_results(folder)]
         print(animate_utterance(runs, args.split, args.animate))
         return
+    if args.split != "test":
+        raise ValueError(
+            "--split is for --animate; pictures are of all that is there"
+        )
     for picture in plot_runs(args.folders, args.out, args.study, args.only):
         print(picture)

@@ -8,6 +8,7 @@ from typing import Any
 
 from speechbrain_amnet.files import write
 from speechbrain_amnet.records import command
+from speechbrain_amnet.report.markdown import cell
 
 
 def write_figures(
@@ -80,7 +81,7 @@ def markdown_text(found: dict[str, Any]) -> str:
             "–" if row[name] is None else f"{row[name]:,.{digits}f}"
             for name, digits in columns
         ]
-        lines.append(f"| {row[first]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {cell(row[first])} | " + " | ".join(cells) + " |")
     if found.get("sentence"):
         lines += ["", found["sentence"]]
     return "\n".join(lines)

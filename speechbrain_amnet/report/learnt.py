@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from speechbrain_amnet import files
+from speechbrain_amnet.report.markdown import cell
 from speechbrain_amnet.report.results import (
     device_of,
     heard,
@@ -158,7 +159,7 @@ def markdown_text(counts: Iterable[dict[str, Any]]) -> str:
             run += "".join(f", {count[k]}" for k in told if k in count)
             if len(count["taken"]) > 2:
                 run += f", branch {k}"
-            lines.append(f"| {run} | {' | '.join(cells)} |")
+            lines.append(f"| {cell(run)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

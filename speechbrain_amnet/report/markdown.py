@@ -31,6 +31,17 @@ class Place(NamedTuple):
     stop: int
 
 
+def cell(text: Any) -> str:
+    """A name as a table's cell; a bar would begin the next one.
+
+    Example
+    -------
+    >>> cell("a|b")
+    'a\\\\|b'
+    """
+    return str(text).replace("|", r"\|")
+
+
 def find_tables(text: str, file: Any = "the text") -> list[Place]:
     """The places for tables in a Markdown text.
 

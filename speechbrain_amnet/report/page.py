@@ -163,6 +163,11 @@ def about_run(
         "colors": [BRANCHES[k % len(BRANCHES)] for k in range(branches)],
         "frame": frame_ms / 1000,
         "figures": [
+            *(
+                [["sound here", "without the noise"]]
+                if result.get("noise_db") is not None
+                else []
+            ),
             ["word errors", f"{result['wer']:.1f} %"],
             ["compute saved", f"{100 * result['compute_saved']:.0f} %"],
             ["latency", f"{waits['mean']:,.0f} ms"],

@@ -16,6 +16,7 @@ PURPLE, SKY, GREY, PALE = "#CC79A7", "#56B4E9", "#6B7280", "#E5E7EB"
 INK = "#1F2937"
 BRANCHES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)  # the most expensive first
 WIDTH = 10.0  # of every picture, in inches
+PLAIN = {"parse_math": False}  # a dollar in a name is one
 
 STYLE = {
     "font.family": "DejaVu Sans",

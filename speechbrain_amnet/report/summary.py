@@ -167,7 +167,7 @@ def average(
 ) -> dict[str, Any]:
     """The row of one experiment, without its difference to another."""
     runs = sorted(runs, key=lambda run: run["seed"])
-    check_grammars(runs)
+    check_alike(runs)
 
     def mean(*keys: str) -> float | None:
         values = [dig(run, keys) for run in runs]
@@ -241,7 +241,7 @@ def compare(
     in common, and then it is of the means of all.
     """
     low = high = None
-    check_grammars([*our_runs, *their_runs])
+    check_alike([*our_runs, *their_runs])
     wers = [
         np.mean([r["wer"] for r in runs]) for runs in (our_runs, their_runs)
     ]
@@ -269,15 +269,16 @@ def compare(
     }
 
 
-def check_grammars(runs: list[dict[str, Any]]) -> None:
-    """Refuses runs that are held to different grammars of one name."""
-    known = [run for run in runs if run.get("grammar_digest")]
-    for run in known:
-        if run["grammar_digest"] != known[0]["grammar_digest"]:
-            raise ValueError(
-                f"{known[0]['path']} and {run['path']} are held to different "
-                "grammars of one name; rename one, and evaluate again"
-            )
+def check_alike(runs: list[dict[str, Any]]) -> None:
+    """Refuses different grammars of one name, and noises."""
+    for what, key in (("grammars", "grammar"), ("noises", "noise")):
+        known = [run for run in runs if run.get(f"{key}_digest")]
+        for run in known:
+            if run[f"{key}_digest"] != known[0][f"{key}_digest"]:
+                raise ValueError(
+                    f"{known[0]['path']} and {run['path']} are of different "
+                    f"{what} of one name; rename one, and evaluate again"
+                )
 
 
 def beside(

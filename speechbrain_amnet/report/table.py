@@ -5,6 +5,7 @@ import io
 import textwrap
 from typing import Any
 
+from speechbrain_amnet.report.markdown import cell
 from speechbrain_amnet.report.summary import (
     COLUMNS,
     METHOD,
@@ -33,7 +34,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
     where there is something to tell.
     """
     columns = {
-        "Experiment": [f"`{row['experiment']}`" for row in rows],
+        "Experiment": [f"`{cell(row['experiment'])}`" for row in rows],
         "Seeds": [str(row["seeds"]) for row in rows],
         "WER %": [
             ranged(f"{row['wer']:.1f}", row["wer_low"], row["wer_high"], "")
@@ -84,7 +85,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             del columns[column]
     front = {}
     if len({(row["data"], row["split"]) for row in rows}) > 1:
-        front["Data"] = [f"{row['data']} {row['split']}" for row in rows]
+        front["Data"] = [cell(f"{row['data']} {row['split']}") for row in rows]
     if not one_device(rows):
         front["Device"] = [row["device"] for row in rows]
     columns = {**front, **columns}
@@ -150,10 +151,10 @@ def terminal_text(rows: list[dict[str, Any]]) -> str:
     lines = []
     for line in zip(*([name, *cells] for name, cells in columns.items())):
         lines.append("")
-        for name, cell in zip(columns, line):
+        for name, text in zip(columns, line):
             width = max(map(len, [name, *columns[name]]))
             words = name in ("", "data", "device")
-            lines[-1] += f"{cell:{'<' if words else '>'}{width}}  "
+            lines[-1] += f"{text:{'<' if words else '>'}{width}}  "
     table = "\n".join(line.rstrip() for line in lines)
     return (
         f"{table}\n\nLatency: mean wait from the last sample until the last "

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from speechbrain_amnet.diff.file import read_diff
-from speechbrain_amnet.report.style import STYLE, WIDTH, save
+from speechbrain_amnet.report.style import PLAIN, STYLE, WIDTH, save
 
 CELLS = 48  # of a map, in either direction at most
 Touched = dict[str, tuple[tuple[int, ...], np.ndarray]]
@@ -180,12 +180,12 @@ def plot_touched(
                 share = touched / np.prod(shapes[name])
                 axes.set_xlabel(f"{100 * share:.1f} % touched")
             size = "x".join(map(str, shapes[name]))
-            row[0].set_ylabel(f"{name}\n{size}", fontsize=7)
+            row[0].set_ylabel(f"{name}\n{size}", fontsize=7, **PLAIN)
         for axes, title, row in zip(grid[0], names, overlaps(updates)):
             if row["again"] is not None:
                 title += (
                     f"\n{100 * row['again']:.0f} % as before,"
                     f"\n{100 * row['chance']:.0f} % by chance"
                 )
-            axes.set_title(title, fontsize=9)
+            axes.set_title(title, fontsize=9, **PLAIN)
         return save(figure, out)

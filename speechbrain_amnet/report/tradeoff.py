@@ -17,6 +17,7 @@ from speechbrain_amnet.report.style import (
     GREY,
     INK,
     ORANGE,
+    PLAIN,
     PURPLE,
     RED,
     SKY,
@@ -74,7 +75,7 @@ def plot_tradeoff(results: list[dict[str, Any]], out: str | Path) -> Path:
         )
         left.set_xlim(0, 1.12 * max(r["mflops_per_frame"] for r in rows))
         left.set_xlabel("computation, MFLOPs a frame")
-        left.set_ylabel(f"WER on {' '.join(sets[0])}, %")
+        left.set_ylabel(f"WER on {' '.join(sets[0])}, %", **PLAIN)
         left.set_title("Errors against computation")
         draw_points(
             right,
@@ -240,6 +241,7 @@ def label_points(
                 va=va,
                 size=9,
                 color=color,
+                **PLAIN,
             )
             box = label.get_window_extent(renderer).extents
             clash = sum(overlap(box, other) for other in taken)

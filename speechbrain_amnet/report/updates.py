@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from speechbrain_amnet.report.markdown import cell
 from speechbrain_amnet.report.style import (
     BLUE,
     GREEN,
@@ -338,7 +339,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         some = sorted(some, key=lambda row: row["generation"])
         runs = dict.fromkeys(str(row["runs"]) for row in some)
         cells = [
-            name,
+            cell(name),
             f"{average(some, 'bytes'):,.0f}",
             shown(average(some, "base_error")),
             ", ".join(shown(row["error"]) for row in some),
@@ -348,7 +349,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             shown(some[-1]["all_error"]) + spread(some[-1]),
             ", ".join(runs),
         ]
-        front = f"{data} | " if several else ""
+        front = f"{cell(data)} | " if several else ""
         lines.append(f"| {front}" + " | ".join(cells) + " |")
     return "\n".join(lines)
 

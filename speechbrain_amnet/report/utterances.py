@@ -17,6 +17,7 @@ from speechbrain_amnet.report.style import (
     BRANCHES,
     GREY,
     INK,
+    PLAIN,
     RED,
     STYLE,
     WIDTH,
@@ -31,7 +32,6 @@ LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.2, 0.1, 0.5
 TITLE, WORD_ROW, WAVE, STRIP, BACKLOG, GAP = 0.28, 0.19, 0.75, 0.2, 0.9, 0.08
 BETWEEN = 0.5
 CHARACTER = 0.085
-PLAIN = {"parse_math": False}  # a dollar in a text is one
 
 
 def plot_utterances(
@@ -132,6 +132,8 @@ def read_frames(folder: Path, split: str) -> list[dict[str, Any]]:
 def spread(length: int, count: int) -> list[int]:
     """Positions of short, median and long in a sorted list, without extremes.
 
+    All of them where there are not more; of a few, some may be missing.
+
     Example
     -------
     >>> spread(101, 3)
@@ -139,6 +141,8 @@ def spread(length: int, count: int) -> list[int]:
     >>> spread(2, 3)
     [0, 1]
     """
+    if count >= length:
+        return list(range(length)) or [0]
     quantiles = np.linspace(0.1, 0.9, count) if count > 1 else [0.5]
     return sorted({round(q * (length - 1)) for q in quantiles}) or [0]
 

@@ -172,11 +172,18 @@ def test_other_utterances_are_refused(runs):
         rows_of(runs.folder / "runs")
 
 
-def test_seeds_held_to_different_grammars_are_no_row(runs):
-    about = {"grammar": "lights.gram"}
-    runs.make("full", 1, grammar_digest="a", **about)
-    runs.make("full", 2, grammar_digest="b", **about)
-    with pytest.raises(ValueError, match="different grammars of one name"):
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"grammar": "lights.gram"},
+        {"noise": "kitchen.flac", "noise_db": 6.0},
+    ],
+)
+def test_seeds_of_different_files_of_a_name_are_no_row(runs, about):
+    what = next(iter(about))
+    runs.make("full", 1, **about, **{f"{what}_digest": "a"})
+    runs.make("full", 2, **about, **{f"{what}_digest": "b"})
+    with pytest.raises(ValueError, match=f"different {what}s of one name"):
         rows_of(runs.folder / "runs")
 
 

@@ -53,6 +53,15 @@ def test_columns_that_are_there_only_when_needed(runs):
     assert [row["difference"] is None for row in rows] == [True, True, False]
 
 
+def test_a_bar_in_a_name_is_no_column(runs):
+    runs.make("full")
+    runs.make("full", 2, published=True, data="a|b")
+    made = [runs.folder / "runs", runs.folder / "published"]
+    lines = table.markdown_table(summarise(read_results(made))).splitlines()
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+    assert r"| a\|b test |" in lines[2]
+
+
 def test_same_speed_is_the_same_device(runs):
     runs.make("full")
     runs.make("small", device={"load": None, "flops_per_second": 4e7})

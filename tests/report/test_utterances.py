@@ -34,6 +34,7 @@ def test_chosen_are_short_median_long(runs):
     assert utterances.spread(5, 3) == [0, 2, 4]
     assert utterances.spread(1000, 3) == [100, 500, 899]
     assert utterances.spread(5, 1) == [2]
+    assert utterances.spread(10, 10) == list(range(10))
     assert utterances.spread(1, 3) == [0]
 
 
