@@ -1,12 +1,15 @@
 """How many commands a model gets right after each update, held to a grammar.
 
     python benchmarks/updates_as_commands.py results/releases \\
-        --grammar=corpus/5/commands.gram --out=commands
+        --grammar=corpus/{generation}/commands.gram --out=commands
     amnet diff table commands
 
 Updates that were measured in words are measured again in commands: right if
 the intent and every slot are, before each update and after it, on what is new
-and on what was known before. Nothing is trained.
+and on what was known before. `{generation}` in the grammar's name is the
+update's: what can be said by then, which a device gets with it (its bytes are
+not counted), and of which the model before the update has not heard all.
+Nothing is trained.
 """
 
 import argparse
@@ -73,8 +76,10 @@ def main(argv=None):
     found = sorted(args.updates.rglob("diff.json"))
     if not found:
         raise FileNotFoundError(f"{args.updates}: there are no updates in it")
-    digest = Grammar.read(args.grammar).digest
     for file in tqdm(found, "updates", unit="update"):
+        generation = json.loads(file.read_text())["generation"]
+        grammar = str(args.grammar).replace("{generation}", str(generation))
+        digest = Grammar.read(grammar).digest
         out = args.out / file.parent.relative_to(args.updates)
         if (out / "diff.json").exists():
             known = json.loads((out / "diff.json").read_text())
@@ -84,7 +89,7 @@ def main(argv=None):
                     "--out"
                 )
             continue
-        record = measure(file.parent, out, args.grammar)
+        record = measure(file.parent, out, Path(grammar))
         files.write(out / "diff.json", json.dumps(record, indent=1) + "\n")
     print(markdown_table(summarise_updates(read_updates([args.out]))))
 

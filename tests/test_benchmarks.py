@@ -370,8 +370,10 @@ def test_updates_in_words_become_updates_in_commands(root, run, capsys):
     for split, intent in (("test", "go"), ("train", "stop")):
         record = {"id": "a-b-0", "intent": intent, "slots": {}}
         (run / split / "commands.jsonl").write_text(json.dumps(record))
-    grammar = run / "go.gram"
-    grammar.write_text("#JSGF V1.0;\ngrammar go;\npublic <go> = GO ON;\n")
+    for name in ("go", "go.1", "go.2"):
+        rule = "<stop> = STOP" if name == "go.2" else "<go> = GO ON"
+        text = f"#JSGF V1.0;\ngrammar go;\npublic {rule};\n"
+        (run / f"{name}.gram").write_text(text)
     for generation in (1, 2):
         folder = run / "updates" / "full" / "1" / str(generation)
         folder.mkdir(parents=True)
@@ -384,7 +386,7 @@ def test_updates_in_words_become_updates_in_commands(root, run, capsys):
         known = {"task": "asr", "data": "mine", "generation": generation}
         known |= {"method": "full", "budget": 1.0, "bytes": 9, "seed": 1}
         (folder / "diff.json").write_text(json.dumps(known | words))
-    argv = [str(run / "updates"), f"--grammar={grammar}"]
+    argv = [str(run / "updates"), f"--grammar={run / 'go.gram'}"]
     argv += [f"--out={run / 'commands'}"]
     benchmark = program(root, "updates_as_commands")
     benchmark.main(argv)
@@ -402,6 +404,17 @@ def test_updates_in_words_become_updates_in_commands(root, run, capsys):
     benchmark.main(argv)  # measures nothing twice
     again = (run / "commands/full/1/1/diff.json").stat().st_mtime_ns
     assert made == again
+    grammar = run / "go.gram"
     grammar.write_text(grammar.read_text().replace("GO ON", "GO"))
     with pytest.raises(ValueError, match="measured with another grammar"):
         benchmark.main(argv)
+    argv[1:] = [f"--grammar={run / 'go.{generation}.gram'}"]
+    argv += [f"--out={run / 'each'}"]
+    benchmark.main(argv)
+    each = [
+        json.loads((run / f"each/full/1/{n}/diff.json").read_text())
+        for n in (1, 2)
+    ]
+    # Nobody can say GO ON any more in the second release.
+    assert [one["command_error"] for one in each] == [0.0, 100.0]
+    assert [one["grammar"] for one in each] == ["go.1.gram", "go.2.gram"]

@@ -71,3 +71,14 @@ def test_command_says_what_is_missing(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert shown.startswith("amnet: error: no results.json")
     assert shown.count("\n") == 1
+
+
+def test_options_of_the_other_kind_are_refused(runs, capsys):
+    run = str(runs.make("full"))
+    for words, message in (
+        (["--animate=a.gif", "--out=b"], "--out is for pictures"),
+        (["--animate=a.gif", "--only", "full"], "--only is for pictures"),
+        (["--split=dev"], "--split is for --animate"),
+    ):
+        assert cli.main(["plot", run, *words]) == 2
+        assert message in capsys.readouterr().err
