@@ -75,7 +75,11 @@ def add(subparsers: Any) -> None:
         "--publish", metavar="FILE", type=Path, help="write all records there"
     )
     table.add_argument(
-        "--plot", metavar="FILE", type=Path, help="draw them, as a PNG file"
+        "--plot",
+        metavar="FILE",
+        type=Path,
+        help="draw them, as a PNG file (default: updates.png in the first "
+        "folder that is given, if all are of one data set)",
     )
     table.set_defaults(run=run_table)
 
@@ -266,8 +270,11 @@ def run_table(args: argparse.Namespace) -> None:
     print(table)
     if args.publish:
         write(args.publish, json.dumps(records, indent=1) + "\n")
-    if args.plot:
-        plot_updates(rows, args.plot)
+    folder = next(filter(Path.is_dir, args.records), None)
+    several = len({(row["task"], row["data"]) for row in rows}) > 1
+    if args.plot or (folder and not several):
+        picture = args.plot or folder / "updates.png"
+        print(f"Picture: {plot_updates(rows, picture)}")
     if args.markdown:
         update_markdown(args.markdown, table, args.name)
 

@@ -209,6 +209,12 @@ def test_command_publishes_and_draws(records, tmp_path, capsys):
     assert "sparse 2 %" in capsys.readouterr().out
     assert "sparse 2 %" in page.read_text()
     assert (tmp_path / "d.png").stat().st_size > 10_000
+    assert main(["diff", "table", *map(str, folders)]) == 0
+    drawn = folders[0] / "updates.png"
+    assert f"Picture: {drawn}\n" in capsys.readouterr().out
+    assert drawn.read_bytes() == (tmp_path / "d.png").read_bytes()
+    assert main(["diff", "table", str(published)]) == 0  # a file alone
+    assert "Picture" not in capsys.readouterr().out
     again = read_updates([published])
     key = lambda r: [str(r[k]) for k in (*KEYS, "wer")]  # noqa: E731
     assert sorted(again, key=key) == sorted(records, key=key)
