@@ -309,7 +309,10 @@ def test_energy_routing_learns_nothing_from_padding():
         (lambda: RandomRouting([0.5, 0.6]), r"sum to 1, got \[0.5, 0.6\]"),
         (lambda: RandomRouting([1.5, -0.5]), r"got \[1.5, -0.5\]"),
         (lambda: RandomRouting([]), "RandomRouting: .* got 0"),
-        (lambda: RandomRouting([1.0], seed=-1), "whole number from 0 .* got -1"),
+        (
+            lambda: RandomRouting([1.0], seed=-1),
+            "whole number from 0 .* got -1",
+        ),
         (lambda: RandomRouting([1.0], seed=1.5), "whole number .* got 1.5"),
         (lambda: RandomRouting([0.5, math.nan]), "sum to 1, got .*nan"),
         (lambda: RandomRouting([math.nan, 0.5]), "sum to 1, got .*nan"),

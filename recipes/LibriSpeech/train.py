@@ -51,6 +51,7 @@ from speechbrain_amnet.hparams import (
     resolve_hparams,
 )
 from speechbrain_amnet.inference import load
+from speechbrain_amnet.report.page import write_page
 from speechbrain_amnet.report.text import table
 from speechbrain_amnet.slots import understood
 from speechbrain_amnet.tokens import BLANK, token_shares
@@ -462,6 +463,8 @@ def main(argv):
             for name, split in (("valid", "dev"), ("test", "test"))
         ]
         print(table(results))
+        page = write_page([folder], folder / "page_test.html")
+        print(f"Page: {page}; open it in a browser")
         print(f"To draw pictures of it: amnet plot {shlex.quote(str(folder))}")
 
 
