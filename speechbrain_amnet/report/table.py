@@ -49,6 +49,9 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
             shown(row["command_accuracy"], ".1f") for row in rows
         ],
         "Slots F1 %": [shown(row["slot_f1"], ".1f") for row in rows],
+        "Intents right %": [
+            shown(row["intent_accuracy"], ".1f") for row in rows
+        ],
         "MFLOPs a frame": [
             shown(row["mflops_per_frame"], ".2f") for row in rows
         ],
@@ -79,6 +82,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         ("commands_matched", "Commands matched %"),
         ("command_accuracy", "Commands right %"),
         ("slot_f1", "Slots F1 %"),
+        ("intent_accuracy", "Intents right %"),
         ("last_word_ms", "After last word ms"),
     ):
         if all(row[key] is None for row in rows):

@@ -35,6 +35,7 @@ def test_columns_that_are_there_only_when_needed(runs):
         commands_matched=62.5,
         command_accuracy=51.5,
         slot_f1=71.5,
+        intent_accuracy=81.5,
     )
     slow = {"load": 3.0, "flops_per_second": 3e7}
     other = runs.make("amnet", published=True, device=slow)
@@ -43,8 +44,8 @@ def test_columns_that_are_there_only_when_needed(runs):
     assert lines[0].startswith("| Device | Experiment |")
     assert "After last word ms" in lines[0] and "| 321 |" in lines[3]
     assert "Commands matched %" in lines[0] and "| 62.5 |" in lines[3]
-    assert "Commands right % | Slots F1 %" in lines[0]
-    assert "| 51.5 | 71.5 |" in lines[3]
+    assert "Commands right % | Slots F1 % | Intents right %" in lines[0]
+    assert "| 51.5 | 71.5 | 81.5 |" in lines[3]
     assert [row["device"] for row in rows] == ["r = 2", "r = 2", "r = 3"]
     # Another split has rows of its own, and no `full` to compare with.
     dev = runs.make("amnet", 2, published=True, split="dev")
