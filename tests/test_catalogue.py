@@ -27,7 +27,8 @@ def test_name_is_found_and_documented(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_name_loads_from_its_yaml(name):
+def test_name_loads_from_its_yaml(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some make folders
     found = catalogue.find(name)
     example = catalogue.EXAMPLES[name]
     assert f":{name}" in example
@@ -41,7 +42,10 @@ def test_name_loads_from_its_yaml(name):
     ), "no top-level value of the snippet is made by the name"
 
 
-def test_the_adapted_model_of_a_snippet_has_something_to_learn():
+def test_the_adapted_model_of_a_snippet_has_something_to_learn(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     (text,) = [t for n, t in catalogue.EXAMPLES.items() if "DiffLinear" in n]
     parameters = load_hyperpyyaml(text)["adapted"].parameters()
     assert any(parameter.requires_grad for parameter in parameters)

@@ -46,6 +46,22 @@ def test_wheel_holds_recipes_and_hparams_as_files(wheel, root):
     assert any(name.endswith("licenses/LICENSE") for name in held)
 
 
+def test_wheel_holds_what_is_no_python(wheel, root):
+    """Templates of pages, and whatever else lies beside the modules."""
+    package = root / "speechbrain_amnet"
+    files = [file for file in package.rglob("*") if file.is_file()]
+    others = [
+        file
+        for file in files
+        if file.suffix != ".py" and "__pycache__" not in file.parts
+    ]
+    assert package / "report" / "page.html" in others
+    with zipfile.ZipFile(wheel) as archive:
+        held = {n: archive.read(n) for n in archive.namelist()}
+    for file in others:
+        assert held.get(file.relative_to(root).as_posix()) == file.read_bytes()
+
+
 def test_recipe_is_copied_out_of_an_installed_wheel(wheel, tmp_path):
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:

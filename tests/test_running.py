@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,15 +109,33 @@ def test_signals_stop_what_runs(tmp_path, monkeypatch, name):
 
 
 def test_bar_tells_the_mean_time_of_what_it_counts(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys, clock
 ):
     """Not that of the last half second, in which one ended."""
     monkeypatch.chdir(tmp_path)
-    script = "(f / 'train_log.txt').write_text('a\\nb\\n'); time.sleep(1.2)"
+    script = (
+        "(f / 'train_log.txt').write_text('a\\nb\\n'); "
+        "[time.sleep(0.02) for _ in range(1500) if not (f / 'end').exists()]"
+    )
+    children, really_sleep = started(monkeypatch), time.sleep
+
+    def sleep(seconds):
+        """Each goes on until the bar's clock has seen 1.5 s of it."""
+        clock.sleep(seconds)
+        folder = Path(("one", "two")[len(children) - 1])
+        log, child = folder / "train_log.txt", children[-1]
+        while child.poll() is None and not log.exists():
+            really_sleep(0.02)
+        if clock.now >= 100 + 1.5 * len(children):
+            (folder / "end").touch()
+            child.wait()
+
+    monkeypatch.setattr("speechbrain_amnet.running.time.sleep", sleep)
+    monkeypatch.setattr("tqdm.std.time", clock)
     train([fake("one", script), fake("two", script)], unit="update")
     shown = capsys.readouterr().err.split("\r")
-    assert any(re.search(r"0/2 \[00:0[1-9]", state) for state in shown), shown
-    assert any(re.search(r"1/2 .*s/update", state) for state in shown), shown
+    for wanted in (r"0/2 \[00:01", r"1/2 .*1\.50s/update"):
+        assert any(re.search(wanted, state) for state in shown), shown
 
 
 def test_jobs_must_be_positive():

@@ -1,12 +1,39 @@
-"""`amnet pack`, and `amnet transcribe` of what it wrote, without PyTorch."""
+"""`amnet pack`, and what a device does with what it wrote, without PyTorch."""
 
+import configparser
+import re
 import subprocess
 import sys
+from functools import cache
+from importlib.metadata import packages_distributions
 
 import numpy as np
+import pytest
 import soundfile
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from speechbrain_amnet import cli
+from speechbrain_amnet.diff.changes import SparseChange, Values
+from speechbrain_amnet.diff.file import make_diff, write_diff
+from speechbrain_amnet.diff.model_files import ModelFiles
+
+DEVICE = ["numpy", "scipy", "safetensors", "soundfile"]
+ALONE = """
+import sys
+
+class Missing:
+    names = sys.argv.pop(1).split()
+
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Missing())
+from speechbrain_amnet.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+modules = cache(packages_distributions)
 
 
 def test_a_packed_model_is_the_same(run, tmp_path, capsys):
@@ -75,3 +102,54 @@ def test_what_is_said_where_there_is_no_pytorch(tmp_path, monkeypatch, capsys):
         assert cli.main(["transcribe", str(tmp_path / model), "a.wav"]) == 2
         error = capsys.readouterr().err.strip()
         assert said in error and "\n" not in error
+
+
+def without(root, there):
+    """Modules that the package requires and that are not among `there`."""
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    lines = setup["options"]["install_requires"].split("\n")
+    missing = {Requirement(line).name for line in lines if line} - set(there)
+    missing, found = set(map(canonicalize_name, missing)), {"numba": set()}
+    for module, names in modules().items():
+        if here := missing.intersection(map(canonicalize_name, names)):
+            found[module] = here
+    assert set().union(*found.values()) == missing
+    return list(found)
+
+
+@pytest.mark.parametrize(
+    "command, more, said",
+    [
+        ("transcribe {model} {wav} --grammar={grammar}", [], "^STOP$"),
+        ("bench {model} {wav} --publish={json}", ["tqdm"], "^peak.* MB$"),
+        ("diff apply {model} {diff} --out={new}", ["zstandard"], "new is .*"),
+    ],
+    ids=["grammar", "bench", "diff"],
+)
+def test_a_device_needs_no_more_than_is_said(
+    command, more, said, run, root, tmp_path, capsys
+):
+    needs = f"pip install {' '.join(DEVICE)}`"
+    assert needs in (root / "README.md").read_text()
+    names = ("model", "wav", "grammar", "json", "diff", "new")
+    files = {name: tmp_path / name for name in names}
+    assert cli.main(["pack", str(run), str(files["model"])]) == 0
+    samples = 0.1 * np.random.default_rng(0).normal(size=8000)
+    soundfile.write(files["wav"], samples, 16000, format="WAV")
+    grammar = "#JSGF V1.0; grammar g; public <order> = go | stop;"
+    files["grammar"].write_text(grammar)
+    tensors = {n: a for n, a in ModelFiles(run).items() if a.ndim == 2}
+    name, tensor = next(iter(tensors.items()))
+    deltas = Values.rounded([0.5], 4)
+    change = SparseChange(tensor.shape, np.array([0]), deltas)
+    write_diff(make_diff({name: change}, tensors), files["diff"])
+    blocked = " ".join(without(root, DEVICE + more))
+    words = command.format(**files).split()
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, blocked, *words],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(said, done.stdout, re.MULTILINE)

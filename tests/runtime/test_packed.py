@@ -1,6 +1,7 @@
 """The file of a packed model: read as written, refused if it is none."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,21 @@ from safetensors.numpy import save_file
 
 from speechbrain_amnet.runtime import packed
 from speechbrain_amnet.runtime.convert import pack
+from speechbrain_amnet.runtime.recogniser import Recogniser
 from speechbrain_amnet.runtime.search import Search
+
+# Files as devices have them, and what they made of `speech(2.0)` when they
+# were written. They are never written again: a new format has files of its
+# own beside them, `write_packed(read_packed(OLD), NEW)`.
+#
+# Those of format 5 are amnet.yaml with random weights, hidden_size, joint_size
+# and predictor_size 8, n_mels 4, tokens 8 (characters), mean_seconds 0.5; the
+# branches Dense, Sparse {density: 0.3}, LowRank {rank: 1}, Skip, pruned; an
+# arbitrator of hidden 4 with use_device, trained for loads 0.5 to 4, on a
+# device of load 6; random token shares; held to a grammar. So `pack` made
+# packed_5, and `as_int8` of it packed_5_int8.
+DATA = Path(__file__).parent / "data"
+STORED = json.loads((DATA / "packed.json").read_text())
 
 
 def test_a_file_holds_the_model(asr, tmp_path):
@@ -118,3 +133,27 @@ def test_zeros_are_not_sent(tmp_path):
     packed.write_packed(packed.Packed({}, {"few": few}), tmp_path / "c")
     sizes = [(tmp_path / name).stat().st_size for name in "bc"]
     assert sizes[1] < 0.4 * sizes[0]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_devices_have_is_read_as_ever(name, speech):
+    model = Recogniser(packed.read_packed(DATA / f"{name}.safetensors"))
+    wanted, samples = STORED[name], speech(2.0)
+    assert model.transcribe(samples) == wanted["said"]
+    model.hold_to(None)
+    stream = model.start()
+    frames = stream.feed(samples, final=True)
+    assert "".join(str(frame.branch) for frame in frames) == wanted["branches"]
+    assert "".join(map(str, stream.tokens)) == wanted["tokens"]
+    assert stream.cells[-1].h == pytest.approx(wanted["encoded"], abs=1e-4)
+
+
+def test_what_is_written_otherwise_is_another_format(tmp_path):
+    """Or a device of before would take it for what it is not."""
+    files = [DATA / f"{name}.safetensors" for name in STORED]
+    now = [f for f in files if packed.read_config(f)["format"] == packed.FORMAT]
+    assert now, "store files of this format, too"
+    for file in now:
+        packed.write_packed(packed.read_packed(file), tmp_path / file.name)
+        again = packed.read_config(tmp_path / file.name)
+        assert again == packed.read_config(file)  # and so is the digest
