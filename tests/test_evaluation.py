@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import jiwer
 import numpy as np
 import pytest
 import soundfile
@@ -13,6 +14,7 @@ import torch
 
 from speechbrain_amnet import Device, cli, evaluation
 from speechbrain_amnet.arbitrator import Arbitrator
+from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.evaluation import (
     evaluate,
     evaluate_folder,
@@ -237,6 +239,33 @@ def test_no_figure_depends_on_the_batch(measured, asr, monkeypatch):
     assert again["latency_ms"] == pytest.approx(results["latency_ms"], abs=0.1)
 
 
+def test_soft_errors_are_those_of_all_branches_mixed(
+    measured, asr, tmp_path, monkeypatch
+):
+    """Of a model that is not sure, against what its decisions alone gave."""
+    monkeypatch.setattr(evaluation, "measure_stream", lambda asr, wavs: {})
+    asr.mods.encoder.router.temperature.fill_(0.05)
+    with open(measured[1] / "utterances_test.csv", newline="") as file:
+        said = [f"{r['hypothesis']} STOP" for r in csv.DictReader(file)]
+    manifest, mixed = tmp_path / "m.csv", []
+    lines = ["ID,duration,wav,wrd"]
+    for row, words in zip(
+        read_manifest(measured[1] / "manifests" / "test.csv"), said
+    ):
+        lines.append(f"{row['ID']},{row['duration']},{row['wav']},{words}")
+        wav = asr.load_audio(row["wav"])[None]
+        with torch.no_grad():
+            features, lengths = asr.mods.features(wav, torch.ones(1))
+            encoded, _ = asr.mods.encoder(features, lengths, hard=False)
+            (tokens,) = asr.hparams.search(encoded, lengths)
+        mixed.append(asr.hparams.tokenizer.decode(tokens))
+    manifest.write_text("\n".join(lines))
+    found = evaluate(asr, manifest, soft=True, progress=False)
+    assert found["wer"] == pytest.approx(100 * 5 / found["words"])
+    assert found["soft_wer"] == pytest.approx(100 * jiwer.wer(said, mixed))
+    assert found["soft_wer"] > found["wer"]
+
+
 def utterance(branch, seconds_of, **changes):
     """What `measure_batch` says, of a routing made by hand."""
     branch = np.array(branch)
@@ -378,6 +407,27 @@ def test_commands_are_matched_by_their_phrases(measured):
     ]
     assert [int(row["matched"]) for row in rows] == right
     assert test["commands_matched"] == pytest.approx(20 * sum(right))
+
+
+def test_half_of_the_commands_are_matched(
+    measured, run, noises, tmp_path, monkeypatch
+):
+    """Of those whose slots are known: the model's own words, or others."""
+    monkeypatch.setattr(evaluation, "measure_stream", lambda asr, wavs: {})
+    with open(measured[1] / "utterances_test.csv", newline="") as file:
+        heard = {row["id"]: row["hypothesis"] for row in csv.DictReader(file)}
+    names = sorted(heard, key=lambda name: len(heard[name]))
+    assert heard[names[2]]  # of the others nothing may be heard
+    slots = [None, {"word": "go"}, {"all": f"{heard[names[2]]} and more"}]
+    slots += [{"all": heard[name].lower()} for name in names[3:]]
+    lines = [
+        json.dumps({"id": name, "slots": one})
+        for name, one in zip(names, slots)
+    ]
+    data = shutil.copytree(noises, tmp_path / "data")
+    (data / "test" / "commands.jsonl").write_text("\n".join(lines))
+    (found,) = evaluate_folder(run, data, out=tmp_path / "out")
+    assert found["commands_matched"] == 50
 
 
 def test_phrases_are_whole_words_in_any_order():

@@ -197,6 +197,31 @@ def test_without_a_pause_the_end_s_gradient_reaches_the_first_frame():
     torch.testing.assert_close(shares.grad, reached)
 
 
+def test_utterances_with_devices_of_their_own_count_as_if_alone():
+    """Branch times as `train_loads` gives them, ``[batch, K]``."""
+    shares = torch.rand(3, 5, 3)
+    shares /= shares.sum(-1, keepdim=True)
+    seconds = torch.tensor(
+        [[0.03, 0.01, 0.004], [0.08, 0.06, 0.01], [0.24, 0.1, 0.03]]
+    )
+    flops = torch.tensor([8.0, 4.0, 1.0])
+    frames, loss = [4, 5, 2], BacklogAwareLoss(FRAME)
+
+    def parts(rows, seconds, lengths):
+        route, _ = Given(3).route(rows, seconds, flops, FRAME, hard=False)
+        return loss(route, torch.tensor(lengths), 8.0)
+
+    together = parts(shares, seconds, [count / 5 for count in frames])
+    alone = [
+        parts(shares[n : n + 1, :count], seconds[n], [1.0])
+        for n, count in enumerate(frames)
+    ]
+    for name, part in together.items():
+        each = torch.stack([one[name] for one in alone])
+        assert each.unique().numel() > 1
+        torch.testing.assert_close(part, each.mean(), msg=name)
+
+
 @pytest.mark.parametrize(
     "saved, share, weight",
     [(0.3, 1.0, 1.42), (0.3, 0.5, 1.41), (0.5, 1.0, 1.0), (0.8, 1.0, 0.37)],

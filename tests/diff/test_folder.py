@@ -1,10 +1,13 @@
 """Deployed folders: the old model or the new one, whatever happens."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections import namedtuple
 from dataclasses import replace
@@ -259,31 +262,53 @@ def test_full_disk_while_the_undo_is_written(
     assert not fresh.exists() and not (tmp_path / "fresh.part").exists()
 
 
-def test_one_update_at_a_time(model, chain, tmp_path):
-    """An update waits until another one of the same folder is done."""
-    new = tmp_path / "new"
+UPDATE = """
+import sys
+from speechbrain_amnet.diff import folder
+
+install = folder.install
+
+def when_told(*parts):
+    print("in the middle", flush=True)
+    if sys.stdin.readline():
+        install(*parts)
+
+folder.install = when_told
+folder.apply_update(*sys.argv[1:])
+"""
+
+
+def test_one_update_at_a_time(model, chain, tmp_path, monkeypatch):
+    """One waits until another of the same folder is done, and sees it."""
+    new, link = tmp_path / "new", tmp_path / "link"
     apply_update(model, chain[0], new)
-    link = tmp_path / "link"
     link.symlink_to(new)
-    ready, go = os.pipe(), os.pipe()
-    child = os.fork()
-    if not child:
-        with locked(new.resolve()):
-            os.write(ready[1], b"x")
-            os.read(go[0], 1)
-        os._exit(0)
-    os.read(ready[0], 1)
-    done = []
-    thread = threading.Thread(
-        target=lambda: done.append(apply_update(link, chain[1]))
-    )
-    thread.start()
-    thread.join(0.3)
-    assert not done
-    os.write(go[1], b"x")
-    os.waitpid(child, 0)
-    thread.join(20)
-    assert done and len(history(new)) == 2
+    flock, waited = fcntl.flock, []
+
+    def lock(handle, kind):
+        with pytest.raises(BlockingIOError):
+            flock(handle, kind | fcntl.LOCK_NB)
+        waited.append(len(history(new)))
+        first.stdin.write(b"go on\n")
+        first.stdin.close()
+        flock(handle, kind)
+
+    command = [sys.executable, "-c", UPDATE, str(new), str(chain[1])]
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as first:
+        # An update that never ends ends the test, and does not hang it.
+        guard = threading.Timer(120, first.kill)
+        guard.start()
+        try:
+            assert first.stdout.readline() == b"in the middle\n"
+            monkeypatch.setattr(fcntl, "flock", lock)
+            with pytest.raises(DiffError, match="has this diff already"):
+                apply_update(link, chain[1])
+            assert first.wait() == 0
+        finally:
+            guard.cancel()
+            first.kill()
+    assert waited == [1] and len(history(new)) == 2
 
 
 def test_folders_in_a_model_come_along(model, chain, tmp_path):

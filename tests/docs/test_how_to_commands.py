@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechbrain_amnet.cli import main
 from speechbrain_amnet.grammar import Grammar
 
 ROOT = Path(__file__).parents[2]
@@ -43,21 +42,3 @@ def test_what_its_sentences_mean(words, intent, slots):
 def test_there_are_sentences_for_every_split():
     grammar, random = Grammar.read(FILE), np.random.default_rng(0)
     assert len({grammar.draw(random).words for _ in range(5000)}) > 1000
-
-
-def test_its_commands_have_these_options(capsys):
-    code = re.findall(r"^```\n(.*?)^```$", PAGE, re.M | re.S)
-    lines = "\n".join(code).replace("\\\n", " ").splitlines()
-    commands = [line.split() for line in lines if line.startswith("amnet ")]
-    assert {words[1] for words in commands} == {
-        "corpus",
-        "evaluate",
-        "pack",
-        "transcribe",
-    }
-    for _, name, *words in commands:
-        with pytest.raises(SystemExit):
-            main([name, "--help"])
-        known = capsys.readouterr().out
-        for option in re.findall(r"--\w+", " ".join(words)):
-            assert option in known

@@ -1,21 +1,13 @@
 """The recipe's page, the list of experiments, and hparams/librispeech.yaml."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 
-from speechbrain_amnet.cli import build_parser
-from speechbrain_amnet.hparams import (
-    load_hparams,
-    parse_arguments,
-    resolve_hparams,
-)
+from speechbrain_amnet.hparams import load_hparams
 
 ROOT = Path(__file__).parents[2]
 HPARAMS = ROOT / "hparams"
@@ -34,53 +26,6 @@ def test_every_experiment_is_listed():
     text = (HPARAMS / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\S+\.yaml)` \|", text, re.M)
     assert sorted(listed) == sorted(p.name for p in HPARAMS.glob("*.yaml"))
-
-
-@pytest.mark.parametrize(
-    "words", [c for c in commands() if c[0] == "amnet"], ids=" ".join
-)
-def test_commands_are_understood(words):
-    assert build_parser().parse_args(words[1:]).run
-
-
-@pytest.mark.parametrize(
-    "words",
-    [c for c in commands() if "train.py" in c and "mine.yaml" not in c],
-    ids=" ".join,
-)
-def test_trainings_load(words, monkeypatch, tmp_path):
-    """Each command's file is there and takes its options."""
-    monkeypatch.chdir(ROOT / "recipes" / "LibriSpeech")
-    options = words[words.index("train.py") + 1 :]
-    options = [o for o in options if not o.startswith("--output_folder")]
-    noise = tmp_path / "kitchen.flac"
-    soundfile.write(noise, np.random.default_rng(0).random(16000) / 9, 16000)
-    options = [o.replace("kitchen.flac", str(noise)) for o in options]
-    small = ["--layers=1", f"--output_folder={tmp_path}"]
-    path, _, overrides = parse_arguments([*options, *small])
-    assert load_hparams(path, overrides)["data_folder"]
-
-
-@pytest.mark.parametrize(
-    "words", [c for c in commands() if "train_diff.py" in c], ids=" ".join
-)
-def test_updates_are_understood(words, monkeypatch):
-    monkeypatch.chdir(ROOT / "recipes" / "LibriSpeech")
-    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
-    updates = importlib.import_module("train_diff")
-    path, _, overrides = updates.arguments(words[2:])
-    text = resolve_hparams(path, overrides)
-    assert "base_model: results/" in text
-
-
-@pytest.mark.parametrize(
-    "words", [c for c in commands() if "train_releases.py" in c], ids=" ".join
-)
-def test_releases_are_understood(words, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "LibriSpeech"))
-    releases = importlib.import_module("train_releases")
-    args = releases.build_parser().parse_args(words[2:])
-    assert set(args.methods) <= set(releases.METHODS)
 
 
 def test_no_command_takes_the_folder_of_others():

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -31,6 +32,21 @@ TORCHRUN = (
     "--nproc_per_node=2",
 )
 TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
+# A training that kills itself halfway through a checkpoint.
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+import torch, train
+save, count = train.Recogniser._save_intra_epoch_ckpt, 0
+def save_or_die(brain):
+    global count
+    count += brain.hparams.epoch_counter.current == 2
+    if count == 2:
+        torch.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    save(brain)
+train.Recogniser._save_intra_epoch_ckpt = save_or_die
+train.main(sys.argv[1:])
+"""
 TINY = {
     "epochs": 2,
     "batch_seconds": 3,
@@ -159,31 +175,19 @@ def test_what_is_too_long_to_learn_from_is_not_counted(train):
 
 
 def test_killed_training_ends_with_the_same_weights(whole, tones, tmp_path):
+    """Killed while it writes the second checkpoint within its last epoch."""
     out = tmp_path / "out"
     arguments = command(
         "amnet.yaml",
         tones,
         out,
         "--ckpt_interval_minutes=0",
-        "--ckpt_interval_steps=2",
+        "--ckpt_interval_steps=1",
     )
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    # Kill it in the second epoch: after a checkpoint that is not an end.
-    end = time.monotonic() + 120
-    try:
-        while time.monotonic() < end and not in_second_epoch(out):
-            assert process.poll() is None, "it ended before it was killed"
-            time.sleep(0.01)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    killed = run(arguments[1:], ("-c", KILLED, str(TRAIN.parent)))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     assert len((out / "train_log.txt").read_text().splitlines()) == 1
+    assert in_second_epoch(out) and list((out / "save").glob(".part+*"))
     done = run(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(weights(whole), weights(out))
@@ -440,12 +444,31 @@ def test_two_processes_train(tones, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "hparams, hidden_size", [("full.yaml", 8), ("small.yaml", 96)]
+    "hparams, values, said",
+    [
+        ("full.yaml", {"hidden_size": 8}, r"valid branch_0: 1\.00e\+00"),
+        ("small.yaml", {"hidden_size": 96}, r"valid branch_0: 1\.00e\+00"),
+        ("random.yaml", {}, r"valid branch_1: [5-9]\.\d\de-01"),
+        ("energy.yaml", {}, r"train branch_1: [1-6]\.\d\de-01"),
+        ("always.yaml", {}, r"valid branch_1: 1\.00e\+00"),
+        ("amnet_any_device_ends.yaml", {}, r"cost_weight: 3\.00e-01"),
+        ("amnet_target.yaml", {}, r"cost_weight: (?!2\.00)"),
+        (
+            "amnet.yaml",
+            {"precision": "bf16", "grad_accumulation_factor": 2},
+            r"precision=bf16(?s:.*)optimizer_step: [3-5]\n",
+        ),
+    ],
+    ids="full small random energy always any_device_ends target bf16".split(),
 )
-def test_baselines_train(hparams, hidden_size, tones, tmp_path):
-    values = {"epochs": 1, "hidden_size": hidden_size}
-    done = run(command(hparams, tones, tmp_path / "out", **values))
+def test_experiments_train(hparams, values, said, tones, tmp_path, here):
+    """In an epoch of several batches, most of them after the warm-up."""
+    values = {"epochs": 1, "batch_seconds": 1.5, "hidden_size": 40, **values}
+    done = here(command(hparams, tones, tmp_path, **values))
     assert done.returncode == 0, done.stderr[-3000:]
+    (state,) = (tmp_path / "save").glob("CKPT*/brain.ckpt")
+    files = tmp_path / "log.txt", tmp_path / "train_log.txt", state
+    assert re.search(said, "".join(file.read_text() for file in files))
 
 
 def one_line(done):

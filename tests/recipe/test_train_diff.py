@@ -13,10 +13,13 @@ from unittest.mock import patch
 
 import pytest
 
+from speechbrain_amnet import evaluation
 from speechbrain_amnet.diff.file import fingerprint, read_diff
 from speechbrain_amnet.diff.folder import apply_update
 from speechbrain_amnet.diff.model import DiffModel
 from speechbrain_amnet.diff.model_files import ModelFiles
+from speechbrain_amnet.inference import load
+from speechbrain_amnet.slots import SCORES
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
@@ -29,8 +32,14 @@ QUICK = {
     "buckets": 2,
     "old_splits": "[dev]",
 }
-
-
+SMALL = {
+    "batch_seconds": 3,
+    "buckets": 2,
+    "hidden_size": 32,
+    "layers": 1,
+    "predictor_size": 8,
+    "joint_size": 8,
+}
 GRAMMAR = "#JSGF V1.0;\ngrammar g;\npublic <go> = do re;\n"
 
 
@@ -58,17 +67,8 @@ def run(script, *arguments):
 def base(tones, tmp_path_factory):
     """A tiny trained model."""
     out = tmp_path_factory.mktemp("base") / "out"
-    tiny = {
-        "epochs": 1,
-        "batch_seconds": 3,
-        "buckets": 2,
-        "average_checkpoints": 1,
-        "hidden_size": 32,
-        "layers": 1,
-        "predictor_size": 8,
-        "joint_size": 8,
-    }
-    given = words("amnet.yaml", data_folder=tones, output_folder=out, **tiny)
+    values = {"epochs": 1, "average_checkpoints": 1, **SMALL}
+    given = words("amnet.yaml", data_folder=tones, output_folder=out, **values)
     done = run("train.py", *given)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
@@ -238,6 +238,102 @@ def test_killed_update_goes_on_to_the_same_file(
     apply_update(outs[0] / "updated", tmp_path / "next" / "update.diff")
 
 
+@pytest.fixture
+def commands(tones, tmp_path, monkeypatch):
+    """The same data in a folder of its own, and what writes what was meant.
+
+    What streaming takes is not measured, which would take a process each time.
+    """
+    times = {"real_time_factor": 0.1, "peak_memory_mb": 9.0}
+    monkeypatch.setattr(evaluation, "measure_stream", lambda *some: times)
+    data = shutil.copytree(tones, tmp_path / "data")
+
+    def write(split, records):
+        lines = "\n".join(map(json.dumps, records))
+        (data / split / "commands.jsonl").write_text(lines)
+
+    return data, write
+
+
+def results_of(folder):
+    """All that was evaluated for an update, by the names of the figures."""
+    names = ("base_test", "base_old", "old")
+    files = [folder / f"results_{name}.json" for name in names]
+    files.append(folder / "results.json")
+    keys = ("base_", "base_old_", "old_", "")
+    return {k: json.loads(f.read_text()) for k, f in zip(keys, files)}
+
+
+def test_updates_held_to_a_grammar(base, commands, tmp_path, run_here):
+    """Of one sentence, so that it is known what is heard."""
+    data, write = commands
+    right, wrong = {"notes": "do re"}, {"notes": "fa"}
+    for split, slots in (
+        ("test", (right, wrong, wrong)),
+        ("dev", (wrong, None, right)),
+    ):
+        write(
+            split,
+            [
+                {"id": f"1-1-{n:04d}", "slots": one, "intent": "play"}
+                for n, one in enumerate(slots)
+            ],
+        )
+    file, out = tmp_path / "play.gram", tmp_path / "out"
+    file.write_text(GRAMMAR.replace("<go> = do re", "<play> = (do re) {notes}"))
+    values = {"base": base, "data_folder": data, "output_folder": out}
+    values |= {**QUICK, "tune_epochs": 1, "grammar": file, "fold": 2}
+    done = run_here("train_diff.py", *words("diff_hash.yaml", **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((out / "diff.json").read_text())
+    assert record["task"] == "slu" and record["fold"] == 2
+    assert (record["commands"], record["old_commands"]) == (3, 2)
+    for prefix, found in results_of(out).items():
+        assert found["grammar"] == "play.gram"
+        error = 50 if "old" in prefix else 100 * 2 / 3
+        assert found["command_accuracy"] == pytest.approx(100 - error)
+        assert record[f"{prefix}command_error"] == pytest.approx(error)
+        assert record[f"{prefix}wer"] == found["wer"]
+    assert "command error on what is new 66.7 -> 66.7 %" in done.stdout
+
+
+def test_updates_of_a_model_that_understands(
+    base, commands, tmp_path, run_here
+):
+    """What was meant is learnt with the words, and counts whole."""
+    data, write = commands
+    for split in ("train", "dev", "test"):
+        said = next((data / split).rglob("*.trans.txt")).read_text()
+        lines = [line.split() for line in said.splitlines()]
+        write(
+            split,
+            [
+                {"id": name, "slots": {"first": first}, "intent": "play"}
+                for name, first, *_ in lines
+            ],
+        )
+    slots, out = tmp_path / "slots", tmp_path / "out"
+    values = {"data_folder": data, "epochs": 1, "average_checkpoints": 1}
+    values |= {"start_from": base, "output_folder": slots, **SMALL}
+    done = run_here("train.py", *words("commands.yaml", **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    asr = load(slots, run_opts={"device": "cpu"})
+    assert {"<first>", "<=play>"} <= set(asr.pieces)
+    found = json.loads((slots / "results.json").read_text())
+    assert all(found[key] is not None for key in SCORES)
+    values = {"base": slots, "data_folder": data, "output_folder": out}
+    values |= {**QUICK, "tune_epochs": 1}
+    done = run_here("train_diff.py", *words("diff_hash.yaml", **values))
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((out / "diff.json").read_text())
+    assert record["task"] == "slu" and record["fold"] is None
+    assert record["commands"] == record["old_commands"] == 3
+    for prefix, found in results_of(out).items():
+        assert found["grammar"] is None
+        error = 100 - found["command_accuracy"]
+        assert record[f"{prefix}command_error"] == pytest.approx(error)
+
+
 @pytest.mark.parametrize(
     "values, message",
     [
@@ -257,7 +353,7 @@ def test_killed_update_goes_on_to_the_same_file(
             {"grammar": "some.gram", "commands": {"slots": {}}},
             "old.csv: no commands.jsonl",
         ),
-        ({"method": "magic"}, "method: expected sparse, hash"),
+        ({"method": "magic"}, "method: expected sparse, sparse_gated, hash, l"),
         ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
         ({"base": "nowhere"}, "nowhere: no model"),
         (
@@ -265,6 +361,7 @@ def test_killed_update_goes_on_to_the_same_file(
             "the base was trained with 16000, got 8000; give --sample_rate=16",
         ),
         ({"n_mels": 40}, "n_mels: the base was trained with 80, got 40"),
+        ({"max_seconds": 0.1}, "No training utterance is shorter than max_sec"),
         ({"letter": "Ö"}, "Ö: no tokens of the base"),
         ({"old_splits": "[tset]"}, "tset: no such split"),
     ],

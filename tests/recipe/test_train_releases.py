@@ -1,7 +1,9 @@
 """train_releases.py: chains of updates, in order, on spoken tones."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +40,19 @@ def corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(spoken, "_load_voice", lambda: tone)
     lengths = {"train": 0.2, "dev": 0.05, "test": 0.05}
     return make_releases(tmp_path / "corpus", 0.5, lengths, speakers=8)
+
+
+def test_a_grammar_and_a_fold_are_those_of_each_update(train, tmp_path):
+    releases = importlib.import_module("train_releases")
+    given = ["--data_folder=data", "--base=base", f"--out={tmp_path}"]
+    given += ["--methods", "full", "hash", "--budgets=2%", "--generations=2"]
+    for more in ([], ["--grammar=some.gram", "--fold=2"]):
+        args = releases.build_parser().parse_args([*given, *more])
+        updates = releases.updates(args)
+        assert len(updates) == 4
+        for one in updates:
+            options = [w for w in one.command if re.match("--(gra|fold)", w)]
+            assert options == more
 
 
 def test_two_generations(corpus, tmp_path):
