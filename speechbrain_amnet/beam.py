@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .grammar import Grammar, States, symbols_of
+from .slots import is_tag
 
 WIDTH, CTC_WIDTH = 8, 64
 """Hypotheses of a search by the transducer, and by the encoder alone."""
@@ -208,7 +209,8 @@ class HeldBeam:
         best = best_first[0]
         ways = [self.pieces[token] for token in self._ways(best.where)]
         count = len(best.tokens)
-        inside = not any(way.startswith("▁") for way in ways)
+        # A word is whole where another may follow it, or its tag.
+        inside = not any(way.startswith("▁") or is_tag(way) for way in ways)
         while inside and count > self.given:  # a word: to where it began
             count -= 1
             inside = not self.pieces[best.tokens[count]].startswith("▁")

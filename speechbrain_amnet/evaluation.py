@@ -304,11 +304,12 @@ def check_same(file: Path, key: str, one: Grammar | BackgroundNoise) -> None:
     """Refuse to write over results of another of its name."""
     if not file.is_file():
         return
-    known = json.loads(file.read_text(encoding="utf-8")).get(f"{key}_digest")
-    if known not in (None, one.digest):
+    known = json.loads(file.read_text(encoding="utf-8"))
+    same = known.get(key) == Path(one.name).name
+    if same and known.get(f"{key}_digest") not in (None, one.digest):
         raise ValueError(
             f"{file} is of another {key} that is called {one.name}, too; "
-            "give --out, or rename one of them"
+            "give another --out, or rename one of them"
         )
 
 

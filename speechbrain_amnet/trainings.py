@@ -101,7 +101,7 @@ def training(
         As `load_hparams`.
     """
     hparams = loaded(arguments)
-    skipped = int(hparams["starts_at"] * hparams["epochs"])
+    skipped = epochs_before(hparams["starts_at"], hparams["epochs"])
     return Training(
         name,
         folder,
@@ -109,6 +109,17 @@ def training(
         hparams["epochs"] - skipped,
         [Path(hparams[k]) for k in ("start_from", "teacher") if hparams[k]],
     )
+
+
+def epochs_before(starts_at: float, epochs: int) -> int:
+    """The whole epochs that a training skips.
+
+    Example
+    -------
+    >>> epochs_before(0.7, 90), epochs_before(0.6, 1)
+    (63, 0)
+    """
+    return int(starts_at * epochs + 1e-6)  # 0.7 * 90 is 62.99...
 
 
 def loaded(arguments: Sequence[str]) -> dict[str, Any]:

@@ -324,17 +324,18 @@ def plain_search(grammar, rows, width, margin):
         ("▁TURN▁OFF", "▁ROLL▁FLY", "TURN OFF"),
     ],
 )
-def test_who_stops_in_a_sentence_has_said_its_words(likely, other, given):
+@pytest.mark.parametrize("tags", [False, True])
+def test_who_stops_in_a_sentence_has_said_its_words(tags, likely, other, given):
     """No half ones, no intent, and no command that was not given."""
-    pieces = ["", *"▁TURNOFLY"]
-    way = "(turn | roll) (on | off | fly)"
-    text = f"#JSGF V1.0; grammar g; public <g> = {way} {way};"
+    pieces = ["", *"▁TURNOFLY", "<b>", "<=g>"]
+    way = "(turn | roll) (on | off | fly) {b}"
+    text = f"#JSGF V1.0; grammar g; public <g> = {way} turn;"
     rows = np.full((2 * len(likely), len(pieces)), 1e-30)
     rows[1::2, 0] = 1  # a blank behind each letter
     for row, one, two in zip(rows[::2], likely, other):
         row[pieces.index(two)] = 0.4
         row[pieces.index(one)] = 0.6
-    grammar = Grammar(text)
+    grammar = Grammar(text, tags)
     beam = CtcBeam(grammar, pieces)
     tokens = sum((beam.step(row) for row in np.log(rows)), [])
     words = "".join(pieces[token] for token in tokens + beam.finish())

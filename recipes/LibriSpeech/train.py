@@ -55,6 +55,7 @@ from speechbrain_amnet.report.page import write_page
 from speechbrain_amnet.report.text import table
 from speechbrain_amnet.slots import understood
 from speechbrain_amnet.tokens import BLANK, token_shares
+from speechbrain_amnet.trainings import epochs_before
 from speechbrain_amnet.values import check_values
 
 logger = logging.getLogger("train")
@@ -227,8 +228,9 @@ class Recogniser(sb.Brain):
         self.total_steps = self.hparams.epochs * steps
         counter = self.hparams.epoch_counter
         if counter.current == 0 and self.optimizer_step == 0:
-            skipped = self.hparams.starts_at * self.hparams.epochs
-            counter.current = round(skipped)
+            counter.current = epochs_before(
+                self.hparams.starts_at, self.hparams.epochs
+            )
             self.optimizer_step = counter.current * steps
 
     def init_optimizers(self):

@@ -270,13 +270,18 @@ def run_table(args: argparse.Namespace) -> None:
     print(table)
     if args.publish:
         write(args.publish, json.dumps(records, indent=1) + "\n")
+    if args.markdown:
+        update_markdown(args.markdown, table, args.name)
     folder = next(filter(Path.is_dir, args.records), None)
     several = len({(row["task"], row["data"]) for row in rows}) > 1
     if args.plot or (folder and not several):
         picture = args.plot or folder / "updates.png"
-        print(f"Picture: {plot_updates(rows, picture)}")
-    if args.markdown:
-        update_markdown(args.markdown, table, args.name)
+        try:
+            print(f"Picture: {plot_updates(rows, picture)}")
+        except OSError as error:
+            if args.plot:
+                raise
+            print(f"No picture: {error}")  # of others' folder
 
 
 def run_page(args: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     """Draws all that there is to draw, and names the pictures."""
     from speechbrain_amnet.report.animation import animate_utterance
     from speechbrain_amnet.report.plots import plot_runs
-    from speechbrain_amnet.report.results import find_results
+    from speechbrain_amnet.report.results import find_results, is_run
 
     if args.animate:
         for name in ("out", "study", "only"):
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
             if (folder / "train_log.txt").is_file():
                 runs.append(folder)  # which may have dev's results alone
             else:
-                runs += [path.parent for path in find_results(folder)]
+                runs += [p.parent for p in find_results(folder) if is_run(p)]
         print(animate_utterance(runs, args.split, args.animate))
         return
     if args.split != "test":

@@ -45,7 +45,8 @@ def read_results(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The contents of each results.json, and its `path`.
+        The contents of each results.json, and its `path`. Of a run that was
+        published, too, its own.
 
     Raises
     ------
@@ -54,19 +55,31 @@ def read_results(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     ValueError
         If a file is not the results of a run, or two are of the same run.
     """
-    results, seen = [], {}
+    seen: dict[tuple, dict[str, Any]] = {}
     for file in dict.fromkeys(f for path in paths for f in find_results(path)):
         result = read_result(file)
         run = (*group_of(result), result["seed"])
-        if run in seen:
+        other = seen.get(run)
+        if other and is_run(other["path"]) == is_run(file):
             raise ValueError(
                 f"two results of {result['experiment']}, seed "
                 f"{result['seed']}, on {heard(result)} {result['split']}: "
-                f"{seen[run]} and {file}; leave out one of them"
+                f"{other['path']} and {file}; leave out one of them"
             )
-        seen[run] = file
-        results.append(result)
-    return results
+        if not other or is_run(file):
+            seen[run] = result
+    return list(seen.values())
+
+
+def is_run(file: Path) -> bool:
+    """Whether it is a run's own results, and not published ones.
+
+    Example
+    -------
+    >>> is_run(Path("amnet/1/results_dev.json")), is_run(Path("amnet-1.json"))
+    (True, False)
+    """
+    return file.stem.startswith("results")
 
 
 def find_results(path: str | Path) -> list[Path]:

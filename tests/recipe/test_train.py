@@ -449,21 +449,21 @@ def test_two_processes_train(tones, tmp_path):
         ("full.yaml", {"hidden_size": 8}, r"valid branch_0: 1\.00e\+00"),
         ("small.yaml", {"hidden_size": 96}, r"valid branch_0: 1\.00e\+00"),
         ("random.yaml", {}, r"valid branch_1: [5-9]\.\d\de-01"),
-        ("energy.yaml", {}, r"train branch_1: [1-6]\.\d\de-01"),
+        ("energy.yaml", {}, r"train branch_1: [1-9]"),
         ("always.yaml", {}, r"valid branch_1: 1\.00e\+00"),
-        ("amnet_any_device_ends.yaml", {}, r"cost_weight: 3\.00e-01"),
+        ("amnet_any_device_ends.yaml", {}, r"train cost: [3-5]"),
         ("amnet_target.yaml", {}, r"cost_weight: (?!2\.00)"),
         (
             "amnet.yaml",
             {"precision": "bf16", "grad_accumulation_factor": 2},
-            r"precision=bf16(?s:.*)optimizer_step: [3-5]\n",
+            r"precision=bf16(?s:.*)optimizer_step: [2-4]\n",
         ),
     ],
     ids="full small random energy always any_device_ends target bf16".split(),
 )
 def test_experiments_train(hparams, values, said, tones, tmp_path, here):
-    """In an epoch of several batches, most of them after the warm-up."""
-    values = {"epochs": 1, "batch_seconds": 1.5, "hidden_size": 40, **values}
+    """In an epoch of six batches, the last of them with mixed branches."""
+    values = {"epochs": 1, "hidden_size": 40, **values}
     done = here(command(hparams, tones, tmp_path, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     (state,) = (tmp_path / "save").glob("CKPT*/brain.ckpt")
