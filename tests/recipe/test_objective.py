@@ -174,3 +174,30 @@ def test_each_part_of_the_augmentation(prepared):
     vars(hparams).update({**off, "speed_perturb": slower})
     clean, longer = read(brain, rows, True)
     assert longer.shape[1] == pytest.approx(clean.shape[1] / 0.8, abs=1)
+
+
+def test_the_router_s_gradient_has_a_norm_of_its_own(prepared):
+    """SpeechBrain clips that of the first group; this may grow by the frame."""
+    brain, _ = prepared
+    rest, router = (g["params"] for g in brain.optimizer.param_groups)
+    for parameter in (*rest, *router):
+        parameter.grad = torch.full_like(parameter, 100.0)
+    brain.optimizer.step()
+    norm = torch.cat([p.grad.flatten() for p in router]).norm()
+    assert norm == pytest.approx(brain.max_grad_norm, rel=1e-4)
+    assert all((p.grad == 100).all() for p in rest)
+    # Of what is no number it makes no step; the others make theirs.
+    router[0].grad.flatten()[0] = float("inf")
+    before = [p.clone() for p in (*rest, *router)]
+    brain.optimizer.step()
+    same = [torch.equal(a, b) for a, b in zip(before, (*rest, *router))]
+    assert all(same[len(rest) :]) and not any(same[: len(rest)])
+
+
+def test_a_large_gain_is_as_loud_as_features_take(prepared):
+    brain, rows = prepared
+    brain.hparams.augment, brain.hparams.gain_db = True, 1000.0
+    for seed in range(3):
+        torch.manual_seed(seed)
+        features, _ = brain.frames(PaddedBatch(rows), True)
+        assert features.isfinite().all()
