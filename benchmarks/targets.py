@@ -163,6 +163,7 @@ def clocked(results: Path) -> Iterator[Row]:
     )
     told, met = [], []
     for name, model in (
+        ("live_amnet", "amnet"),
         ("live", "amnet_any_device"),
         ("live_blocks", "amnet_sparse_blocks"),
     ):
