@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arbitrator import FixedRouting, Router, Routing
+from .arbitrator import Router, Routing
+from .controls import FixedRouting
 from .device import Device
 from .frames import check_lengths, frame_mask
 from .layer import BranchedLayer, check_branches, unwrapped

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from . import __version__
-from .beam import prior_of
+from .ctc_beam import prior_of
 from .inference import CTC_HEAD, MODULES, load
 from .nodes import compose, serialize, walk
 

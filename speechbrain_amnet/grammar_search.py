@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .beam import (
-    CTC_WIDTH,
-    WIDTH,
-    Beam,
-    CtcBeam,
-    HeldBeam,
-    check_width,
-    prior_of,
-)
+from .beam import WIDTH, Beam, HeldBeam, check_width
+from .ctc_beam import CTC_WIDTH, CtcBeam, prior_of
 from .grammar import Grammar
 from .search import GreedySearch
 from .transducer import absolute_lengths
@@ -59,7 +52,7 @@ class GrammarSearch:
         What makes CTC logits of encoded frames. With it the sentence is the
         likeliest by the encoder alone, else by the transducer.
     shares : sequence of float, optional
-        Of the tokens, for a head's prior; see `beam.prior_of`.
+        Of the tokens, for a head's prior; see `ctc_beam.prior_of`.
 
     Example
     -------

@@ -14,7 +14,8 @@ from speechbrain_amnet import (
     Predictor,
     TransducerLoss,
 )
-from speechbrain_amnet.beam import Beam, CtcBeam
+from speechbrain_amnet.beam import Beam
+from speechbrain_amnet.ctc_beam import CtcBeam
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.grammar_search import GrammarSearch
 from speechbrain_amnet.inference import AmortizedASR, ASRStreamingContext

@@ -348,6 +348,9 @@ def test_the_moved_weight_is_in_the_checkpoint_and_in_the_total():
         ({"cost_weight": float("nan")}, "cost_weight must be .* got nan"),
         ({"idle_weight": -0.5}, "idle_weight must be .* 0 or more, got -0.5"),
         ({"end_weight": None}, "end_weight must be a finite .* got None"),
+        # YAML's 4e1 is text: it wants a point.
+        ({"target_gain": "4e1"}, "target_gain must be a finite .* got 4e1"),
+        ({"target_rate": -0.1}, "target_rate must be .* 0 or more, got -0.1"),
         ({"saved_target": 1.0}, "below 1, got 1.0"),
         ({"saved_target": -0.1}, "below 1, got -0.1"),
         ({"significant_backlog": 0.0}, "above 0, got 0.0"),

@@ -113,6 +113,8 @@ def test_bar_tells_the_mean_time_of_what_it_counts(
 ):
     """Not that of the last half second, in which one ended."""
     monkeypatch.chdir(tmp_path)
+    # A child looks for the file that ends it for half a minute at most, and
+    # nothing is said about how long that took: all times are `clock`'s.
     script = (
         "(f / 'train_log.txt').write_text('a\\nb\\n'); "
         "[time.sleep(0.02) for _ in range(1500) if not (f / 'end').exists()]"

@@ -5,12 +5,11 @@ import copy
 import numpy as np
 import torch
 
-from speechbrain_amnet.arbitrator import (
-    Arbitrator,
+from speechbrain_amnet.arbitrator import Arbitrator, Router
+from speechbrain_amnet.controls import (
     EnergyRouting,
     FixedRouting,
     RandomRouting,
-    Router,
 )
 from speechbrain_amnet.features import StreamingFeatures
 from speechbrain_amnet.inference import CTC_HEAD, AmortizedASR

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from speechbrain_amnet.audio import as_samples
-from speechbrain_amnet.beam import CTC_WIDTH, WIDTH
+from speechbrain_amnet.beam import WIDTH
+from speechbrain_amnet.ctc_beam import CTC_WIDTH
 from speechbrain_amnet.device import Device, next_backlog
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Encoder

@@ -8,13 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_amnet.beam import (
-    WIDTH,
-    Beam,
-    CtcBeam,
-    HeldBeam,
-    prior_of,
-)
+from speechbrain_amnet.beam import WIDTH, Beam, HeldBeam
+from speechbrain_amnet.ctc_beam import CtcBeam, prior_of
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.runtime.encoder import Cell
 from speechbrain_amnet.runtime.packed import Packed
