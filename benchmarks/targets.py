@@ -1,6 +1,6 @@
 """What was to be reached and what was, from the published results.
 
-    python ../../benchmarks/targets.py --markdown README.md
+    python ../../benchmarks/targets.py --markdown RESULTS.md
 
 in recipes/LibriSpeech. A target of several parts that some reach is met "in
 part". "Within" some points: the mean is, and the upper end of its interval is

@@ -19,7 +19,10 @@ RECIPE = ROOT / "recipes" / "LibriSpeech"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
-    *(RECIPE / name for name in ("README.md", "hparams/README.md")),
+    *(
+        RECIPE / name
+        for name in ("README.md", "RESULTS.md", "hparams/README.md")
+    ),
     *sorted((RECIPE / "hparams").glob("*.yaml")),
     *sorted((RECIPE / "studies").glob("*.yaml")),
 ]

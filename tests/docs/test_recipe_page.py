@@ -1,4 +1,4 @@
-"""The recipe's page, the list of experiments, and hparams/librispeech.yaml."""
+"""The recipe's pages, the list of experiments, and hparams/librispeech.yaml."""
 
 import re
 import shlex
@@ -11,12 +11,20 @@ from speechbrain_amnet.hparams import load_hparams
 
 ROOT = Path(__file__).parents[2]
 HPARAMS = ROOT / "hparams"
-PAGE = (ROOT / "recipes" / "LibriSpeech" / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.M | re.S)
+RECIPE = ROOT / "recipes" / "LibriSpeech"
+BLOCKS = [
+    block
+    for name in ("README.md", "RESULTS.md")
+    for block in re.findall(
+        r"^```(\w*)\n(.*?)^```$",
+        (RECIPE / name).read_text("utf-8"),
+        re.M | re.S,
+    )
+]
 
 
 def commands():
-    """Each command of the page, as its words."""
+    """Each command of the pages, as its words."""
     text = "".join(block for language, block in BLOCKS if not language)
     lines = text.replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines]
@@ -44,7 +52,7 @@ def test_no_command_takes_the_folder_of_others():
 @pytest.mark.parametrize(
     "text", [block for language, block in BLOCKS if language == "yaml"]
 )
-def test_experiments_of_the_page_load(text, tmp_path):
+def test_experiments_of_the_pages_load(text, tmp_path):
     (tmp_path / "hparams").symlink_to(HPARAMS)
     for file in HPARAMS.glob("*.yaml"):
         (tmp_path / file.name).symlink_to(file)
