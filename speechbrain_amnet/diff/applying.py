@@ -1,11 +1,13 @@
 """A diff applied to a model's tensors, one after the other, and checked."""
 
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 
 import numpy as np
 
 from speechbrain_amnet.diff.changes import NewValues, Values
 from speechbrain_amnet.diff.file import Diff, DiffError, fingerprint, model_of
+from speechbrain_amnet.diff.hashing import BLOCK
 
 
 class NotTheBase(DiffError):
@@ -104,24 +106,29 @@ def apply_diff(
     True
     """
     check_base(diff, tensors, what)
-    replaced = {}
-
-    def keep(name, old):
-        replaced[name] = values_at(old, diff.changes[name].touched)
-
-    change_each(diff, tensors, keep)
+    old: dict[str, list[np.ndarray]] = {name: [] for name in diff.changes}
+    change_each(
+        diff, tensors, lambda name, values: old[name].append(values.copy())
+    )
+    replaced = {
+        name: NewValues(
+            change.shape,
+            change.touched,
+            Values(np.concatenate(old[name]).astype(np.float32)),
+        )
+        for name, change in diff.changes.items()
+    }
     return Diff(replaced, diff.result, diff.base, {"method": "undo"})
 
 
 def change_each(
     diff: Diff,
     tensors: MutableMapping[str, np.ndarray],
-    before: Callable[[str, np.ndarray], None] = lambda name, old: None,
+    before: Callable[[str, np.ndarray], None] = lambda name, values: None,
     finite: bool = False,
+    in_place: bool = False,
 ) -> None:
     """Change one tensor after the other, of a base that was checked.
-
-    Beyond the model it takes the memory of one tensor, or two.
 
     Arguments
     ---------
@@ -130,10 +137,13 @@ def change_each(
     tensors : mapping
         Name to array; those that the diff changes are replaced.
     before : callable
-        Gets the name of each, and what it was.
+        Gets the name of each and what is about to change; see `Change.apply`.
     finite : bool
         Whether NaN and infinity are refused: what undoes an update may bring
         some back, an update may not bring any.
+    in_place : bool
+        Whether the arrays themselves may be changed, which takes no memory
+        beyond the model. Otherwise it takes that of one tensor.
 
     Raises
     ------
@@ -143,15 +153,25 @@ def change_each(
     """
     for name, change in diff.changes.items():
         old = tensors[name]
-        before(name, old)
         with np.errstate(over="ignore", invalid="ignore"):  # said below
-            tensors[name] = change.apply(old).astype(old.dtype, copy=False)
-        if finite and not np.isfinite(tensors[name]).all():
+            new = change.apply(old, partial(before, name), in_place)
+            tensors[name] = new = new.astype(old.dtype, copy=False)
+        if finite and not all(map(all_finite, blocks(new))):
             raise DiffError(f"the diff makes NaN or infinity of {name}")
-        del old
+        del old, new
     found = fingerprint({name: tensors[name] for name in diff.changes})
     if found != diff.result:
         raise DiffError("the result is not the one that the diff promises")
+
+
+def blocks(tensor: np.ndarray) -> list[np.ndarray]:
+    """Its numbers, some at a time."""
+    return np.array_split(tensor.reshape(-1), 1 + tensor.size // BLOCK)
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether none is NaN or infinity."""
+    return bool(np.isfinite(values).all())
 
 
 def values_at(tensor: np.ndarray, positions: np.ndarray | None) -> NewValues:

@@ -6,7 +6,7 @@ the same bits.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,6 +19,8 @@ from speechbrain_amnet.diff.coding import (
     steps_of,
 )
 from speechbrain_amnet.diff.hashing import BLOCK, bucket_and_sign, key_of
+
+Before = Callable[[np.ndarray], None]
 
 
 def check_bits(bits: int) -> None:
@@ -119,8 +121,37 @@ class Change:
         """Whether it is made of positions, which may be all."""
         return isinstance(self, SparseChange)
 
-    def apply(self, old: np.ndarray) -> np.ndarray:
-        """The new tensor, float32, from the old one."""
+    def apply(
+        self,
+        old: np.ndarray,
+        before: Before = lambda values: None,
+        in_place: bool = False,
+    ) -> np.ndarray:
+        """The new tensor, float32, from the old one.
+
+        Arguments
+        ---------
+        old : np.ndarray
+            Of the change's shape.
+        before : callable
+            Gets the values that are about to change, flat, some at a time and
+            in the order of `places`; to keep them it must copy them.
+        in_place : bool
+            Whether the old tensor may become the new one, which takes no
+            memory. It does if it is of float32, writable and in one piece.
+        """
+        same = (
+            in_place
+            and old.dtype == np.float32
+            and old.flags.c_contiguous
+            and old.flags.writeable
+        )
+        new = old if same else old.astype(np.float32, order="C")
+        self.change(new.reshape(-1), before)
+        return new.reshape(self.shape)
+
+    def change(self, flat: np.ndarray, before: Before) -> None:
+        """Change a flat tensor, block by block; see `apply`."""
         raise NotImplementedError
 
     def keeping(self, masks: Sequence[np.ndarray]) -> "Change | None":
@@ -197,19 +228,19 @@ class SparseChange(Change):
         where = np.flatnonzero(mask) if where is None else where[mask]
         return replace(self, positions=where, deltas=deltas)
 
-    def apply(self, old: np.ndarray) -> np.ndarray:
-        """The new tensor from the old one, block by block."""
-        new, done = old.astype(np.float32).ravel(), 0
+    def change(self, flat: np.ndarray, before: Before) -> None:
+        """Change a flat tensor, block by block; see `apply`."""
+        done = 0
         for where, count in self.places():
-            self.change(new, where, self.deltas.part(done, done + count))
+            old = flat[where]
+            before(old)
+            values = self.deltas.part(done, done + count)
+            flat[where] = self.new(old, values)
             done += count
-        return new.reshape(self.shape)
 
-    def change(
-        self, new: np.ndarray, where: np.ndarray | slice, values: np.ndarray
-    ) -> None:
-        """Change a flat tensor in some places."""
-        new[where] += values
+    def new(self, old: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """What some values become."""
+        return old + values
 
 
 @dataclass
@@ -218,11 +249,9 @@ class NewValues(SparseChange):
 
     kind: ClassVar[str] = "new"
 
-    def change(
-        self, new: np.ndarray, where: np.ndarray | slice, values: np.ndarray
-    ) -> None:
-        """Change a flat tensor in some places."""
-        new[where] = values
+    def new(self, old: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """What some values become."""
+        return values
 
 
 @dataclass
@@ -251,16 +280,15 @@ class HashChange(Change):
         """The buckets' values."""
         return [self.buckets]
 
-    def apply(self, old: np.ndarray) -> np.ndarray:
-        """The new tensor from the old one, block by block."""
-        new = old.astype(np.float32).ravel()
+    def change(self, flat: np.ndarray, before: Before) -> None:
+        """Change a flat tensor, block by block; see `apply`."""
         values = self.buckets.floats()
         key = key_of(self.seed, self.name)
         for where, _ in self.places():
+            before(flat[where])
             here = np.arange(where.start, where.stop)
             bucket, sign = bucket_and_sign(here, key, len(values))
-            new[where] += values[bucket] * sign.astype("f4")
-        return new.reshape(self.shape)
+            flat[where] += values[bucket] * sign.astype("f4")
 
     def numbers(self) -> dict[str, Any]:
         """What the file's header says of it."""
@@ -291,16 +319,27 @@ class LowRankChange(Change):
         """Both factors."""
         return [self.left, self.right]
 
-    def apply(self, old: np.ndarray) -> np.ndarray:
-        """The new tensor from the old one."""
-        rows = self.shape[0]
-        new = old.astype(np.float32).reshape(rows, -1)
-        left = self.left.floats().reshape(rows, self.rank)
+    def places(self) -> Iterator[tuple[slice, int]]:
+        """Where a flat tensor changes: in blocks of whole rows."""
+        columns = self.size // self.shape[0]
+        step = columns * max(1, BLOCK // columns)
+        for start in range(0, self.size, step):
+            end = min(start + step, self.size)
+            yield slice(start, end), end - start
+
+    def change(self, flat: np.ndarray, before: Before) -> None:
+        """Change a flat tensor, block by block; see `apply`."""
+        left = self.left.floats().reshape(self.shape[0], self.rank)
         right = self.right.floats().reshape(self.rank, -1)
-        # Not `left @ right`: a library adds in an order of its own.
-        for i in range(self.rank):
-            new += left[:, i : i + 1] * right[i]
-        return new.reshape(self.shape)
+        done = 0
+        for where, count in self.places():
+            before(flat[where])
+            rows = slice(done, done + count // right.shape[1])
+            # Not `left @ right`: a library adds in an order of its own.
+            for i in range(self.rank):
+                product = left[rows, i : i + 1] * right[i]
+                flat[where] += product.reshape(-1)
+            done = rows.stop
 
     def numbers(self) -> dict[str, Any]:
         """What the file's header says of it."""

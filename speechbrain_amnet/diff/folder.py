@@ -203,7 +203,7 @@ def undo_update(folder: str | Path) -> dict[str, Any]:
         path = model.folder / UPDATES / past[-1]["undo"]
         undo = read_diff(path, model.weights)
         check_base(undo, model, str(folder))
-        change_each(undo, model)
+        change_each(undo, model, in_place=True)
         install(model, folder, past[:-1])
     return past[-1]
 
@@ -407,7 +407,7 @@ def write_version(
     else:
         *old, last = entries
         path = last["undo"] and updates / last["undo"]
-        last["undo_bytes"] = undo.write(model, path)
+        last["undo_bytes"] = undo.write(model, path, in_place=True)
     model.write(version)
     for n, entry in enumerate(old, start=1):
         if entry["undo"] is None:

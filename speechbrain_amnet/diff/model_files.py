@@ -6,6 +6,7 @@ import pickle
 import shutil
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ class ModelFiles(MutableMapping):
     Every file `*.ckpt` that holds a state dict of PyTorch's counts, whatever
     SpeechBrain model it is. A tensor's name begins with its file's:
     `encoder.layers.0.bias.0`. What is put in takes the old one's place, and
-    its memory is free.
+    its memory is free. Arrays of tensors that share their memory (tied weights)
+    are not writable: who changes one would change the other.
 
     Arguments
     ---------
@@ -56,13 +58,17 @@ class ModelFiles(MutableMapping):
     def __init__(self, folder: str | Path):
         self.folder = find_model(folder)
         self.states, self.places = {}, {}
+        self.uses: Counter[int] = Counter()  # of each piece of memory
         for path in sorted(self.folder.glob(f"*{WEIGHTS}")):
             state = read_state(path)
             if state is not None:
                 self.states[path.stem] = state
         for stem, state in self.states.items():
             for key, tensor in state.items():
-                if not torch.is_tensor(tensor) or tensor.dtype not in _NUMPY:
+                if not torch.is_tensor(tensor):
+                    continue
+                self.uses[memory_of(tensor)] += 1
+                if tensor.dtype not in _NUMPY:
                     continue
                 name = f"{stem}.{key}"
                 if name in self.places:
@@ -74,7 +80,11 @@ class ModelFiles(MutableMapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         stem, key = self.places[name]
-        return self.states[stem][key].detach().numpy()
+        tensor = self.states[stem][key].detach()
+        array = tensor.numpy()
+        if self.uses[memory_of(tensor)] > 1:
+            array.flags.writeable = False
+        return array
 
     def __setitem__(self, name: str, array: np.ndarray) -> None:
         stem, key = self.places[name]
@@ -118,6 +128,11 @@ class ModelFiles(MutableMapping):
         copy_mode(self.folder, folder)
         for path in [*folder.rglob("*"), folder]:
             files.to_disk(path)
+
+
+def memory_of(tensor: torch.Tensor) -> int:
+    """Where its memory begins, or that of which it is a part."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def copy_mode(source: Path, target: Path) -> None:

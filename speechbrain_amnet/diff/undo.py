@@ -84,6 +84,7 @@ class Undo:
         self,
         tensors: MutableMapping[str, np.ndarray],
         path: str | Path | None,
+        in_place: bool = False,
     ) -> int:
         """Apply the diff, and write what undoes it.
 
@@ -95,6 +96,8 @@ class Undo:
         path : str, Path or None
             The file; what is there after an error is no diff. None writes
             nothing.
+        in_place : bool
+            Whether the arrays themselves may be changed; see `change_each`.
 
         Returns
         -------
@@ -108,7 +111,7 @@ class Undo:
             infinity.
         """
         if path is None:
-            change_each(self.diff, tensors, finite=True)
+            change_each(self.diff, tensors, finite=True, in_place=in_place)
             return 0
         frame = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
         frame = frame.compressobj(size=self.size)
@@ -123,13 +126,11 @@ class Undo:
                 # A new block, so a new code, for each array.
                 file.write(frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
 
-            def keep(name, old):
-                values = old.ravel()
-                for where, _ in self.diff.changes[name].places():
-                    put_some(values[where].astype("<f4", copy=False))
+            def keep(name, values):
+                put_some(values.astype("<f4", copy=False))
 
             put(self.head)
-            change_each(self.diff, tensors, keep, finite=True)
+            change_each(self.diff, tensors, keep, True, in_place)
             put()
             put(np.ones(len(self.diff.changes), dtype="<f4"))
             put(*self.codes)

@@ -18,9 +18,11 @@ import pytest
 import torch
 
 from speechbrain_amnet import files
+from speechbrain_amnet.diff.changes import SparseChange, Values
 from speechbrain_amnet.diff.file import (
     DiffError,
     fingerprint,
+    make_diff,
     read_diff,
     write_diff,
 )
@@ -31,6 +33,7 @@ from speechbrain_amnet.diff.folder import (
     undo_update,
 )
 from speechbrain_amnet.diff.model_files import ModelFiles, find_model
+from speechbrain_amnet.diff.undo import Undo
 
 
 def state(folder):
@@ -645,3 +648,33 @@ def test_any_name_of_a_file_can_be_undone(model, chain, tmp_path):
     entry = apply_update(model, odd, tmp_path / "new")
     assert entry["diff"].isprintable()
     assert undo_update(tmp_path / "new") == entry
+
+
+def test_of_tied_weights_one_changes_alone(tmp_path):
+    folder, out = tmp_path / "tied", tmp_path / "new"
+    folder.mkdir()
+    weight = torch.randn(3, 4)
+    state = {"a": weight, "b": weight, "c": weight[1:], "d": torch.ones(2)}
+    torch.save(state, folder / "joint.ckpt")
+    before = {name: array.copy() for name, array in ModelFiles(folder).items()}
+    change = SparseChange((3, 4), np.array([5]), Values.rounded([0.5], 4))
+    diff = make_diff({"joint.a": change}, before)
+    write_diff(diff, tmp_path / "1.diff")
+    apply_update(folder, tmp_path / "1.diff", out)
+    after = ModelFiles(out)
+    assert np.array_equal(after["joint.a"], change.apply(before["joint.a"]))
+    for name in ("joint.b", "joint.c", "joint.d"):
+        assert np.array_equal(after[name], before[name])
+    undo_update(out)
+    assert all(np.array_equal(ModelFiles(out)[n], a) for n, a in before.items())
+
+
+def test_a_model_is_changed_where_it_lies(model, chain):
+    found = ModelFiles(model)
+    diff = read_diff(chain[0])
+    places = {name: found[name].ctypes.data for name in diff.changes}
+    Undo(diff).write(found, None, in_place=True)
+    assert fingerprint({name: found[name] for name in places}) == diff.result
+    halves = [n for n in places if found[n].dtype == np.float16]
+    for name, place in places.items():
+        assert (found[name].ctypes.data == place) == (name not in halves)
