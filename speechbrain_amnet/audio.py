@@ -122,7 +122,9 @@ def is_cut(file: soundfile.SoundFile, count: int) -> bool:
     return file.format not in ESTIMATED and count < file.frames
 
 
-def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
+def read_pcm(
+    file: BinaryIO, count: int, timeout: float | None = None
+) -> Iterator[np.ndarray]:
     """Read raw samples of 16 bits as they come.
 
     Arguments
@@ -133,6 +135,9 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
     count : int
         Samples that are read at once, at most. What is there is not kept
         waiting for more.
+    timeout : float, optional
+        Seconds without any after which it ends, as if it were closed. None
+        waits as long as it is open.
 
     Yields
     ------
@@ -153,7 +158,7 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
     """
     half, first = b"", b""
     # Nothing to read is the end, but not where others made a pipe non-blocking.
-    while has_come(file, wait=True) and (read := file.read1(2 * count)):
+    while has_come(file, timeout) and (read := file.read1(2 * count)):
         if len(first) < 4:
             first += read[:4]
             # `arecord` writes one, too. Its rate and channels may be any.
@@ -170,15 +175,15 @@ def read_pcm(file: BinaryIO, count: int) -> Iterator[np.ndarray]:
             yield samples.astype("float32") / 32768
 
 
-def has_come(file: BinaryIO, wait: bool = False) -> bool:
+def has_come(file: BinaryIO, wait: float | None = 0) -> bool:
     """Whether something lies there to be read, or the end.
 
     Arguments
     ---------
     file : binary file
         A pipe, for instance; of what cannot tell, all lies there.
-    wait : bool
-        Whether to wait until it does.
+    wait : float or None
+        Seconds to wait until it does; None waits as long as it takes.
 
     Example
     -------
@@ -191,7 +196,7 @@ def has_come(file: BinaryIO, wait: bool = False) -> bool:
     (False, True)
     """
     try:
-        return bool(select([file], [], [], None if wait else 0)[0])
+        return bool(select([file], [], [], wait)[0])
     # No descriptor; on Windows, no socket.
     except (OSError, TypeError, ValueError):
         return True

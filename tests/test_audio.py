@@ -106,6 +106,14 @@ def test_raw_samples_are_not_kept_waiting():
         assert list(parts) == []
 
 
+def test_a_pipe_that_stalls_for_long_ends():
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as file:
+        os.write(theirs, bytes(20))
+        assert [len(part) for part in read_pcm(file, 640, 0.05)] == [10]
+        os.close(theirs)
+
+
 @pytest.mark.parametrize("sizes", [[640], [1, 2, 2], [2] * 9])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "AIFF", "MP3"])
 def test_a_file_of_audio_is_no_raw_samples(tmp_path, kind, sizes):

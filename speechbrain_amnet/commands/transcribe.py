@@ -50,6 +50,13 @@ def add(subparsers: Any) -> None:
         help="a file in JSGF, whose sentences alone are searched: what is "
         "heard is one of them, and known at its end",
     )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=arguments.above_zero,
+        help="end standard input where it has brought nothing for so long "
+        "(default: wait as long as it is open)",
+    )
     arguments.add_load(parser)
     parser.set_defaults(run=run)
 
@@ -86,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     for wav in args.wavs:
         if len(args.wavs) > 1:
             print(f"{wav}:")
-        live, source = None, chunks(wav, rate, size)
+        live, source = None, chunks(wav, rate, size, args.timeout)
         if str(wav) == "-" and args.load is None:
             here = load_here(model)
             live = LiveStream(model)
@@ -147,7 +154,9 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def chunks(wav: Path, rate: int, size: int) -> Iterator[Any]:
+def chunks(
+    wav: Path, rate: int, size: int, timeout: float | None = None
+) -> Iterator[Any]:
     """A recording in chunks, or standard input as it comes."""
     from speechbrain_amnet.audio import read_audio, read_pcm
 
@@ -161,7 +170,7 @@ def chunks(wav: Path, rate: int, size: int) -> Iterator[Any]:
             f"`arecord -t raw -f S16_LE -r {rate} | amnet transcribe MODEL -`"
         )
     else:
-        yield from until_stopped(read_pcm(sys.stdin.buffer, size))
+        yield from until_stopped(read_pcm(sys.stdin.buffer, size, timeout))
 
 
 def until_stopped(source: Iterator[Any]) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """`amnet transcribe MODEL -`: samples from a pipe, words as they come."""
 
 import io
+import os
 import re
 import signal
 import subprocess
@@ -62,6 +63,21 @@ def test_words_are_those_of_a_file(
     pipe(samples.tobytes() + more, monkeypatch)
     command = ["transcribe", str(model), "-", "--frames", "--load=2"]
     assert cli.main([*command, f"--chunk-ms={chunk}"]) == 0
+    *frames, result = capsys.readouterr().out.splitlines()
+    assert frames == expected and result.startswith("0.8 s of audio in ")
+
+
+def test_a_pipe_that_stalls_for_long_ends(
+    model, samples, expected, monkeypatch, capsys
+):
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as file, open(theirs, "wb") as source:
+        stdin = SimpleNamespace(buffer=file, isatty=lambda: False)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        source.write(samples.tobytes())
+        source.flush()
+        command = ["transcribe", str(model), "-", "--frames", "--load=2"]
+        assert cli.main([*command, "--timeout=0.1"]) == 0  # it is open still
     *frames, result = capsys.readouterr().out.splitlines()
     assert frames == expected and result.startswith("0.8 s of audio in ")
 

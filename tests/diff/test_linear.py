@@ -1,10 +1,11 @@
 """DiffLinear as SpeechBrain's AdaptedModel uses it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
-from speechbrain.nnet.adapters import AdaptedModel
+from speechbrain.nnet.adapters import AdaptedModel, LoRA
 from torch import nn
 
 from speechbrain_amnet.diff.linear import DiffLinear
@@ -85,3 +86,36 @@ def test_kept_positions_are_never_lost(net, tmp_path):
 def test_other_layers_are_refused():
     with pytest.raises(ValueError, match="expected a linear layer, got Conv1d"):
         DiffLinear(nn.Conv1d(1, 1, 1))
+
+
+def test_low_rank_is_the_lora_of_speechbrain(net):
+    """With the same factors: outputs, and what a step makes of both."""
+    x, rank = torch.randn(5, 4), 2
+    theirs = AdaptedModel(
+        copy.deepcopy(net),
+        LoRA,
+        all_linear=True,
+        adapter_kwargs={"rank": rank, "alpha": rank},
+    )
+    ours = AdaptedModel(
+        net,
+        DiffLinear,
+        all_linear=True,
+        adapter_kwargs={"diff": partial(LowRankDiff, rank=rank)},
+    )
+    for name in ("0", "2"):
+        one = theirs.adapted_model.get_submodule(name)
+        other = ours.adapted_model.get_submodule(name).diff
+        with torch.no_grad():
+            one.adapter_up_proj.weight.normal_()
+            other.left.copy_(one.adapter_up_proj.weight)
+            other.right.copy_(one.adapter_down_proj.weight)
+    for model in (theirs, ours):
+        learning = [p for p in model.parameters() if p.requires_grad]
+        assert sum(p.numel() for p in learning) == rank * (4 + 3 + 3 + 2)
+        optimizer = torch.optim.SGD(learning, 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(theirs(x), ours(x), atol=1e-6)
