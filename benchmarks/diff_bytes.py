@@ -19,7 +19,8 @@ difference:
 
 The files of ours are updates of the same base that change few weights; plain
 safetensors of the same positions (int32) and values (float16) stand beside
-them. With data, word errors are measured. The last line is how many times
+them, and how many bytes their positions take for each that equally likely ones
+need at least. With data, word errors are measured. The last line is how many times
 smaller the smallest of ours is than the best lossless tool's.
 """
 
@@ -37,6 +38,7 @@ import zstandard
 from safetensors.numpy import save
 
 from speechbrain_amnet.corpus.prepare import prepare_librispeech
+from speechbrain_amnet.diff.coding import entropy_bits
 from speechbrain_amnet.diff.file import read_diff
 from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.evaluation import evaluate
@@ -46,7 +48,7 @@ from speechbrain_amnet.report.figures import markdown_text, write_figures
 LEVEL = 19
 XDELTA = "xdelta3"
 LEAST_WINDOW, MOST_INPUT = 2**19, 2**24  # bytes that it looks at, old and new
-QPS = (-34, -28, -22, -16, -10)  # coarser and coarser; nncodec's default is -32
+QPS = (-34, -28, -22, -20, -18, -16, -10)  # coarser and coarser; nncodec's default is -32
 NNCODEC = """
 import sys
 import numpy as np
@@ -63,6 +65,7 @@ COLUMNS = {
     "Of the model %": 2,
     "WER %": 1,
     "Seconds": 1,
+    "Positions, of their entropy": 3,
 }
 Tensors = dict[str, np.ndarray]
 
@@ -196,6 +199,16 @@ def plain_sparse(path: Path, old: Tensors) -> tuple[int, Tensors] | None:
     return len(save(sent)), new
 
 
+def of_entropy(path: Path) -> float | None:
+    """Bytes of coded positions for each that they need; None if all change."""
+    coded = least = 0.0
+    for change in read_diff(path).changes.values():
+        if change.sparse and change.positions is not None:
+            coded += 8 * len(change.positions.code)
+            least += entropy_bits(len(change.positions), change.size)
+    return coded / least if least else None
+
+
 def word_errors(folder: Path, tensors: Tensors, manifest: str) -> float:
     """Of a model with other weights."""
     model = ModelFiles(folder)
@@ -249,7 +262,9 @@ def main() -> None:
         plain = plain_sparse(path, before)
         if plain is not None:
             rows.append(row(f"`{name}`, plain safetensors", *plain))
-        rows.append(row(f"`{name}`", path.stat().st_size, back))
+        one = row(f"`{name}`", path.stat().st_size, back)
+        one["Positions, of their entropy"] = of_entropy(path)
+        rows.append(one)
     measure(rows, args)
     for one in rows:
         one["Of the model %"] = 100 * one["Bytes"] / len(new)
@@ -266,6 +281,7 @@ def row(name, size, tensors, seconds=None):
         "Update": name,
         "Bytes": size,
         "Seconds": seconds,
+        "Positions, of their entropy": None,
         "tensors": tensors,
     }
 

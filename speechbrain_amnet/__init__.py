@@ -15,6 +15,7 @@ _HOMES = {
     "Arbitrator": "arbitrator",
     "BackgroundNoise": "noise",
     "BacklogAwareLoss": "losses",
+    "ChunkFeatures": "features",
     "Dense": "weights",
     "Device": "device",
     "DiffLinear": "diff.linear",
@@ -35,7 +36,10 @@ _HOMES = {
     "Sparse": "weights",
     "SparseDiff": "diff.sparse",
     "StreamingFeatures": "features",
+    "TextStream": "text",
     "TransducerLoss": "transducer",
+    "decode_streaming": "text",
+    "load_weights": "loading",
 }
 
 __all__ = list(_HOMES)

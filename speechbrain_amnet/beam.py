@@ -28,6 +28,11 @@ WIDTH = 8
 LONG = 256
 """Tokens that were given and that hypotheses still carry, about."""
 
+LATE = 512
+"""Tokens that the best hypothesis may carry and that were not given. Where a
+grammar has no end, two readings of a word may differ by the same score for
+ever, and nothing behind it would be sure. Commands are far shorter."""
+
 
 class Scorer(Protocol):
     """What knows the predictor and the joint network."""
@@ -129,6 +134,17 @@ class HeldBeam:
         self.given = max(sure, self.given)
         return list(new)
 
+    def _agreeing(self, hypotheses: Sequence[Any], best: Any) -> list[int]:
+        """Which of them begin as the best one does, but for its last `LATE`.
+
+        Those that do not are to be dropped: the words of a stream are given in
+        the end, and its hypotheses stay short.
+        """
+        late = slice(self.given, max(self.given, len(best.tokens) - LATE))
+        begin = best.tokens[late]
+        places = enumerate(hypotheses)
+        return [i for i, one in places if one.tokens[late] == begin]
+
     def _shorter(self, hypotheses: list[Any]) -> list[Any]:
         """The same without what was given long ago, but for its last token.
 
@@ -206,7 +222,7 @@ class Beam(HeldBeam):
         -------
         list of int
             The tokens on which all hypotheses agree by now, without those
-            that were given before.
+            that were given before; see `LATE`.
         """
         done: dict[tuple[int, ...], Hypothesis] = {}
         open_ = self.hypotheses
@@ -221,7 +237,8 @@ class Beam(HeldBeam):
             open_ = self._longer(open_, scores, done)
             if not open_:
                 break
-        self.hypotheses = self._best(done.values())
+        best = self._best(done.values())
+        self.hypotheses = [best[i] for i in self._agreeing(best, best[0])]
         self.count += 1
         given = self._give(self.hypotheses)
         self.hypotheses = self._shorter(self.hypotheses)

@@ -84,6 +84,11 @@ routing_loss: !new:speechbrain_amnet.BacklogAwareLoss
     target_rate: 0.1
     target_gain: 40
 """,
+    "ChunkFeatures": """
+features: !new:speechbrain_amnet.StreamingFeatures
+fea_streaming_extractor: !new:speechbrain_amnet.ChunkFeatures
+    features: !ref <features>
+""",
     "DiffLinear": """
 model: !new:speechbrain.lobes.models.VanillaNN.VanillaNN
     input_shape: [null, null, 40]
@@ -243,10 +248,27 @@ features: !new:speechbrain_amnet.StreamingFeatures
     floor: 1.0e-7
     mean_seconds: 3.0  # null: the mean of the training data alone
 """,
+    "TextStream": """
+make_tokenizer_streaming_context: !name:speechbrain_amnet.TextStream
+    pieces: []  # decode_streaming fills them in
+""",
     "TransducerLoss": """
 transducer_loss: !new:speechbrain_amnet.TransducerLoss
     blank: 0
     reduction: mean
+""",
+    "decode_streaming": """
+# StreamingASR gives tokenizer:, tokens: and context:
+tokenizer_decode_streaming: !name:speechbrain_amnet.decode_streaming
+""",
+    "load_weights": """
+tokenizer: !new:sentencepiece.SentencePieceProcessor
+load: !name:speechbrain_amnet.load_weights
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        tokenizer: !ref <tokenizer>
+    custom_hooks:  # the Pretrainer gives target: and path:
+        tokenizer: !ref <load>
 """,
 }
 

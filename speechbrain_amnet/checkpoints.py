@@ -59,22 +59,6 @@ class SafeCheckpointer(Checkpointer):
     True
     """
 
-    def __init__(
-        self,
-        checkpoints_dir,
-        recoverables=None,
-        custom_load_hooks=None,
-        custom_save_hooks=None,
-        allow_partial_load=False,
-    ):
-        super().__init__(
-            checkpoints_dir,
-            recoverables,
-            custom_load_hooks,
-            custom_save_hooks,
-            allow_partial_load,
-        )
-
     def save_checkpoint(self, *args, **kwargs):
         """Save aside, then rename; see `Checkpointer.save_checkpoint`."""
         if if_main_process():

@@ -160,7 +160,7 @@ class CtcBeam(HeldBeam):
         -------
         list of int
             The tokens on which all hypotheses agree by now, without those
-            that were given before.
+            that were given before; see `beam.LATE`.
         """
         check_finite(scores)
         row = np.asarray(scores, dtype=np.float64)
@@ -191,22 +191,20 @@ class CtcBeam(HeldBeam):
         none = np.full(len(new), -math.inf)
         self.blank_ends = np.concatenate([blanks[old], none]) - top
         self.token_ends = np.concatenate([tokens[old], comes[new]]) - top
-        changed = len(old) < len(total) or len(new)
-        if changed:
-            longer = [self._longer(way) for way in new.tolist()]
-            self._lay_out([self.prefixes[i] for i in old.tolist()] + longer)
         self.count += 1
         self.token_frames = []
-        if not changed:
+        if len(old) == len(total) and not len(new):
             return []
-        given = self._give(self._best_first())
+        prefixes = [self.prefixes[i] for i in old.tolist()]
+        prefixes += [self._longer(way) for way in new.tolist()]
+        first = prefixes[int(every[best].argmax())]
+        agreeing = self._agreeing(prefixes, first)
+        self.blank_ends = self.blank_ends[agreeing]
+        self.token_ends = self.token_ends[agreeing]
+        self._lay_out([prefixes[i] for i in agreeing])
+        given = self._give(self.prefixes)
         self.prefixes = self._shorter(self.prefixes)
         return given
-
-    def _best_first(self) -> list[Prefix]:
-        """The prefixes, with the best one in front."""
-        best = np.logaddexp(self.blank_ends, self.token_ends).argmax()
-        return [self.prefixes[best], *self.prefixes]
 
     def _longer(self, way: int) -> Prefix:
         """A prefix and the token that follows it."""

@@ -20,13 +20,13 @@ ABOUT = ("experiment", "dataset", "seed", "epochs", "augment")
 # What SpeechBrain's StreamingASR asks for, beside the modules enc and proj_enc.
 STREAMING_ASR = (
     "# The same for speechbrain.inference.ASR.StreamingASR:",
-    "fea_streaming_extractor: !new:speechbrain_amnet.features.ChunkFeatures",
+    "fea_streaming_extractor: !new:speechbrain_amnet.ChunkFeatures",
     "  features: !ref <features>",
     "make_decoder_streaming_context: !apply:getattr",
     "  [!ref <search>, make_streaming_context]",
     "decoding_function: !apply:getattr [!ref <search>, forward_streaming]",
-    "make_tokenizer_streaming_context: !name:speechbrain_amnet.text.TextStream",
-    "tokenizer_decode_streaming: !name:speechbrain_amnet.text.decode_streaming",
+    "make_tokenizer_streaming_context: !name:speechbrain_amnet.TextStream",
+    "tokenizer_decode_streaming: !name:speechbrain_amnet.decode_streaming",
 )
 
 
@@ -179,7 +179,7 @@ def inference_hparams(
         *(f"    {name}: !ref <{name}>" for name in loadables),
         "  custom_hooks:",
         *(
-            f"    {name}: !name:speechbrain_amnet.loading.load_weights"
+            f"    {name}: !name:speechbrain_amnet.load_weights"
             for name in loadables
         ),
     ]

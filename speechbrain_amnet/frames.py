@@ -38,7 +38,9 @@ def check_frames(features: Any, encoder: Any) -> None:
         )
 
 
-def check_lengths(lengths: torch.Tensor, batch: int, frames: int) -> None:
+def check_lengths(
+    lengths: torch.Tensor, batch: int, frames: int, what: str = "frames"
+) -> None:
     """Refuse lengths that are not relative, or of another batch.
 
     Numbers of frames, as PyTorch has them, would count padding as speech.
@@ -49,6 +51,8 @@ def check_lengths(lengths: torch.Tensor, batch: int, frames: int) -> None:
         To be ``[batch]``, above 0 and at most 1.
     batch, frames : int
         Sizes of what they are of.
+    what : str
+        What is counted, for the error.
 
     Raises
     ------
@@ -61,22 +65,61 @@ def check_lengths(lengths: torch.Tensor, batch: int, frames: int) -> None:
     >>> check_lengths(torch.tensor([10, 4]), 2, 10)
     Traceback (most recent call last):
         ...
-    ValueError: lengths must be [2], above 0 and at most 1, got [10, 4]
+    ValueError: lengths must be [2], above 0 and at most 1, got [10, 4] of 10 frames
     """
     if lengths.shape == (batch,):
-        numbers = lengths * frames
+        numbers = _numbers(lengths, frames)
         if ((numbers > 0) & (numbers.round() <= frames)).all():
             return
     raise ValueError(
         f"lengths must be [{batch}], above 0 and at most 1, got "
-        f"{lengths.tolist()}"
+        f"{lengths.tolist()} of {frames} {what}"
     )
+
+
+def _numbers(lengths: torch.Tensor, frames: int) -> torch.Tensor:
+    """Relative lengths to numbers of frames, not yet whole."""
+    # Half precision has too few digits for a long utterance; this one is right
+    # for hours of frames, and not every accelerator has float64.
+    return lengths.float() * frames
 
 
 def frame_counts(lengths: torch.Tensor, frames: int) -> torch.Tensor:
     """Real frames of each utterance, from relative lengths; at least one."""
-    # Half precision has too few digits for a long utterance.
-    return (lengths.float() * frames).round().long().clamp(1, frames)
+    return _numbers(lengths, frames).round().long().clamp(1, frames)
+
+
+def absolute_lengths(
+    lengths: torch.Tensor, padded: torch.Tensor, what: str = "frames"
+) -> torch.Tensor:
+    """As `frame_counts`, of a batch that has such lengths, where it lies.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Relative lengths, ``[batch]``, on any device.
+    padded : torch.Tensor
+        What they are of, ``[batch, time, ...]``.
+    what : str
+        What is counted along time, for the error.
+
+    Returns
+    -------
+    torch.Tensor
+        Numbers of 1 to time, ``[batch]``, on the device of ``padded``.
+
+    Raises
+    ------
+    ValueError
+        As `check_lengths`.
+
+    Example
+    -------
+    >>> absolute_lengths(torch.tensor([0.5, 0.01]), torch.zeros(2, 10, 3))
+    tensor([5, 1])
+    """
+    check_lengths(lengths, *padded.shape[:2], what)
+    return frame_counts(lengths, padded.shape[1]).to(padded.device)
 
 
 def frame_mask(lengths: torch.Tensor, frames: int) -> torch.Tensor:
@@ -93,13 +136,13 @@ def frame_mean(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     >>> frame_mean(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([2 / 3]))
     tensor([2.])
     """
-    mask = frame_mask(lengths, values.shape[1])
+    mask = frame_mask(lengths.to(values.device), values.shape[1])
     return (values * mask).sum(1) / mask.sum(1)
 
 
 def last_frame(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Value at each utterance's last frame: ``[batch, frames] -> [batch]``."""
-    count = frame_counts(lengths, values.shape[1])
+    count = frame_counts(lengths.to(values.device), values.shape[1])
     return values.gather(1, count[:, None] - 1).squeeze(1)
 
 
@@ -110,14 +153,12 @@ class Timing(NamedTuple):
     wait : [batch, frames], from its arrival until it was done.
     latency : [batch], the wait of the last frame.
     floor : [batch], the part of it that the last frame itself takes.
-    end_backlog : [batch], the rest.
     """
 
     backlog: torch.Tensor
     wait: torch.Tensor
     latency: torch.Tensor
     floor: torch.Tensor
-    end_backlog: torch.Tensor
 
 
 def timing(
@@ -164,5 +205,4 @@ def timing(
         wait,
         last_frame(wait, lengths),
         last_frame(time, lengths),
-        last_frame(backlog, lengths),
     )

@@ -9,9 +9,9 @@ import torch
 
 from .beam import WIDTH, Beam, HeldBeam, check_width
 from .ctc_beam import CTC_WIDTH, CtcBeam, prior_of
+from .frames import absolute_lengths
 from .grammar import Grammar
 from .search import GreedySearch
-from .transducer import absolute_lengths
 
 
 @dataclass
@@ -161,6 +161,8 @@ class GrammarSearch:
 
     def _prepared(self, frames: torch.Tensor) -> Any:
         """What the beams read of encoded frames."""
+        reader = self.greedy.joint if self.head is None else self.head
+        frames = frames.to(next(reader.parameters()).dtype)
         if self.head is None:
             return self.greedy.joint.project_encoder(frames)
         logits = self.head(frames).float().cpu()
@@ -213,4 +215,5 @@ class GrammarSearch:
             # Without the penalty of blank, which is chosen for the greedy
             # search and gains nothing here (docs/decisions.md).
             logits = self.greedy.joint.join(frame, predicted)
-            return logits.log_softmax(-1).cpu().numpy()
+            # NumPy has no bfloat16.
+            return logits.float().log_softmax(-1).cpu().numpy()

@@ -207,7 +207,7 @@ def check_recorded(file: Path, text: str) -> None:
         The `hyperparams.yaml` in the training's folder.
     text : str
         What is asked for now, from `resolve_hparams`. Comments, the form of
-        the YAML, and the keys of `MAY_CHANGE` may differ.
+        the YAML (`1e-3` or 0.001), and the keys of `MAY_CHANGE` may differ.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def check_recorded(file: Path, text: str) -> None:
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp(), "hyperparams.yaml")
     >>> _ = file.write_text("layers: 3\\nthreads: 1\\n")
-    >>> check_recorded(file, "threads: 2\\nlayers: 3  # or more\\n")
+    >>> check_recorded(file, "threads: 2\\nlayers: 0x3  # or more\\n")
     """
     old, new = (
         content(compose(one, file)) for one in (resolve_hparams(file), text)

@@ -32,6 +32,16 @@ def load_weights(
         If there is no such file.
     WeightsError
         If it does not hold what the target needs.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "one.ckpt")
+    >>> one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    >>> torch.save(one.state_dict(), file)
+    >>> load_weights(other, file)
+    >>> torch.equal(one.weight, other.weight)
+    True
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")

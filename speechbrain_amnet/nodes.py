@@ -13,9 +13,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 PLAIN = "tag:yaml.org,2002:"  # prefix of the tags that YAML itself gives
+TEXT = f"{PLAIN}str"
 BUILDERS = ("!new:", "!name:", "!apply:", "!module:", "!applyref:")
 COMMAND_LINE = "command line"
 
@@ -79,9 +80,10 @@ def serialize(node: Node) -> str:
 
 
 def _unfold(node: Node) -> bool:
-    """Block style for lists of tagged mappings, and for what is around them.
+    """Block style for lists of named mappings, and for what is around them.
 
-    ruamel.yaml writes `[!new:a {b: 1}]` as `[!new:a b: 1]`, which is no YAML.
+    ruamel.yaml leaves out the braces around a single pair in a list. The tag
+    or anchor in front of them is then the key's: `[!new:a b: 1]`.
     """
     if isinstance(node, MappingNode):
         children = [child for _, child in node.value]
@@ -90,11 +92,12 @@ def _unfold(node: Node) -> bool:
     else:
         return False
     inner = [_unfold(child) for child in children]
-    tagged = isinstance(node, SequenceNode) and any(
-        isinstance(child, MappingNode) and built_name(child)
+    named = isinstance(node, SequenceNode) and any(
+        isinstance(child, MappingNode)
+        and (str(child.tag) != f"{PLAIN}map" or child.anchor)
         for child in children
     )
-    if tagged or any(inner):
+    if named or any(inner):
         node.flow_style = False
         return True
     return False
@@ -180,13 +183,48 @@ def walk(node: Node, where: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def content(node: Node) -> Any:
-    """What a node says, however it is written."""
-    value = node.value
+    """What a node says, however it is written.
+
+    A value without a tag is what hyperpyyaml makes of it (`3.0e-3` is 0.003,
+    `'3'` is text); one with a tag, as `!ref <a> * 2`, is its own text.
+
+    Example
+    -------
+    >>> one, other = (compose(f"a: {x}", "x.yaml") for x in ("1e-3", "0.001"))
+    >>> content(one) == content(other)
+    True
+    """
+    plain = [
+        child
+        for _, child in walk(node)
+        if isinstance(child, ScalarNode) and not is_tagged(child)
+    ]
+    return _content(node, dict(zip(map(id, plain), _constructed(plain))))
+
+
+def _constructed(scalars: list[ScalarNode]) -> list[Any]:
+    """The values of untagged nodes, all at once: that is quicker."""
+    from hyperpyyaml import load_hyperpyyaml
+
+    root = compose("values: []", "values")
+    ((_, values),) = root.value
+    values.value = scalars
+    values.flow_style = False  # within brackets no text is a tuple
+    return load_hyperpyyaml(serialize(root))["values"]
+
+
+def _content(node: Node, constructed: dict[int, Any]) -> Any:
+    tag, value = str(node.tag), node.value
     if isinstance(node, MappingNode):
-        value = {str(key.value): content(child) for key, child in node.value}
+        value = {str(k.value): _content(v, constructed) for k, v in node.value}
     elif isinstance(node, SequenceNode):
-        value = [content(child) for child in node.value]
-    return str(node.tag), value
+        value = [_content(child, constructed) for child in node.value]
+    elif id(node) in constructed:
+        value = constructed[id(node)]
+        # Text and type, as 1 is neither 1.0 nor True, but NaN is NaN.
+        tag = f"{PLAIN}{type(value).__name__}"
+        value = "null" if value is None else str(value)
+    return tag, value
 
 
 def differences(
@@ -232,14 +270,23 @@ def _said(one):
         value = f"{{{inner}}}" if value else ""
     elif isinstance(value, list):
         value = f"[{', '.join(map(_said, value))}]"
+    elif tag == TEXT and _resolve(value) != TEXT:
+        value = repr(value)  # as it is not what it would be without quotes
     if tag and not tag.startswith(PLAIN):
         value = f"{tag} {value}".rstrip()
     return textwrap.shorten(value or "''", 80, placeholder=" ...")
 
 
+def _resolve(text):
+    """The tag that YAML gives to a text without quotes."""
+    resolver = YAML(typ="safe", pure=True).resolver
+    return str(resolver.resolve(ScalarNode, text, (True, False)))
+
+
 def is_tagged(node: Node) -> bool:
     """Whether it has a tag that stands in the text, as `!ref`."""
-    return bool(node.tag) and not str(node.tag).startswith(PLAIN)
+    # `!tuple` is what (3, 4) has, as soon as hyperpyyaml has loaded anything.
+    return bool(node.tag) and not str(node.tag).startswith((PLAIN, "!tuple"))
 
 
 def _is_plain_mapping(node: Node) -> bool:

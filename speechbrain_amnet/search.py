@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .transducer import State, absolute_lengths
+from .frames import absolute_lengths
+from .transducer import State
 
 
 @dataclass
@@ -230,10 +231,12 @@ class GreedySearch:
     @contextmanager
     def inference(self, device):
         """No gradients, no dropout, and no rounding that autocast brings."""
-        modules = (self.predictor, self.joint)
+        parts = (self.predictor, self.joint)
+        # Each part's own, as some of them may be frozen in another mode.
+        modules = [module for part in parts for module in part.modules()]
         training = [module.training for module in modules]
-        for module in modules:
-            module.eval()
+        for part in parts:
+            part.eval()
         try:
             with (
                 torch.no_grad(),
@@ -242,7 +245,7 @@ class GreedySearch:
                 yield
         finally:
             for module, mode in zip(modules, training, strict=True):
-                module.train(mode)
+                module.training = mode
 
 
 def _by_row(batch, steps):

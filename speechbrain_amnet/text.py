@@ -106,6 +106,12 @@ def decode_streaming(
     Returns
     -------
     str
+
+    Example
+    -------
+    >>> stream = TextStream(["", "▁GO", "▁ON"])  # so the tokenizer is not asked
+    >>> [decode_streaming(None, tokens, stream) for tokens in ([1], [0, 2])]
+    ['GO', ' ON']
     """
     context.pieces = context.pieces or pieces_of(tokenizer)
     return context.add(tokens)

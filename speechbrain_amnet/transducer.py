@@ -3,6 +3,8 @@
 import torch
 from torchaudio.functional import rnnt_loss
 
+from .frames import absolute_lengths
+
 State = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -58,7 +60,6 @@ class Predictor(torch.nn.Module):
             )
         self.blank = blank
         self.token_noise = token_noise
-        self.output_size = hidden
         self.embedding = torch.nn.Embedding(vocabulary, embedding)
         self.lstm = torch.nn.LSTM(
             embedding,
@@ -115,10 +116,13 @@ class Predictor(torch.nn.Module):
     def initial_state(
         self, batch: int, device: torch.device | str | None = None
     ) -> State:
-        """The LSTM's state [layers, batch, hidden], twice, before the start."""
+        """The LSTM's state [layers, batch, hidden], twice, before the start.
+
+        On the weights' device, if no other is given.
+        """
         weight = self.lstm.weight_hh_l0
         shape = (self.lstm.num_layers, batch, self.lstm.hidden_size)
-        zeros = torch.zeros(shape, dtype=weight.dtype, device=device)
+        zeros = weight.new_zeros(shape, device=device)
         return zeros, zeros
 
     @staticmethod
@@ -326,22 +330,3 @@ class TransducerLoss(torch.nn.Module):
             fused_log_softmax=True,
         )
         return loss.mean() if self.reduction == "mean" else loss
-
-
-def absolute_lengths(
-    lengths: torch.Tensor, padded: torch.Tensor, what: str
-) -> torch.Tensor:
-    """Relative lengths [batch] of [batch, time, ...] to numbers of 1..time."""
-    if lengths.shape != padded.shape[:1]:
-        raise ValueError(
-            f"lengths of the {what} must be [batch] = [{len(padded)}], "
-            f"got {list(lengths.shape)}"
-        )
-    time = padded.shape[1]
-    numbers = torch.round(lengths.double() * time)
-    if not ((numbers >= 1) & (numbers <= time)).all():
-        raise ValueError(
-            f"relative lengths of the {what} must give 1 to {time} (above 0, "
-            f"at most 1): got {lengths.tolist()}"
-        )
-    return numbers.long()

@@ -273,6 +273,8 @@ def test_bytes_of_an_update(root, run, tmp_path_factory, monkeypatch, capsys):
     assert 6000 < sizes[3] < 6400  # four bytes and two for each of 1000
     assert sizes[4] == size < 2500
     assert ratio == f"ratio: {min(sizes[:2]) / size:.2f}"
+    *others, positions = [c[6].strip() for c in cells]
+    assert others == 4 * ["–"] and 1 <= float(positions) < 1.05
     errors = [float(c[4]) for c in cells]
     # Lossless ones give the same model, and plain ones that of the file.
     assert errors[0] == errors[1] and errors[3] == errors[4]

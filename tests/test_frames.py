@@ -1,12 +1,16 @@
 """Frames of padded batches, and waits that are those of a real queue."""
 
+import math
+
 import pytest
 import torch
 
 from speechbrain_amnet import AmortizedEncoder, Dense, Device
 from speechbrain_amnet.features import StreamingFeatures
 from speechbrain_amnet.frames import (
+    absolute_lengths,
     check_frames,
+    check_lengths,
     frame_counts,
     frame_mask,
     frame_mean,
@@ -36,7 +40,6 @@ def test_timing_equals_the_queue(load):
         assert waits.wait[n].tolist() == pytest.approx(expected)
         assert waits.latency[n].item() == pytest.approx(expected[count - 1])
         assert waits.floor[n] == time[n, count - 1]
-    torch.testing.assert_close(waits.latency, waits.floor + waits.end_backlog)
     assert (waits.latency >= waits.floor).all()
     assert not waits.backlog[:, 0].any()
 
@@ -69,17 +72,51 @@ def test_one_branch_fast_enough_waits_its_own_time_only():
     assert waits.latency == waits.floor == time[0, 0]
 
 
-@pytest.mark.parametrize("frames", [1, 2, 7, 50, 333, 1999])
-def test_relative_lengths_give_back_every_number_of_frames(frames):
+# The last ones are an hour of frames of 40 and of 10 ms, and about.
+HOUR = [89_999, 90_000, 262_145, 359_999, 360_000]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("frames", [1, 2, 7, 50, 333, 1999, *HOUR])
+def test_relative_lengths_give_back_every_number_of_frames(frames, kind):
     counts = torch.arange(1, frames + 1)
-    assert torch.equal(frame_counts(counts / frames, frames), counts)
-    assert torch.equal(frame_mask(counts / frames, frames).sum(1), counts)
+    lengths = counts.to(kind) / frames
+    check_lengths(lengths, frames, frames)
+    assert torch.equal(frame_counts(lengths, frames), counts)
+    assert torch.equal((lengths.double() * frames).round().long(), counts)
+
+
+def test_masks_have_as_many_frames():
+    counts = torch.arange(1, 51)
+    assert torch.equal(frame_mask(counts / 50, 50).sum(1), counts)
 
 
 def test_an_utterance_has_a_frame_at_least():
     assert frame_counts(torch.tensor([0.0, 1.2]), 4).tolist() == [1, 4]
     half = torch.tensor([0.3333]).half()  # 999.42 frames, in halves 999.5
     assert frame_counts(half, 2999).tolist() == [999]
+    check_lengths(torch.ones(1).half(), 1, 2999)  # not 3000, as in halves
+
+
+def test_lengths_go_where_that_is_which_they_are_of():
+    lengths, values = torch.tensor([0.3, 1.0]), torch.zeros(2, 10)
+    assert absolute_lengths(lengths, values).tolist() == [3, 10]
+    there = values.to("meta")
+    for found in (
+        absolute_lengths(lengths, there),
+        frame_mean(there, lengths),
+        last_frame(there, lengths),
+    ):
+        assert (found.device.type, found.shape) == ("meta", (2,))
+
+
+@pytest.mark.parametrize("length", [0.0, 1.06, -0.1, math.nan])
+def test_lengths_that_are_none(length):
+    lengths = torch.tensor([1.0, length])
+    with pytest.raises(ValueError, match=r"must be \[2\], .* of 10 letters"):
+        absolute_lengths(lengths, torch.zeros(2, 10), "letters")
+    with pytest.raises(ValueError, match=r"must be \[3\], .* of 10 frames"):
+        absolute_lengths(lengths, torch.zeros(3, 10))
 
 
 def test_means_and_last_frames_are_of_real_frames():

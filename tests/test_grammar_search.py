@@ -161,6 +161,110 @@ def test_a_long_stream_forgets_what_it_has_given(parts, head, ctc, monkeypatch):
     assert short == whole and shorter < longest
 
 
+class OnceAFrame(Joint):
+    """Encoded frames are log probabilities, of one token each."""
+
+    def project_encoder(self, encoded):
+        return encoded
+
+    def project_predictor(self, predicted):
+        return predicted
+
+    def join(self, encoded, predicted):
+        said = (encoded.exp() * predicted).sum(-1, keepdim=True) > 0.1
+        blank = torch.eye(len(PIECES))[0]
+        return torch.where(said, (blank + 1e-9).log(), encoded)
+
+
+class LastToken(Predictor):
+    """Predicts with nothing but the last token, as a one-hot vector."""
+
+    def step(self, token, state):
+        return torch.eye(len(PIECES))[token], state
+
+
+def looping(ctc):
+    """A search of words that go on for ever, and such a stream of them.
+
+    The first word is either of two, for ever; the others are clear.
+    """
+    words = 200
+    rows = torch.full((words, len(PIECES)), 1e-9)
+    rows[0, 1], rows[0, 2] = 0.5, 0.48
+    rows[1::2, 4], rows[2::2, 1] = 1, 1
+    greedy = GreedySearch(LastToken(6), OnceAFrame(1, 1, 1, 1))
+    text = "#JSGF V1.0; grammar g; public <g> = (A | B | <c>)+; <c> = C;"
+    head = torch.nn.Linear(6, 6, bias=False)
+    torch.nn.init.eye_(head.weight)
+    pieces = ["", "▁A", "▁B", "▁", "▁C", "⁇"]
+    search = GrammarSearch(
+        greedy, Grammar(text), pieces, 8, head if ctc else None
+    )
+    return search, rows.log()[None], [1, *[4, 1] * words][:words]
+
+
+@pytest.mark.parametrize("ctc", [True, False])
+def test_a_word_that_stays_unsure_does_not_hold_up_a_stream(ctc, monkeypatch):
+    """Words are given, hypotheses are short, whatever the chunks."""
+    monkeypatch.setattr("speechbrain_amnet.beam.LONG", 16)
+    monkeypatch.setattr("speechbrain_amnet.beam.LATE", 24)
+    search, frames, said = looping(ctc)
+    whole, places = search(frames, torch.ones(1), with_frames=True)
+    assert whole == [said]
+    for size in (1, 7, 200):
+        context = search.make_streaming_context()
+        (beam,) = context.beams
+        tokens, where = [], []
+        for chunk in frames.split(size, 1):
+            tokens += search.forward_streaming(chunk, context)[0]
+            where += context.token_frames[0]
+            # At most those of `LATE` are due.
+            assert len(tokens) >= beam.count - 24
+            carried = max(len(one.tokens) for one in beam.hypotheses)
+            assert carried <= 16 + 24 + 1
+        tokens += search.finish(context)[0]
+        where += context.token_frames[0]
+        assert tokens == said and where == places[0]
+    assert where[0] == 24  # the first is decided as late as may be
+
+
+@pytest.mark.parametrize("ctc", [True, False])
+def test_a_command_may_stay_unsure_to_its_end(ctc):
+    """Nothing is given up that the rest may speak for."""
+    search, frames, said = looping(ctc)
+    context = search.make_streaming_context()
+    assert search.forward_streaming(frames, context) == [[]]
+    (beam,) = context.beams
+    kept = {one.tokens: one.score for one in beam.hypotheses}
+    other = kept[(2, *said[1:])] - kept[tuple(said)]
+    assert other == pytest.approx(math.log(0.48 / 0.5), abs=1e-3)
+    assert search.finish(context) == [said]
+
+
+@pytest.mark.parametrize("ctc", [True, False])
+def test_frames_may_have_another_dtype_than_the_model(parts, head, ctc):
+    head = head if ctc else None
+    wanted = search_of(parts, head=head)(parts[2], torch.ones(4))
+    for module in (*parts[:2], *([head] if ctc else [])):
+        module.double()
+    assert search_of(parts, head=head)(parts[2], torch.ones(4)) == wanted
+
+
+def test_scores_of_a_model_in_bfloat16(parts, head):
+    """NumPy has none of it; what the search reads is float32."""
+    frame, states = parts[2][0, 0], [(None, torch.randn(16))]
+    search = search_of(parts)
+    wanted = search.scores(search._prepared(frame), states)
+    parts[1].bfloat16(), head.bfloat16()
+    states = [(None, states[0][1].bfloat16())]
+    read = search._prepared(frame)
+    assert read.dtype == torch.bfloat16
+    scores = search.scores(read, states)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, wanted, atol=0.2)
+    assert np.isfinite(search_of(parts, head=head)._prepared(frame)).all()
+
+
 @pytest.mark.parametrize("ctc", [True, False])
 def test_words_do_not_depend_on_batch_padding_or_chunks(parts, head, ctc):
     search, frames = search_of(parts, head=head if ctc else None), parts[2]

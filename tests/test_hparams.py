@@ -15,8 +15,10 @@ from speechbrain_amnet.hparams import (
     check_recorded,
     load_hparams,
     parse_arguments,
+    plain_values,
     resolve_hparams,
 )
+from speechbrain_amnet.nodes import compose, content, serialize
 
 WHOLE = """\
 # A whole file, with comments.
@@ -159,6 +161,30 @@ def test_include_stands_beside_the_file_that_names_it(tmp_path):
     moved = tmp_path / "deep.yaml"
     moved.write_text(resolve_hparams(mine))
     assert load_hparams(moved)["part"]["y"] == 5
+
+
+def test_includes_in_a_list_stand_an_override(tmp_path):
+    (tmp_path / "part.yaml").write_text("b: 1\nc: !ref <b>\n")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("a: [!include:part.yaml {b: 5}]\nz: 0\n")
+    assert load_hparams(mine) == {"a": [{"b": 5, "c": 5}], "z": 0}
+    assert load_hparams(mine, "z: 1") == {"a": [{"b": 5, "c": 5}], "z": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [!include:part.yaml {b: 5}]\n",
+        "a: [!mine {b: 5}, 2, [!other {c: 1}]]\n",
+        "a: {b: [!new:a.B {c: [!name:a.C {d: 1}]}]}\n",
+        "a: [&x {b: 5}]\nc: *x\n",
+        "a: [!!set {b}]\n",
+    ],
+)
+def test_mappings_in_lists_are_written_as_they_were(text):
+    root = compose(text, "mine.yaml")
+    again = compose(serialize(root), "mine.yaml")
+    assert content(again) == content(root)
 
 
 # The resolved text
@@ -321,6 +347,52 @@ def test_a_training_goes_on_under_its_own_hparams(load, tmp_path):
         "x (!new:a.B {c: 1} there, !new:a.C {c: 1} now)",
     ):
         assert change in said
+
+
+@pytest.mark.parametrize(
+    "there, now",
+    [
+        ("True", "true"),
+        ("0.003", "3.0e-3"),
+        ("1e-3", "0.001"),
+        ("null", ""),
+        (".nan", ".NaN"),
+        ("16", "0x10"),
+        ("(3, 4)", "(3,4)"),
+        ("a b", "'a b'"),
+        ("'3'", '"3"'),
+        ("[True, {b: &x 1e3}, *x]", "[true, {b: 1000.0}, 1.0e+3]"),
+    ],
+)
+def test_equal_values_are_the_same_hparams(tmp_path, there, now):
+    file = tmp_path / "hyperparams.yaml"
+    file.write_text(f"a: {there}\n")
+    check_recorded(file, f"a: {now}\n")
+
+
+@pytest.mark.parametrize(
+    "there, now, said",
+    [
+        ("'3'", "3", "'3' there, 3 now"),
+        ("true", "'true'", "True there, 'true' now"),
+        ("''", "null", "'' there, null now"),
+        ("1", "true", "1 there, True now"),
+        ("1", "1.0", "1 there, 1.0 now"),
+        ("(3, 4)", "(3, 4.0)", r"\(3, 4\) there, \(3, 4.0\) now"),
+        ("<b>", "!ref <b>", "<b> there, !ref <b> now"),
+    ],
+)
+def test_other_types_are_other_hparams(tmp_path, there, now, said):
+    file = tmp_path / "hyperparams.yaml"
+    file.write_text(f"a: {there}\n")
+    with pytest.raises(ValueError, match=rf": a \({said}\);"):
+        check_recorded(file, f"a: {now}\n")
+
+
+def test_tuples_are_plain_values():
+    """Whether hyperpyyaml has loaded a file before, or not."""
+    for _ in range(2):
+        assert plain_values("a: (3, 4)\n") == {"a": (3, 4)}
 
 
 def test_what_differs_within_a_list_of_branches_is_named(tmp_path):

@@ -393,16 +393,6 @@ def test_weights_of_other_branches_are_named(run, tmp_path, form, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_folder_that_names_what_has_moved(run, tmp_path):
-    """Deployed folders say where their weights' loader was."""
-    shutil.copytree(run / "model", tmp_path / "model")
-    yaml = tmp_path / "model" / "hyperparams.yaml"
-    text = yaml.read_text()
-    assert "speechbrain_amnet.loading.load_weights" in text
-    yaml.write_text(text.replace("amnet.loading.", "amnet.inference."))
-    assert load(tmp_path, run_opts={"device": "cpu"}).pieces
-
-
 def test_no_model_there(tmp_path):
     (tmp_path / "hyperparams.yaml").write_text("seed: 1\n")  # in training
     for folder in (tmp_path, tmp_path / "nothing"):

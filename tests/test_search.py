@@ -165,10 +165,21 @@ def test_search_leaves_training_mode_and_gradients_alone(search, utterances):
     assert not context.predicted.requires_grad
 
 
+def test_search_gives_each_submodule_its_own_mode_back(search, utterances):
+    """As of a model in training a part of which is frozen, dropout and all."""
+    search.predictor.train(), search.predictor.lstm.eval()
+    search.joint.eval(), search.joint.dropout.train()
+    parts = [*search.predictor.modules(), *search.joint.modules()]
+    before = [part.training for part in parts]
+    search(utterances[0][None], torch.ones(1))
+    assert [part.training for part in parts] == before
+    assert not search.predictor.lstm.training and search.joint.dropout.training
+
+
 def test_bad_input_of_the_search_is_refused(search):
     with pytest.raises(ValueError, match="max_symbols"):
         GreedySearch(search.predictor, search.joint, max_symbols=0)
-    with pytest.raises(ValueError, match="lengths of the frames"):
+    with pytest.raises(ValueError, match=r"got \[1.0, 0.0\] of 4 frames"):
         search(torch.zeros(2, 4, 5), torch.tensor([1.0, 0.0]))
     context = search.make_streaming_context(batch=2)
     with pytest.raises(ValueError, match="batch size"):

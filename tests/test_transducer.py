@@ -26,6 +26,13 @@ def test_predictor_steps_equal_forward():
     torch.testing.assert_close(torch.stack(steps, 1), predictor(tokens))
 
 
+def test_a_first_state_is_where_the_weights_are():
+    predictor = Predictor(VOCABULARY, hidden=4).double().to("meta")
+    for part in predictor.initial_state(batch=2):
+        assert (part.device.type, part.dtype) == ("meta", torch.float64)
+    assert predictor.initial_state(2, "cpu")[0].device.type == "cpu"
+
+
 def test_select_rows_takes_the_new_state_where_the_mask_holds():
     predictor = Predictor(VOCABULARY, hidden=4)
     old = predictor.initial_state(batch=3)
@@ -150,14 +157,23 @@ def test_broken_logits_give_a_nan_loss(value):
     assert TransducerLoss()(logits, torch.tensor([[2]]), ones, ones).isnan()
 
 
+def test_a_length_above_0_is_one_frame_and_one_token_as_for_the_encoder():
+    torch.manual_seed(0)
+    logits = torch.randn(1, 10, 11, VOCABULARY)
+    tokens, little = torch.full((1, 10), 3), torch.tensor([0.01])
+    loss = TransducerLoss()(logits, tokens, little, little)
+    one = TransducerLoss()(logits[:, :1, :2], tokens[:, :1], *torch.ones(2, 1))
+    assert torch.equal(loss, one)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"tokens": torch.tensor([[1, 2, 3]])}, "logits must be"),
-        ({"frame_lengths": torch.tensor([1.2])}, "lengths of the frames"),
-        ({"frame_lengths": torch.tensor([torch.nan])}, "of the frames"),
-        ({"frame_lengths": torch.ones(2)}, r"must be \[batch\]"),
-        ({"token_lengths": torch.zeros(1)}, "lengths of the tokens"),
+        ({"frame_lengths": torch.tensor([1.2])}, "got .1.2.* of 4 frames"),
+        ({"frame_lengths": torch.tensor([torch.nan])}, "nan. of 4 frames"),
+        ({"frame_lengths": torch.ones(2)}, r"must be \[1\]"),
+        ({"token_lengths": torch.zeros(1)}, "got .0.0. of 2 tokens of the tr"),
         ({"tokens": torch.tensor([[1, 0]])}, "token 0 in row 0"),
         ({"tokens": torch.tensor([[1, 7]])}, "token 7 in row 0"),
         ({"tokens": torch.zeros(1, 0)}, "logits must be"),

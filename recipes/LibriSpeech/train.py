@@ -336,13 +336,18 @@ class Recogniser(sb.Brain):
         )
 
     def average(self):
-        """Load the mean of the last epochs' weights."""
+        """Load the mean of the last epochs' weights.
+
+        A module that learns nothing, as the features, is the last epoch's.
+        """
         checkpoints = settled(
             last_epochs(self.checkpointer, self.hparams.average_checkpoints)
         )
-        for name in self.hparams.modules:
-            state = average_checkpoints(checkpoints, name, load_state)
-            self.hparams.modules[name].load_state_dict(state)
+        for name, module in self.hparams.modules.items():
+            # The mean of equal floats may differ from them in a last digit.
+            learns = any(True for _ in module.parameters())
+            some = checkpoints if learns else checkpoints[:1]
+            module.load_state_dict(average_checkpoints(some, name, load_state))
         return len(checkpoints)
 
 

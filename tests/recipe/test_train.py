@@ -17,10 +17,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from speechbrain.utils.checkpoints import Checkpointer
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
+from speechbrain_amnet.features import StreamingFeatures
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.tokens import load_tokenizer
 
@@ -334,6 +336,26 @@ def test_a_model_that_could_not_be_written_is_not_trained(train):
         check_exportable(text.replace("r: 1", "r: !include:e.yaml", 1), modules)
     with pytest.raises(ValueError, match="no key 'search'"):
         check_exportable(text.replace("search", "find"), modules)
+
+
+def test_what_learns_nothing_is_not_averaged(train, tmp_path):
+    """A mean of equal statistics would differ in the last digits."""
+    features = StreamingFeatures()
+    features.fit_statistics([0.1 * torch.randn(16000)])
+    before = {k: v.clone() for k, v in features.state_dict().items()}
+    modules = {"features": features, "encoder": torch.nn.Linear(1, 1)}
+    checkpointer = Checkpointer(tmp_path, modules)
+    for epoch in range(7):
+        torch.nn.init.constant_(modules["encoder"].weight, epoch)
+        checkpointer.save_checkpoint(meta={"epoch": epoch}, name=f"{epoch}")
+    brain = object.__new__(train.Recogniser)
+    hparams = SimpleNamespace(modules=modules, average_checkpoints=7)
+    vars(brain).update(hparams=hparams, checkpointer=checkpointer)
+    features.mean.zero_()
+    assert brain.average() == 7
+    assert modules["encoder"].weight.item() == 3
+    for name, value in features.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_the_weight_of_the_compute_moves_once_a_step(train):
