@@ -15,6 +15,8 @@ from torch import nn
 
 from .device import next_backlog, wait
 
+HOTTEST = 1e5  # temperature; beyond 65504 a float16 buffer has infinity
+
 
 class Routing(NamedTuple):
     """One decision per frame, and what followed from it.
@@ -324,15 +326,14 @@ class Arbitrator(Router):
         load: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The frame's part of the hidden layer, ``[batch, frames, hidden]``."""
-        features = features.to(self.frame.weight)
-        prepared = self.frame(features)
+        prepared = _linear(self.frame, features)
         if self.use_device:
             if load is None:
                 raise ValueError(
                     "Arbitrator: use_device needs the device's load."
                 )
             known = load.log().reshape(-1, 1, 1)
-            prepared = prepared + self.device(known.to(features))
+            prepared = prepared + _linear(self.device, known)
         return prepared
 
     def decide(
@@ -343,7 +344,17 @@ class Arbitrator(Router):
             known = torch.log1p(backlog).unsqueeze(-1)
             weight = self.backlog.weight[:, 0]
             prepared = torch.addcmul(prepared, known, weight.to(prepared))
-        logits = nn.functional.linear(
-            prepared.tanh().to(self.out.weight), self.out.weight, self.out.bias
-        )
-        return torch.softmax(self.temperature * logits.float(), -1)
+        logits = _linear(self.out, prepared.tanh()).float()
+        # Infinity times a logit of 0 would be no number.
+        temperature = self.temperature.float().clamp(max=HOTTEST)
+        return torch.softmax(temperature * logits, -1)
+
+
+def _linear(layer, x):
+    """A linear layer in float32 at least, whatever its weights are stored in.
+
+    Half precision is coarse, times a high temperature.
+    """
+    kind = torch.promote_types(layer.weight.dtype, torch.float32)
+    bias = None if layer.bias is None else layer.bias.to(kind)
+    return nn.functional.linear(x.to(kind), layer.weight.to(kind), bias)

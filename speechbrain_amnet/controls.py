@@ -4,11 +4,16 @@ A single branch is routed by the first; beside the others an `Arbitrator` shows
 that it has learnt something.
 """
 
+import math
+
 import torch
 from torch import nn
 
 from .arbitrator import Router
 from .draws import fixed_draws
+
+# Thresholds of none and all: a batch's loudest frame is not the next one's.
+ENDS = {0: math.inf, 1: -math.inf}
 
 
 class FixedRouting(Router):
@@ -163,7 +168,7 @@ class EnergyRouting(Router):
                 f"EnergyRouting: branches must be 2 or more, got {branches}."
             )
         self.share, self.momentum = share, momentum
-        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("threshold", torch.tensor(ENDS.get(share, 0.0)))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     def prepare(
@@ -180,6 +185,8 @@ class EnergyRouting(Router):
             now = torch.quantile(real, 1 - self.share)
             keep = self.momentum if self.seen else 0.0
             self.threshold.mul_(keep).add_(now, alpha=1 - keep)
+            if self.share in ENDS:
+                self.threshold.fill_(ENDS[self.share])
             self.seen.add_(1)
         loud = energy > self.threshold
         shares = features.new_zeros(*features.shape[:2], self.branches)

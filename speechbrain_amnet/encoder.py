@@ -194,7 +194,11 @@ class AmortizedEncoder(nn.Module):
             if name.startswith(prefix)
         }
         if any(name.startswith("layers.") for name in theirs):
-            check_branches(unwrapped(self.state_dict()), unwrapped(theirs))
+            check_branches(
+                unwrapped(self.state_dict()),
+                unwrapped(theirs),
+                self.layers[0].input,
+            )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_order(self) -> None:
@@ -232,14 +236,15 @@ class AmortizedEncoder(nn.Module):
             for n in range(len(self.layers))
         )
 
-    def _branch_costs(self, like: torch.Tensor, device: Device | None = None):
-        """Seconds ([K], or [batch, K]) and FLOPs ([K]) of a frame."""
-        device = device or self.target_device
+    def _branch_costs(
+        self, like: torch.Tensor, device: Device, drawn: bool = False
+    ):
+        """Seconds ([K]; [batch, K] of drawn devices) and FLOPs of a frame."""
         flops = torch.tensor(
             self.branch_flops, dtype=torch.float32, device=like.device
         )
         load = None
-        if self.training and device.train_loads:
+        if drawn and device.train_loads:
             low, high = map(math.log, device.train_loads)
             drawn = torch.rand(len(like), 1, device=like.device)
             if device.train_ends:
@@ -357,10 +362,14 @@ class AmortizedEncoder(nn.Module):
         context: EncoderContext | None = None,
     ) -> tuple[Routing, torch.Tensor]:
         """Decide on every frame; see `Router.route`."""
-        router = self.router
+        router, device = self.router, self.target_device
         if branch is not None:
             router = FixedRouting(router.branches, branch)
-        time, flops = self._branch_costs(x, context.device if context else None)
+        if context and context.device:
+            device = context.device
+        # What learns meets many devices; a stream, or a measure, its own.
+        drawn = self.training and not hard and context is None
+        time, flops = self._branch_costs(x, device, drawn)
         return router.route(
             x,
             time,
@@ -432,12 +441,13 @@ class AmortizedEncoder(nn.Module):
 
     def _run_soft(self, x, branch):
         routing, _ = self.route(x, hard=False, branch=branch)
-        x = x.transpose(0, 1)
+        like = self.layers[0].bias[0]  # may be of half precision, or double
+        x = x.transpose(0, 1).to(like.dtype)
         shares = None
         if branch is None and self.router.branches > 1:
             shares = routing.shares.transpose(0, 1).contiguous()
-            shares = shares.to(self.layers[0].bias[0])  # a model of doubles
-        zeros = self.layers[0].bias[0].new_zeros(x.shape[1], self.hidden_size)
+            shares = shares.to(like.dtype)
+        zeros = like.new_zeros(x.shape[1], self.hidden_size)
         for layer in self.layers:
             forms = layer.recurrent
             if shares is None:
@@ -459,7 +469,7 @@ class AmortizedEncoder(nn.Module):
     @torch.no_grad()
     def _run_hard(self, x, branch=None, context=None):
         routing, backlog = self.route(x, True, branch, context)
-        x = x.transpose(0, 1)
+        x = x.transpose(0, 1).to(self.layers[0].bias[0].dtype)
         choice = routing.choice.t()
         chosen = choice.unique().tolist()
         state = []
@@ -505,9 +515,9 @@ class AmortizedEncoder(nn.Module):
         zeros = (
             self.layers[0].bias[0].detach().new_zeros(batch, self.hidden_size)
         )
-        return EncoderContext(
-            [(zeros, zeros) for _ in self.layers], zeros.new_zeros(batch)
-        )
+        # Routing is in float32, whatever the weights are in.
+        backlog = zeros.new_zeros(batch, dtype=torch.float32)
+        return EncoderContext([(zeros, zeros) for _ in self.layers], backlog)
 
     def forward_streaming(
         self, x: torch.Tensor, context: EncoderContext
@@ -559,8 +569,10 @@ class AmortizedEncoder(nn.Module):
 def _tell_loads(encoder: AmortizedEncoder, *_) -> None:
     """A router reads what the first branch takes, which need not be dense.
 
-    That may be known late: a rank by energy is, when weights are loaded.
+    That may be known late: a rank by energy is, when weights are loaded. With
+    a device that no training draws it keeps what it was told before.
     """
     loads = encoder.target_device.train_loads
-    share = encoder.branch_flops[0] / encoder.dense_flops
-    encoder.router.loads = loads and [share * load for load in loads]
+    if loads is not None:
+        share = encoder.branch_flops[0] / encoder.dense_flops
+        encoder.router.loads = [share * load for load in loads]

@@ -5,9 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
-from .weights import OtherBranchesError, Skip, WeightForm
+from .weights import (
+    Dense,
+    LowRank,
+    OtherBranchesError,
+    Skip,
+    Sparse,
+    WeightForm,
+)
 
+KNOWN = (Dense, LowRank, Sparse, Skip)
 CARRY = 4.0  # of a skip's forget and input gates: 98 % are kept, 2 % come in
 
 
@@ -135,7 +144,9 @@ def _made(branches, rows, columns):
 
 
 def check_branches(
-    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
+    ours: Mapping[str, torch.Tensor],
+    theirs: Mapping[str, torch.Tensor],
+    forms: Sequence[nn.Module] = (),
 ) -> None:
     """Refuse weights of other branches than the hparams say.
 
@@ -145,6 +156,9 @@ def check_branches(
         The state dict of the encoder that was built from the hparams.
     theirs : Mapping
         The one that it is to take on.
+    forms : sequence of nn.Module, optional
+        The encoder's own form of each branch; its class names one that
+        tensors alone do not tell.
 
     Raises
     ------
@@ -169,6 +183,8 @@ def check_branches(
         )
     for k, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         if one != other:
+            if forms and not isinstance(forms[k], KNOWN):
+                one = type_before_parametrizations(forms[k]).__name__
             raise OtherBranchesError(
                 f"encoder: branches[{k}] is {one} in the hparams, {other} in "
                 "the weights"
@@ -195,6 +211,9 @@ def unwrapped(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def branch_forms(state: Mapping[str, torch.Tensor]) -> list[str]:
     """What the branches of an encoder's state dict are, in words.
 
+    A state dict has no classes: forms that are not of this package are told by
+    their tensors.
+
     Example
     -------
     >>> bias = torch.zeros(8)
@@ -206,16 +225,19 @@ def branch_forms(state: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def _form(state, branch):
-    place = re.compile(rf"layers\.\d+\.(input|recurrent)\.{branch}\.(\w+)")
+    place = re.compile(rf"layers\.\d+\.(?:input|recurrent)\.{branch}\.(.+)")
     parts: dict[str, list[torch.Tensor]] = {}
     for name, value in state.items():
         if found := place.fullmatch(name):
-            parts.setdefault(found[2], []).append(value)
-    if "budget" in parts:
+            parts.setdefault(found[1], []).append(value)
+    names = set(parts)
+    if names == {"weight", "mask", "budget", "kept"}:
         size = sum(weight.numel() for weight in parts["weight"])
         kept = sum(float(budget) for budget in parts["budget"])
         return f"Sparse, density {kept / size:.3g}"
-    if "left" in parts:
-        by = " by energy, at most" if "kept" in parts else ","
+    if names - {"kept"} == {"left", "right"}:
+        by = " by energy, at most" if "kept" in names else ","
         return f"LowRank{by} rank {parts['left'][0].shape[1]}"
-    return "Dense" if "weight" in parts else "Skip"
+    if names == {"weight"}:
+        return "Dense"
+    return f"a form of {', '.join(sorted(names))}" if names else "Skip"

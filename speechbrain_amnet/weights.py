@@ -8,9 +8,13 @@ for recurrent layers.
 """
 
 import math
+import weakref
 
 import torch
 from torch import nn
+
+
+COUNTS = ("kept", "budget")  # buffers that hold a whole number
 
 
 class OtherBranchesError(ValueError):
@@ -71,6 +75,16 @@ class WeightForm(nn.Module):
         for factor in reversed(self.factors()):
             x = nn.functional.linear(x, factor)
         return x
+
+    def _apply(self, fn, recurse=True):
+        """Counts keep their type: float16 holds nothing above 65504."""
+        counts = [(n, b) for n, b in self._buffers.items() if n in COUNTS]
+        super()._apply(fn, recurse)
+        for name, count in counts:
+            moved = getattr(self, name)
+            if moved.dtype != count.dtype:
+                setattr(self, name, count.to(moved.device))
+        return self
 
     def extra_repr(self) -> str:
         return f"rows={self.rows}, columns={self.columns}"
@@ -218,6 +232,46 @@ class LowRank(WeightForm):
         return f"{super().extra_repr()}, rank={self.rank}"
 
 
+class _Masked:
+    """The product of a weight and its mask, made once while both are as then.
+
+    They are known by identity, place and version, PyTorch's count of changes
+    in place (which does not see those of `weight.data`), and not kept alive.
+    Copies and pickles are empty.
+    """
+
+    def __init__(self):
+        self.forget()
+
+    def __reduce__(self):
+        return _Masked, ()
+
+    def forget(self):
+        """Free the product."""
+        self._made = None
+
+    def product(self, weight, mask):
+        """The one that there is, or a new one."""
+        both = weight, mask
+        if not isinstance(weight, nn.Parameter) or any(
+            one.is_inference() for one in both
+        ):
+            # A parametrization computes it at each use; inference tensors
+            # have no version.
+            self.forget()
+            return weight * mask
+        seen = [(one.data_ptr(), one._version) for one in both]
+        made = self._made  # read once: threads may share a model
+        if (
+            made is None
+            or made[0] != seen
+            or any(ref() is not one for ref, one in zip(made[1], both))
+        ):
+            refs = [weakref.ref(one) for one in both]
+            made = self._made = seen, refs, weight * mask
+        return made[2]
+
+
 class Sparse(WeightForm):
     """A matrix of which few entries are kept, ``2 * kept`` FLOPs.
 
@@ -273,10 +327,22 @@ class Sparse(WeightForm):
         self.register_buffer("kept", torch.tensor(float(rows * columns)))
         self.goal = block * max(1, round(density * rows * columns) // block)
         self.budget.fill_(self.goal)
+        self._masked = _Masked()
 
     def factors(self) -> tuple[torch.Tensor, ...]:
-        """The matrix, with zeros where it was pruned."""
-        return (self.weight * self.mask,)
+        """The matrix, with zeros where it was pruned.
+
+        Made once in inference: for a frame alone it costs more than all else.
+        """
+        if self.training or torch.is_grad_enabled():
+            self._masked.forget()
+            return (self.weight * self.mask,)
+        return (self._masked.product(self.weight, self.mask),)
+
+    def _apply(self, fn, recurse=True):
+        """What moves may come to lie where it lay before, as another."""
+        self._masked.forget()
+        return super()._apply(fn, recurse)
 
     @property
     def flops(self) -> int:
@@ -293,6 +359,7 @@ class Sparse(WeightForm):
         self.weight.copy_(matrix)
         self.mask.fill_(1)
         self.kept.fill_(matrix.numel())
+        self.budget.fill_(self.goal)  # not what an earlier pruning left it
 
     @torch.no_grad()
     def scores(self) -> torch.Tensor:
