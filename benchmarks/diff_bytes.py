@@ -20,8 +20,8 @@ difference:
 The files of ours are updates of the same base that change few weights; plain
 safetensors of the same positions (int32) and values (float16) stand beside
 them, and how many bytes their positions take for each that equally likely ones
-need at least. With data, word errors are measured. The last line is how many times
-smaller the smallest of ours is than the best lossless tool's.
+need at least. With data, word errors are measured. The last line is how many
+times smaller the smallest of ours is than the best lossless tool's.
 """
 
 import argparse
@@ -48,7 +48,8 @@ from speechbrain_amnet.report.figures import markdown_text, write_figures
 LEVEL = 19
 XDELTA = "xdelta3"
 LEAST_WINDOW, MOST_INPUT = 2**19, 2**24  # bytes that it looks at, old and new
-QPS = (-34, -28, -22, -20, -18, -16, -10)  # coarser and coarser; nncodec's default is -32
+# Coarser and coarser; nncodec's default is -32.
+QPS = (-34, -28, -22, -20, -18, -16, -10)
 NNCODEC = """
 import sys
 import numpy as np

@@ -81,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         args.run(args)
-        sys.stdout.flush()  # or Python finds that nobody reads it, at the end
+        if sys.stdout is not None:  # closed, as some daemons start things
+            # Or Python finds that nobody reads it, at the end.
+            sys.stdout.flush()
     except BrokenPipeError:  # `amnet names | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -164,8 +166,9 @@ def leave() -> NoReturn:
     main one may still be evaluating.
     """
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(0)
 
 

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written aside, then renamed."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -12,9 +13,12 @@ CLAIMED: dict[tuple[int, int], int] = {}  # folders of this process, open
 
 
 def write(
-    file: str | Path, content: str | bytes, durable: bool = False
+    file: str | Path,
+    content: str | bytes,
+    durable: bool = False,
+    replace: bool = True,
 ) -> None:
-    """Write a file, and the folders it is in.
+    """Write a file, and the folders it is in; one process after the other.
 
     Arguments
     ---------
@@ -24,6 +28,8 @@ def write(
         Text is written as UTF-8.
     durable : bool
         Whether it is on disk, and not in the system's memory, at the end.
+    replace : bool
+        Whether it may be there already.
 
     Raises
     ------
@@ -41,20 +47,39 @@ def write(
     file = Path(file)
     if isinstance(content, str):
         content = content.encode()
+    check_name(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(file)
-    if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder; expected a file's name")
-    try:
-        aside.write_bytes(content)
-        if durable:
-            to_disk(aside)
-        os.replace(aside, file)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with alone(aside):
+        try:
+            if not replace and os.path.lexists(file):
+                raise FileExistsError(f"{file} exists already")
+            aside.write_bytes(content)
+            if durable:
+                to_disk(aside)
+            os.replace(aside, file)
+        except BaseException as error:
+            aside.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise OSError(
+                    f"{file}: its {len(content) / 1e6:.1f} MB do not fit on "
+                    "the disk"
+                ) from None
+            raise
     if durable:
         to_disk(file.parent)
+
+
+def check_name(file: Path) -> None:
+    """Refuse a folder in the place of a file.
+
+    Raises
+    ------
+    IsADirectoryError
+        If there is one.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; expected a file's name")
 
 
 def aside_of(file: Path) -> Path:
@@ -63,9 +88,40 @@ def aside_of(file: Path) -> Path:
     Example
     -------
     >>> aside_of(Path("a.txt")).name
-    'a.txt.part'
+    '.a.txt.amnet.part'
     """
-    return file.with_name(file.name + ".part")
+    return file.with_name(f".{file.name}.amnet.part")
+
+
+@contextlib.contextmanager
+def alone(aside: Path) -> Iterator[None]:
+    """One process at a time writes a file; a killed one leaves no lock.
+
+    Without that one would rename what another is in the midst of. Where files
+    cannot be locked (Windows, some network disks) nobody is kept out.
+
+    Arguments
+    ---------
+    aside : Path
+        See `aside_of`.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    while True:
+        handle = os.open(aside, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # Who had it before has renamed or removed it, and it is no more.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(aside)):
+                    yield
+                    return
+        finally:
+            os.close(handle)
 
 
 def check_space(place: str | Path, needed: int, what: str) -> None:

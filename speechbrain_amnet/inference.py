@@ -93,6 +93,47 @@ class AmortizedASR(Pretrained):
     grammar: Grammar | None = None
     MODULES_NEEDED = list(MODULES)
 
+    @classmethod
+    def from_hparams(
+        cls,
+        source: str | Path,
+        hparams_file: str = "hyperparams.yaml",
+        **options: Any,
+    ) -> "AmortizedASR":
+        """As SpeechBrain's; of a training's folder, `model` in it is read.
+
+        Arguments
+        ---------
+        source : str or Path
+            The folder of a model, or one with a folder `model`; or what
+            SpeechBrain can fetch.
+        hparams_file : str
+            Its hparams.
+        **options
+            See `speechbrain.inference.interfaces.Pretrained`.
+
+        Raises
+        ------
+        ValueError
+            If it is a file.
+        FileNotFoundError
+            If it is the path of no folder.
+        """
+        inside = Path(source, "model")
+        if (inside / hparams_file).is_file():
+            source = inside
+        elif Path(source).is_file():
+            raise ValueError(
+                f"{source} is a file; expected the folder of a model. What "
+                "`amnet pack` wrote is read by `amnet transcribe` and "
+                "speechbrain_amnet.runtime"
+            )
+        elif Path(source).is_absolute() and not Path(source).exists():
+            raise FileNotFoundError(f"{source}: there is no such folder")
+        return super().from_hparams(
+            str(source), hparams_file=hparams_file, **options
+        )
+
     def load_audio(
         self, path: str | Path, savedir: str | None = None
     ) -> torch.Tensor:

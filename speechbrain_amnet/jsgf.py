@@ -32,6 +32,7 @@ HEADER = re.compile(
 # Of a slot, or an intent; tags of other kinds are refused.
 NAME = re.compile(r"[^\s<>=]*")
 EMPTY, NEVER = "<NULL>", "<VOID>"
+DEEPEST = 100  # groups in groups: reading and compiling them recurs
 
 
 class Part(NamedTuple):
@@ -105,6 +106,7 @@ class _Reader:
         self.text, self.name = text, name
         self.at = HEADER.match(text).end()
         self.kind, self.token, self.start = "", "", self.at
+        self.depth = 0  # groups that it is in
         self.next()
 
     def next(self) -> tuple[str, str]:
@@ -160,10 +162,14 @@ class _Reader:
 
     def choice(self) -> Part:
         """Sequences with | between them."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self.error(f"groups in groups no deeper than {DEEPEST}")
         parts = [self.sequence()]
         while self.token == "|" and self.kind == "sign":
             self.next()
             parts.append(self.sequence())
+        self.depth -= 1
         return parts[0] if len(parts) == 1 else Part("choice", "", tuple(parts))
 
     def sequence(self) -> Part:

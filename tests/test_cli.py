@@ -84,6 +84,12 @@ def test_a_missing_torchvision_is_not_mentioned(caplog):
     assert caplog.messages == ["something else"]
 
 
+def test_a_closed_output_is_no_error(monkeypatch):
+    """As some daemons start things."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["names"]) == 0
+
+
 def test_a_bug_is_not_hidden(monkeypatch):
     def fail(args):
         raise AttributeError("a bug")

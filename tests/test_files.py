@@ -1,12 +1,16 @@
 """A file is replaced by what is whole, or not at all."""
 
+import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from speechbrain_amnet.files import claim, write
+from speechbrain_amnet import files
+from speechbrain_amnet.files import aside_of, claim, write
 
 CLAIM = "from speechbrain_amnet.files import claim; claim({!r}); {}"
 
@@ -54,3 +58,50 @@ def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
     write(file, b"after")
     assert file.read_bytes() == b"after"
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_many_write_one_file_and_it_is_whole(tmp_path):
+    """Each of another length; without turns some would be cut or mixed."""
+    file = tmp_path / "a.txt"
+    contents = [bytes([65 + n]) * (n + 1) * 100_000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for done in [pool.submit(write, file, one) for one in contents]:
+                done.result()
+            assert file.read_bytes() in contents
+            assert list(tmp_path.iterdir()) == [file]
+
+
+def test_who_may_not_replace_is_refused(tmp_path):
+    file = tmp_path / "a.txt"
+    write(file, "first", replace=False)
+    with pytest.raises(FileExistsError, match="a.txt exists already"):
+        write(file, "second", replace=False)
+    assert file.read_text() == "first" and list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_killed_one_left_is_in_nobodys_way(tmp_path):
+    file, strange = tmp_path / "a.txt", tmp_path / "a.txt.part"
+    aside_of(file).write_text("half")
+    strange.write_text("another's")
+    write(file, "whole")
+    assert file.read_text() == "whole" and strange.read_text() == "another's"
+    assert sorted(tmp_path.iterdir()) == [file, strange]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="a.txt: its 2.0 MB do not fit"):
+        write(tmp_path / "a.txt", bytes(2_000_000))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_named_before_it_is_written_to():
+    for name in (".", "..", "/"):
+        with pytest.raises(IsADirectoryError, match="is a folder; expected"):
+            files.check_name(Path(name))
+        with pytest.raises(IsADirectoryError, match="is a folder; expected"):
+            write(name, "")

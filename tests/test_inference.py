@@ -393,6 +393,20 @@ def test_weights_of_other_branches_are_named(run, tmp_path, form, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_training_s_folder_is_read_as_its_model(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"run_opts": {"device": "cpu"}}
+    asr = AmortizedASR.from_hparams(run, **options)
+    whole = AmortizedASR.from_hparams(run / "model", **options)
+    for name, one in whole.mods.encoder.state_dict().items():
+        assert torch.equal(asr.mods.encoder.state_dict()[name], one)
+    with pytest.raises(ValueError, match="is a file; expected the folder"):
+        AmortizedASR.from_hparams(run / "results.json")
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        AmortizedASR.from_hparams(tmp_path / "nothing")
+    assert not list(tmp_path.iterdir())  # no training began here
+
+
 def test_no_model_there(tmp_path):
     (tmp_path / "hyperparams.yaml").write_text("seed: 1\n")  # in training
     for folder in (tmp_path, tmp_path / "nothing"):

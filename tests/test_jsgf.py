@@ -46,6 +46,20 @@ def test_precedence(text, read):
     assert short(rules["a"].part) == read
 
 
+def test_groups_may_be_deep_but_not_endless():
+    """Each recurs, and Python's stack has an end."""
+    for deep in (99, 100, 5000):
+        text = f"{HEADER}\npublic <a> = {'(' * deep} go {')' * deep};"
+        if deep < 100:
+            assert short(read_rules(text)["a"].part) == "go"
+            continue
+        with pytest.raises(ValueError, match="expected groups in groups no d"):
+            read_rules(text)
+    # Those that have ended do not count.
+    many = " ".join(200 * ["(go)"])
+    assert read_rules(f"{HEADER}public <a> = {many};")
+
+
 def test_rules_and_headers():
     text = (
         "// mine\n#JSGF V1.0;\ngrammar com.me.g;\n<b> = x;\npublic <a> = <b>;"

@@ -202,13 +202,12 @@ def run_squash(args: argparse.Namespace) -> None:
     from speechbrain_amnet.diff.file import read_diff, write_diff
     from speechbrain_amnet.diff.model_files import ModelFiles
     from speechbrain_amnet.diff.squash import squash
-    from speechbrain_amnet.files import aside_of
+    from speechbrain_amnet.files import check_name
 
-    inputs = [file.resolve() for file in args.files]
-    if {args.out.resolve(), aside_of(args.out).resolve()} & set(inputs):
+    check_name(args.out)
+    if args.out.resolve() in [file.resolve() for file in args.files]:
         raise ValueError(
-            f"--out {args.out} is one of the diffs, or would be written over "
-            "one; give another file"
+            f"--out {args.out} is one of the diffs; give another file"
         )
     model = ModelFiles(args.folder)
     diffs = [read_diff(file, model.weights) for file in args.files]

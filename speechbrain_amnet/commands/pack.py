@@ -36,10 +36,12 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the file, and says what it takes."""
+    from speechbrain_amnet.files import check_name
     from speechbrain_amnet.inference import load
     from speechbrain_amnet.runtime.convert import as_int8, pack
     from speechbrain_amnet.runtime.packed import write_packed
 
+    check_name(args.file)
     asr = load(args.folder, args.load, run_opts={"device": "cpu"})
     asr.hold_to(args.grammar)
     packed = pack(asr)

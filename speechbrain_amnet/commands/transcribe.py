@@ -48,7 +48,8 @@ def add(subparsers: Any) -> None:
         "--grammar",
         type=Path,
         help="a file in JSGF, whose sentences alone are searched: what is "
-        "heard is one of them, and known at its end",
+        "heard is one of them, or whole words of its beginning if nothing "
+        "fits to its end, and known at its end",
     )
     parser.add_argument(
         "--timeout",

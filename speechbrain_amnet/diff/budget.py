@@ -59,7 +59,7 @@ def parse_budget(text: str | int | float, weights: int) -> int:
         number = float(found[1]) if found else 0.0
     except ValueError:
         number = 0.0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise ValueError(
             f"budget: expected a share of the model as 2%, or bytes as 40kB or "
             f"40000, got {text!r}"

@@ -26,7 +26,7 @@ Before = Callable[[np.ndarray], None]
 def check_bits(bits: int) -> None:
     """Refuse what no value of a diff can have."""
     if bits not in (*range(2, 9), 16, 32):
-        raise ValueError(f"bits must be 2 to 8, 16 or 32, got {bits}")
+        raise ValueError(f"bits must be 2 to 8, 16 or 32, got {bits!r}")
 
 
 @dataclass

@@ -422,6 +422,8 @@ def read_diff(path: str | Path, weights: int | None = None) -> Diff:
         As `from_bytes`.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a diff's file")
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     with open(path, "rb") as file:

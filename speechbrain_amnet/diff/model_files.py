@@ -6,7 +6,7 @@ import pickle
 import shutil
 import stat
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,24 @@ class ModelFiles(MutableMapping):
         """Numbers in all tensors."""
         return sum(self.states[s][k].numel() for s, k in self.places.values())
 
+    def part_with_old(self) -> None:
+        """Let go of memory of which nothing but parts is used any more.
+
+        A state dict may hold many parts of one buffer. When some were replaced
+        the others would bring all of it into the file.
+        """
+        users = defaultdict(list)
+        for state in self.states.values():
+            for key, tensor in state.items():
+                if torch.is_tensor(tensor):
+                    users[memory_of(tensor)].append((state, key))
+        for places in users.values():
+            tensors = [state[key] for state, key in places]
+            memory = tensors[0].untyped_storage().nbytes()
+            if all(t.numel() * t.element_size() < memory for t in tensors):
+                for (state, key), tensor in zip(places, tensors):
+                    state[key] = tensor.clone()
+
     def write(self, folder: Path) -> None:
         """Write the model's files to another folder, flushed to disk.
 
@@ -112,6 +130,7 @@ class ModelFiles(MutableMapping):
         OSError
             If that cannot be done.
         """
+        self.part_with_old()
         for path in everything_in(self.folder):
             inside = path.relative_to(self.folder)
             if inside.parts[0] == UPDATES:

@@ -58,9 +58,11 @@ class Packed:
         }
 
 
-def write_packed(packed: Packed, path: str | Path) -> None:
+def write_packed(
+    packed: Packed, path: str | Path, replace: bool = True
+) -> None:
     """Write a model as one safetensors file, aside, flushed and renamed."""
-    files.write(path, to_bytes(packed), durable=True)
+    files.write(path, to_bytes(packed), durable=True, replace=replace)
 
 
 def to_bytes(packed: Packed) -> bytes:

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -203,6 +204,8 @@ class Stream:
 
     @device.setter
     def device(self, device: Device) -> None:
+        if not isinstance(device, Device):
+            raise ValueError(f"device must be a Device, got {device!r}")
         self._device = device
         self.branch_seconds = self.recogniser.branch_seconds(device)
         self.load = self.branch_seconds[0] / self.recogniser.frame_duration
@@ -214,10 +217,11 @@ class Stream:
 
     @load.setter
     def load(self, load: float) -> None:
-        if not 0 < load < math.inf:
+        number = isinstance(load, Real) and not isinstance(load, bool)
+        if not (number and 0 < load < math.inf):
             raise ValueError(
-                f"load must be above 0, got {load}: the frame durations that "
-                "the first branch takes"
+                f"load must be above 0, got {load!r}: the frame "
+                "durations that the first branch takes"
             )
         self._load = load
 

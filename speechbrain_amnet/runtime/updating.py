@@ -210,8 +210,7 @@ def update_packed(
     FileExistsError
         If `out` exists.
     ValueError
-        If the model is of 8 bits, or packed by an older version, or it or the
-        diff has the name under which the new one is written first.
+        If the model is of 8 bits, or packed by an older version.
     DiffError
         If the diff is damaged or not for this model.
     OSError
@@ -219,12 +218,6 @@ def update_packed(
     """
     if os.path.lexists(out):
         raise FileExistsError(f"{out} exists already; give another file")
-    for file in (model, diff):
-        if files.aside_of(Path(out)).resolve() == Path(file).resolve():
-            raise ValueError(
-                f"{file} is where the new file would be written first; rename "
-                "it, or give another name"
-            )
     packed = read_packed(model)
     try:
         tensors = PackedTensors(packed)
@@ -243,5 +236,5 @@ def update_packed(
         ) from None
     change_each(update, tensors, finite=True)
     files.check_space(out, Path(model).stat().st_size, "an update")
-    write_packed(Packed(packed.config, tensors.arrays), out)
+    write_packed(Packed(packed.config, tensors.arrays), out, replace=False)
     return {"diff": Path(diff).name, "bytes": Path(diff).stat().st_size}

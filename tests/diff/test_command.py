@@ -49,12 +49,14 @@ def test_inspect_apply_undo_squash(run, model, chain, tmp_path):
     assert code == 0 and f"{used} has its update 2, 2.diff" in said
     code, said = run("undo", new / "model")
     assert code == 0 and "it has 1 updates" in said
-    part = chain[0].with_name("both.part")
-    part.write_bytes(chain[0].read_bytes())
-    out = part.with_suffix("")
-    code, said = run("squash", model, part, chain[1], "--out", out)
-    assert code == 2 and "would be written over one" in said
-    assert part.read_bytes() == chain[0].read_bytes()
+    before = chain[0].read_bytes()
+    code, said = run("squash", model, *chain, "--out", chain[0])
+    assert code == 2 and "is one of the diffs; give another" in said
+    code, said = run("squash", model, *chain, "--out", model)
+    assert code == 2 and "is a folder; expected a file's name" in said
+    assert chain[0].read_bytes() == before
+    code, said = run("inspect", model)
+    assert code == 2 and "is a folder; expected a diff's file" in said
 
 
 @pytest.mark.parametrize("kind", ["hash", "lowrank"])

@@ -678,3 +678,25 @@ def test_a_model_is_changed_where_it_lies(model, chain):
     halves = [n for n in places if found[n].dtype == np.float16]
     for name, place in places.items():
         assert (found[name].ctypes.data == place) == (name not in halves)
+
+
+def test_the_rest_of_a_buffer_does_not_bring_all_of_it(tmp_path):
+    """Ten parts of one memory, of which nine are replaced."""
+    folder, out = tmp_path / "flat", tmp_path / "new"
+    folder.mkdir()
+    flat = torch.arange(10_000.0)
+    state = {f"w{n}": part for n, part in enumerate(flat.split(1000))}
+    torch.save(state, folder / "net.ckpt")
+    before = {name: array.copy() for name, array in ModelFiles(folder).items()}
+    change = SparseChange((1000,), np.array([5]), Values.rounded([0.5], 4))
+    changes = {f"net.w{n}": change for n in range(9)}
+    write_diff(make_diff(changes, before), tmp_path / "1.diff")
+    apply_update(folder, tmp_path / "1.diff", out)
+    for name, array in ModelFiles(out).items():
+        new = changes[name].apply(before[name]) if name in changes else array
+        assert np.array_equal(array, new)
+    assert np.array_equal(ModelFiles(out)["net.w9"], before["net.w9"])
+    old, new = (
+        next(one.rglob("net.ckpt")).stat().st_size for one in (folder, out)
+    )
+    assert new < 1.2 * old

@@ -190,6 +190,19 @@ def test_a_load_that_no_device_has(model, load):
         live.LiveStream(model, load=load)
 
 
+@pytest.mark.parametrize("load", ["2", None, True])
+def test_a_load_that_is_no_number(model, load):
+    stream = model.start()
+    before = stream.load
+    with pytest.raises(ValueError, match=f"must be above 0, got {load!r}"):
+        stream.load = load
+    with pytest.raises(ValueError, match=f"must be a Device, got {load!r}"):
+        stream.device = load
+    assert stream.load == before
+    stream.load = np.float32(3)
+    assert stream.load == 3
+
+
 def test_a_branch_that_takes_no_time(model, speech):
     with pytest.raises(ValueError, match="load must be above 0, got 0.0"):
         live.simulate(model, speech(0.1), [0.0, 0.0])

@@ -1,16 +1,18 @@
 """A packed model takes the updates of the folder that it was packed from."""
 
+import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from speechbrain_amnet import files
 from speechbrain_amnet.cli import main
 from speechbrain_amnet.diff.changes import (
     HashChange,
@@ -148,7 +150,24 @@ def test_killed_anywhere_there_is_the_whole_new_file_or_none(
         if not killed:
             break
     assert step > 3 and seen == {False, True}
-    assert not Path(f"{new}.part").exists()
+    assert not files.aside_of(new).exists()
+
+
+def test_of_two_updates_at_once_one_is_refused(run, file, tmp_path):
+    """And what the other wrote is whole."""
+    diff, new = tmp_path / "1.diff", tmp_path / "new.safetensors"
+    write_diff(a_diff("sparse", learning(run)), diff)
+    update_packed(file, diff, tmp_path / "whole")
+    with ThreadPoolExecutor(1) as pool:
+        with files.alone(files.aside_of(new)):
+            # It has seen that there is none yet, and waits to write its own.
+            waiting = pool.submit(update_packed, file, diff, new)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            os.replace(files.aside_of(new), new)  # of the other
+        with pytest.raises(FileExistsError, match="exists already"):
+            waiting.result()
+    assert new.read_bytes() == b""
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(
@@ -185,13 +204,6 @@ def test_what_does_not_fit_changes_nothing(run, file, tmp_path):
     with pytest.raises(ValueError, match="small.*packed by an older version"):
         update_packed(small, diff, new)
     assert not new.exists() and not list(tmp_path.glob("*.part"))
-    part = Path(f"{new}.part")
-    for one in (file, diff):
-        part.write_bytes(one.read_bytes())
-        model, update = (part, diff) if one is file else (file, part)
-        with pytest.raises(ValueError, match="would be written first; rename"):
-            update_packed(model, update, new)
-        assert part.read_bytes() == one.read_bytes()
 
 
 def test_numbers_that_are_none_are_refused(run, file, tmp_path):
