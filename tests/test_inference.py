@@ -401,7 +401,7 @@ def test_a_training_s_folder_is_read_as_its_model(run, tmp_path, monkeypatch):
     for name, one in whole.mods.encoder.state_dict().items():
         assert torch.equal(asr.mods.encoder.state_dict()[name], one)
     with pytest.raises(ValueError, match="is a file; expected the folder"):
-        AmortizedASR.from_hparams(run / "results.json")
+        AmortizedASR.from_hparams(run / "model" / "hyperparams.yaml")
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         AmortizedASR.from_hparams(tmp_path / "nothing")
     assert not list(tmp_path.iterdir())  # no training began here
