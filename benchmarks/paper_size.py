@@ -83,7 +83,7 @@ def measure(asr, wavs: list[Path], counted: int) -> dict:
             routing, _ = small.router.route(
                 features, time, flops, duration, hard=True
             )
-        waits = timing(routing.time, whole, duration, routing.backlog)
+        waits = timing(routing.time, whole, routing.backlog)
         spent += routing.flops[0].tolist()
         latency.append(waits.latency.item())
         floor.append(waits.floor.item())

@@ -1,7 +1,13 @@
-"""Which checkpoints of a training are averaged."""
+"""Which checkpoints of a training are averaged, and what of them."""
+
+from typing import Any
 
 import torch
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+from speechbrain.utils.checkpoints import (
+    Checkpoint,
+    Checkpointer,
+    average_checkpoints,
+)
 
 from .checkpoints import load_state
 
@@ -64,3 +70,25 @@ def settled(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
         if all(torch.equal(form[name], last[name]) for name in last):
             kept.append(checkpoint)
     return kept
+
+
+def mean_state(
+    checkpoints: list[Checkpoint], name: str, module: torch.nn.Module
+) -> dict[str, Any]:
+    """The mean of a module's states, to load.
+
+    Of a module that learns nothing, as the features, it is the last state: the
+    mean of equal floats may differ from them in a last digit.
+
+    Arguments
+    ---------
+    checkpoints : list of Checkpoint
+        From `settled`, the last one first.
+    name : str
+        The module's in them.
+    module : nn.Module
+        What it is.
+    """
+    learns = any(True for _ in module.parameters())
+    some = checkpoints if learns else checkpoints[:1]
+    return average_checkpoints(some, name, load_state)

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torchaudio.functional import rnnt_loss
 
+from .frames import absolute_lengths
 from .inference import load
-from .transducer import absolute_lengths
 
 
 class Teacher:

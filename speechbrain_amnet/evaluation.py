@@ -372,9 +372,7 @@ def measure_batch(
         if soft:
             mixed, _ = encoder(features, lengths, hard=False)
             soft_tokens = search(mixed, lengths)
-    waits = timing(
-        routing.time, lengths, encoder.frame_duration, routing.backlog
-    )
+    waits = timing(routing.time, lengths, routing.backlog)
     entropy = -(shares * shares.clamp(min=1e-12).log()).sum(-1)
     counts = frame_counts(lengths, features.shape[1])
     utterances = []

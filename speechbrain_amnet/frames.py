@@ -65,7 +65,7 @@ def check_lengths(
     >>> check_lengths(torch.tensor([10, 4]), 2, 10)
     Traceback (most recent call last):
         ...
-    ValueError: lengths must be [2], above 0 and at most 1, got [10, 4] of 10 frames
+    ValueError: lengths must be [2], above 0 and at most 1, got [10, 4] of ...
     """
     if lengths.shape == (batch,):
         numbers = _numbers(lengths, frames)
@@ -147,27 +147,22 @@ def last_frame(values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 class Timing(NamedTuple):
-    """What frames and utterances waited; all in seconds.
+    """How long frames and utterances waited; all in seconds.
 
-    backlog : [batch, frames], what each frame found on its arrival.
-    wait : [batch, frames], from its arrival until it was done.
+    wait : [batch, frames], from a frame's arrival until it was done.
     latency : [batch], the wait of the last frame.
     floor : [batch], the part of it that the last frame itself takes.
     """
 
-    backlog: torch.Tensor
     wait: torch.Tensor
     latency: torch.Tensor
     floor: torch.Tensor
 
 
 def timing(
-    time: torch.Tensor,
-    lengths: torch.Tensor,
-    frame_duration: float,
-    backlog: torch.Tensor | None = None,
+    time: torch.Tensor, lengths: torch.Tensor, backlog: torch.Tensor
 ) -> Timing:
-    """Backlog, waits and latency of frames that take ``time``.
+    """Waits and latency of frames that take ``time``.
 
     Arguments
     ---------
@@ -175,10 +170,8 @@ def timing(
         Seconds that each frame takes to encode, ``[batch, frames]``.
     lengths : torch.Tensor
         Relative lengths, ``[batch]``.
-    frame_duration : float
-        Seconds.
-    backlog : torch.Tensor, optional
-        What each frame finds, if it is known already, ``[batch, frames]``.
+    backlog : torch.Tensor
+        Seconds that each frame finds, ``[batch, frames]``.
 
     Returns
     -------
@@ -187,22 +180,9 @@ def timing(
     Example
     -------
     >>> time = torch.tensor([[0.08, 0.08, 0.01]])
-    >>> waits = timing(time, torch.ones(1), frame_duration=0.04)
-    >>> [round(x, 2) for x in waits.backlog[0].tolist()]
-    [0.0, 0.04, 0.08]
-    >>> round(waits.latency.item(), 2)
+    >>> backlog = torch.tensor([[0.0, 0.04, 0.08]])
+    >>> round(timing(time, torch.ones(1), backlog).latency.item(), 2)
     0.09
     """
-    if backlog is None:
-        now, found = torch.zeros_like(time[:, 0]), []
-        for t in range(time.shape[1]):
-            found.append(now)
-            now = device.next_backlog(now, time[:, t], frame_duration)
-        backlog = torch.stack(found, 1)
     wait = device.wait(backlog, time)
-    return Timing(
-        backlog,
-        wait,
-        last_frame(wait, lengths),
-        last_frame(time, lengths),
-    )
+    return Timing(wait, last_frame(wait, lengths), last_frame(time, lengths))

@@ -4,11 +4,10 @@ import logging
 from pathlib import Path
 
 import torch
-from speechbrain.utils.checkpoints import average_checkpoints
 
 from speechbrain_amnet import files
-from speechbrain_amnet.averaging import last_epochs, settled
-from speechbrain_amnet.checkpoints import SafeCheckpointer, load_state
+from speechbrain_amnet.averaging import last_epochs, mean_state, settled
+from speechbrain_amnet.checkpoints import SafeCheckpointer
 from speechbrain_amnet.hparams import load_hparams
 from speechbrain_amnet.layer import branch_forms
 
@@ -49,7 +48,7 @@ def start_from(hparams):
         words = "start_from: %s has not ended, its last epoch is %d."
         logger.warning(words, folder, epoch)
     for name, module in hparams["modules"].items():
-        state = average_checkpoints(checkpoints, name, load_state)
+        state = mean_state(checkpoints, name, module)
         if name == "encoder" and not alike(state, module.state_dict()):
             values = {"output_folder": str(folder), "data_folder": "unused"}
             values["seed"] = hparams["seed"]  # loading sets it

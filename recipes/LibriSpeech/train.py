@@ -27,13 +27,11 @@ from checks import (
     check_words,
 )
 from data import fit_statistics, make_data, make_loaders, splits_of
-from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from starting import is_begun, record, start_from
 
 from speechbrain_amnet import files
-from speechbrain_amnet.averaging import last_epochs, settled
-from speechbrain_amnet.checkpoints import load_state
+from speechbrain_amnet.averaging import last_epochs, mean_state, settled
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.distillation import Teacher
 from speechbrain_amnet.evaluation import evaluate
@@ -336,18 +334,12 @@ class Recogniser(sb.Brain):
         )
 
     def average(self):
-        """Load the mean of the last epochs' weights.
-
-        A module that learns nothing, as the features, is the last epoch's.
-        """
+        """Load the mean of the last epochs' weights."""
         checkpoints = settled(
             last_epochs(self.checkpointer, self.hparams.average_checkpoints)
         )
         for name, module in self.hparams.modules.items():
-            # The mean of equal floats may differ from them in a last digit.
-            learns = any(True for _ in module.parameters())
-            some = checkpoints if learns else checkpoints[:1]
-            module.load_state_dict(average_checkpoints(some, name, load_state))
+            module.load_state_dict(mean_state(checkpoints, name, module))
         return len(checkpoints)
 
 
