@@ -237,14 +237,14 @@ class AmortizedEncoder(nn.Module):
         )
 
     def _branch_costs(
-        self, like: torch.Tensor, device: Device, drawn: bool = False
+        self, like: torch.Tensor, device: Device, draw: bool = False
     ):
         """Seconds ([K]; [batch, K] of drawn devices) and FLOPs of a frame."""
         flops = torch.tensor(
             self.branch_flops, dtype=torch.float32, device=like.device
         )
         load = None
-        if drawn and device.train_loads:
+        if draw and device.train_loads:
             low, high = map(math.log, device.train_loads)
             drawn = torch.rand(len(like), 1, device=like.device)
             if device.train_ends:
@@ -368,8 +368,8 @@ class AmortizedEncoder(nn.Module):
         if context and context.device:
             device = context.device
         # What learns meets many devices; a stream, or a measure, its own.
-        drawn = self.training and not hard and context is None
-        time, flops = self._branch_costs(x, device, drawn)
+        draw = self.training and not hard and context is None
+        time, flops = self._branch_costs(x, device, draw)
         return router.route(
             x,
             time,

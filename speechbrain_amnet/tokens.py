@@ -49,8 +49,9 @@ def train_tokenizer(
     Raises
     ------
     ValueError
-        If the transcripts have more characters than there are tokens, or a
-        model that is there has another size.
+        If the transcripts have more characters than there are tokens, or such
+        as sentencepiece keeps for itself; or if a model that is there has
+        another size.
 
     Example
     -------
@@ -80,6 +81,12 @@ def train_tokenizer(
                 f"{len(tags)} tags), got {size}."
             )
         model = _train(texts, model_type, size - len(tags))
+        lost = missing_letters(model, texts)
+        if lost:
+            raise ValueError(
+                f"tokens: sentencepiece makes none of {' '.join(lost)!r}; "
+                "expected transcripts without them, take them out"
+            )
         write(path, add_symbols(model, tags, size))
     tokenizer = load_tokenizer(path)
     if tokenizer.get_piece_size() != size:
@@ -108,6 +115,41 @@ def missing_letters(model: bytes, texts: Iterable[str]) -> list[str]:
     tokenizer = sentencepiece.SentencePieceProcessor(model_proto=model)
     letters = set("".join(texts)) - {" "}
     return sorted(one for one in letters if UNKNOWN in tokenizer.encode(one))
+
+
+def without_tokens(model: bytes, texts: Iterable[str]) -> str:
+    """What to say of letters that are in speech, and not in a model.
+
+    Arguments
+    ---------
+    model : bytes
+        A sentencepiece model.
+    texts : iterable of str
+        Transcripts that it is measured with, without tags.
+
+    Returns
+    -------
+    str
+        The letters and in how many utterances they are; empty if none is.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> tokenizer = train_tokenizer(["TEN"], folder.name + "/m", size=10)
+    >>> without_tokens(tokenizer.serialized_model_proto(), ["TÉN", "NET"])
+    'no tokens for É, in 1 of 2 utterances, where it counts as an error'
+    """
+    texts = list(texts)
+    lost = missing_letters(model, texts)
+    if not lost:
+        return ""
+    count = sum(not set(lost).isdisjoint(text) for text in texts)
+    return (
+        f"no tokens for {', '.join(lost)}, in {count} of {len(texts)} "
+        f"utterances, where {'each' if len(lost) > 1 else 'it'} counts as an "
+        "error"
+    )
 
 
 def token_shares(
@@ -185,22 +227,33 @@ def add_symbols(model: bytes, symbols: Sequence[str], size: int) -> bytes:
 
 def _train(texts, model_type, size):
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type=model_type,
-        vocab_size=size,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        normalization_rule_name="identity",
-        pad_id=BLANK,
-        pad_piece="<blank>",
-        unk_id=UNKNOWN,
-        bos_id=-1,
-        eos_id=-1,
-        minloglevel=2,
-        num_threads=1,
-    )
+    # Longer ones would be left out. Not less than sentencepiece's own: it is
+    # written into the model.
+    longest = max(4192, *(len(text.encode()) for text in texts))
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type=model_type,
+            vocab_size=size,
+            hard_vocab_limit=False,
+            max_sentence_length=longest,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            pad_id=BLANK,
+            pad_piece="<blank>",
+            unk_id=UNKNOWN,
+            bos_id=-1,
+            eos_id=-1,
+            minloglevel=2,
+            num_threads=1,
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"tokens: expected transcripts of which sentencepiece can make "
+            f"{size} of type {model_type}, got {' '.join(str(error).split())}; "
+            "look at them, or set another token_type"
+        ) from error
     return model.getvalue()
 
 

@@ -62,6 +62,14 @@ OBJECTS = (
     "tensorboard",
 )
 
+# SpeechBrain's ways to do less than a training; what comes of one would be
+# written as if all its epochs were done.
+SHORTENED = {
+    "debug": "a short training is --epochs=1",
+    "optimizer_step_limit": "a short training is --epochs=1",
+    "test_only": "`amnet evaluate` measures a model that is trained",
+}
+
 # In words, the condition, and the keys of train.py and train_diff.py. A
 # learning rate of 0 keeps the weights.
 EXPECTED = (
@@ -88,7 +96,13 @@ EXPECTED = (
     (
         "a whole number, 0 or more",
         lambda value: is_whole(value) and value >= 0,
-        ("num_workers", "find_epochs", "tune_epochs", "halvings"),
+        (
+            "num_workers",
+            "find_epochs",
+            "tune_epochs",
+            "halvings",
+            "ckpt_interval_minutes",  # SpeechBrain's option takes no others
+        ),
     ),
     (
         f"a whole number from 0 to {2**32 - 1}",  # NumPy's; others train as 0
@@ -117,7 +131,6 @@ EXPECTED = (
             "teacher_weight",
             "weight_decay",
             "gain_db",
-            "ckpt_interval_minutes",
         ),
     ),
     ("a finite number", is_number, ("blank_penalty",)),
@@ -232,6 +245,13 @@ def check_values(text: str, run_opts: dict[str, Any]) -> None:
             "data_parallel_backend: not with these losses, which need the "
             "frames of a batch in one place; use torchrun"
         )
+    for key, instead in SHORTENED.items():
+        for asked in (run_opts.get(key), values.get(key)):
+            if asked is not None and asked is not False:
+                raise ValueError(
+                    f"{key}: expected none, got {asked!r}: a training that "
+                    f"ends early would look like a whole one; {instead}"
+                )
     for key in ("device", "grad_accumulation_factor"):
         if key in run_opts:
             values.setdefault(key, run_opts[key])  # else it is in the text

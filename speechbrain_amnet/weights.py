@@ -13,7 +13,6 @@ import weakref
 import torch
 from torch import nn
 
-
 COUNTS = ("kept", "budget")  # buffers that hold a whole number
 
 
@@ -340,7 +339,7 @@ class Sparse(WeightForm):
         return (self._masked.product(self.weight, self.mask),)
 
     def _apply(self, fn, recurse=True):
-        """What moves may come to lie where it lay before, as another."""
+        """Tensors that are swapped by others may have no weak references."""
         self._masked.forget()
         return super()._apply(fn, recurse)
 
@@ -375,10 +374,11 @@ class Sparse(WeightForm):
         kept = torch.zeros_like(scores).index_fill_(0, best, 1)
         kept = kept.reshape(-1, self.columns)
         self.mask.mul_(kept.repeat_interleave(self.block, 0))
-        self.kept.copy_(self.mask.sum())
+        self.kept.copy_(self.mask.sum(dtype=self.kept.dtype))
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         """What another block size has pruned does not fit this one's blocks."""
+        self._masked.forget()  # as `_apply`
         mask = state_dict.get(f"{prefix}mask")
         if mask is not None and mask.shape == self.mask.shape:
             blocks = mask.unflatten(0, (-1, self.block))

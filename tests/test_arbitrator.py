@@ -1,5 +1,7 @@
 """The arbitrator: what it reads, what follows, and what it learns from."""
 
+import copy
+
 import pytest
 import torch
 
@@ -226,3 +228,35 @@ def test_starts_undecided():
 def test_what_cannot_be_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("hard", [True, False])
+def test_half_precision_routes_by_its_weights_alone(kind, hard):
+    """Not by the rounding of what is computed, nor by a temperature of inf."""
+    plain = undecided(Arbitrator(5, use_device=True))
+    plain.temperature.fill_(1e5)
+    with torch.no_grad():
+        plain.frame.weight.mul_(5)
+    half = copy.deepcopy(plain).to(kind)
+    assert half.temperature.isinf() == (kind is torch.float16)
+    for name, weight in plain.named_parameters():
+        weight.data.copy_(half.get_parameter(name))
+    features = torch.randn(4, 100, 5)
+    expected, _ = route(plain, features, hard)
+    found, _ = route(half, features, hard)
+    assert len(expected.choice.unique()) == 2
+    assert torch.equal(found.choice, expected.choice)
+    # A temperature of bfloat16 is 99840.
+    torch.testing.assert_close(found.shares, expected.shares, atol=1e-2, rtol=0)
+
+
+def test_no_temperature_is_too_high():
+    router = undecided()
+    prepared = torch.zeros(1, 16)
+    with torch.no_grad():
+        router.out.weight.zero_()  # infinity times its 0 is no number
+    for temperature in (1e5, 1e38, torch.inf):
+        router.temperature.fill_(temperature)
+        shares = router.decide(prepared, torch.zeros(1))
+        assert shares.tolist() == [[0.5, 0.5]]

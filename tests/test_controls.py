@@ -1,11 +1,15 @@
 """Routers that learn nothing: how often each branch is taken, and when."""
 
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from speechbrain_amnet import EnergyRouting, FixedRouting, RandomRouting
+from speechbrain_amnet.runtime.convert import router_of
+from speechbrain_amnet.runtime.routers import Energy
 
 
 @pytest.mark.parametrize("branch", [0, 1, 2])
@@ -66,6 +70,28 @@ def test_energy_routing_follows_its_share_in_training(share):
     assert abs(routed[..., 0].mean().item() - share) < 0.03
     assert torch.equal(router.threshold, threshold)
     assert "threshold" in router.state_dict()
+
+
+@pytest.mark.parametrize("share, branch", [(0, 1), (1.0, 0)])
+@pytest.mark.parametrize("momentum", [0.0, 0.99])
+def test_none_and_all_are_no_few(share, branch, momentum):
+    """Of frames louder and quieter than all before; on a device, too."""
+    router = EnergyRouting(share, momentum=momentum)
+    features = torch.arange(20.0).reshape(1, 20, 1) - 10
+    for _ in range(3):
+        for scale in (1, 100):
+            choice = router.eval().prepare(scale * features).argmax(-1)
+            assert (choice == branch).all()
+        router.train().prepare(features)
+    about = json.loads(json.dumps(router_of(router)[0]))
+    config = {"router": about, "encoder": {"branches": 2}}
+    device = Energy(SimpleNamespace(config=config))
+    for frame in 100 * features[0].numpy():
+        assert device.choose(frame, 0.0, 0, 1.0) == branch
+    # One that was trained before this held is told again.
+    router.threshold.fill_(3)
+    router.prepare(features)
+    assert (router.prepare(features).argmax(-1) == branch).all()
 
 
 def test_energy_routing_sends_loud_frames_to_the_first_branch():

@@ -1,5 +1,6 @@
 """The encoder: soft is hard is streamed; nothing looks ahead."""
 
+import copy
 import math
 from functools import partial
 
@@ -71,6 +72,52 @@ def test_a_model_of_another_precision(kind):
     assert hard.dtype == soft.dtype == kind
     soft.sum().backward()
     assert encoder.router.frame.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("branch", [None, 1])
+def test_features_of_float32_for_a_model_of_another_precision(kind, branch):
+    """The same as one in float32 of the weights as they were rounded."""
+    encoder = build()
+    encoder.router.temperature.fill_(1e5)
+    encoder = encoder.to(kind).eval()
+    plain = copy.deepcopy(encoder).float()
+    x = torch.randn(4, 40, INPUT)
+    for hard in (True, False):
+        expected, routing = plain(x, hard=hard, branch=branch)
+        found, own = encoder(x, hard=hard, branch=branch)
+        assert found.dtype == kind
+        torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0)
+        assert torch.equal(own.shares, routing.shares)
+        assert torch.equal(own.backlog, routing.backlog)
+    found.sum().backward()
+    if branch is not None:
+        return
+    assert len(routing.choice.unique()) == 2
+    whole, routing = encoder(x)
+    context = encoder.make_streaming_context(batch=4)
+    assert context.backlog.dtype == torch.float32
+    parts = [encoder.forward_streaming(c, context) for c in x.split(7, 1)]
+    assert torch.equal(context.routing.shares, routing.shares[:, -5:])
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=0.02, rtol=0)
+
+
+def test_half_precision_routes_all_forms_alike():
+    """What a frame costs is no whole number of float16."""
+    branches = [Dense, partial(Sparse, density=0.3), partial(LowRank, rank=9)]
+    torch.manual_seed(0)
+    encoder = AmortizedEncoder(300, 100, 1, branches, Arbitrator(300, 3))
+    encoder.start_routing()
+    encoder.prune(1.0)
+    costs = encoder.eval().branch_flops
+    with torch.no_grad():
+        encoder.router.backlog.weight.mul_(3)
+    assert encoder.half().branch_flops == costs and costs[0] > 65504
+    x = torch.randn(2, 60, 300)
+    _, routing = encoder(x)
+    _, plain = copy.deepcopy(encoder).float()(x)
+    assert torch.equal(routing.shares, plain.shares)
+    assert torch.equal(routing.backlog, plain.backlog)
 
 
 def test_a_part_of_the_weights_may_be_loaded():
@@ -479,6 +526,57 @@ def test_utterances_of_a_training_meet_devices_of_their_own():
     )
     share = cheap.branch_flops[0] / cheap.dense_flops
     assert cheap.router.loads == [share, 4 * share] and share < 0.7
+
+
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_only_what_learns_meets_other_devices(warm_up):
+    """A hard run or a stream in training has the device that it is for."""
+    device = Device(load=2.0, train_loads=[3.0, 4.0])
+    encoder = build(target_device=device, frame_duration=0.04).train()
+    flops = torch.tensor(encoder.branch_flops) / encoder.dense_flops
+    x = torch.randn(3, 4, INPUT)
+    branch = 0 if warm_up else None
+    state = torch.get_rng_state()
+    _, hard = encoder(x, hard=True, branch=branch)
+    torch.testing.assert_close(hard.branch_time, 0.08 * flops)
+    context = encoder.make_streaming_context(batch=3)
+    slow = Device(load=8.0, train_loads=[3.0, 4.0])
+    for context.device, load in ((None, 2.0), (slow, 8.0)):
+        encoder.forward_streaming(x, context)
+        times = context.routing.branch_time
+        torch.testing.assert_close(times, 0.04 * load * flops)
+    routing, _ = encoder.route(x, hard=False, context=context)
+    assert torch.equal(routing.branch_time, times)
+    _, soft = encoder.eval()(x, hard=False, branch=branch)
+    assert torch.equal(soft.branch_time, hard.branch_time)
+    assert torch.equal(torch.get_rng_state(), state), "nothing was drawn"
+    _, soft = encoder.train()(x, hard=False, branch=branch)
+    assert soft.branch_time.shape == (3, 2)
+    assert (soft.branch_time > 0.119 * flops).all()
+
+
+def test_a_router_keeps_the_loads_that_it_learnt():
+    """On a device that is no training's, whatever is loaded or started."""
+    device = Device(load=2.0, train_loads=[1.0, 4.0])
+    router = Arbitrator(INPUT, 2, use_device=True, use_backlog=False)
+    encoder = build(2, router, target_device=device).eval()
+    learnt = encoder.router.loads
+    assert learnt[1] == 4 * learnt[0]
+    encoder.target_device = Device(load=4.0)
+    x = torch.randn(2, 5, INPUT)
+    _, routing = encoder(x)
+    encoder.target_device = Device(load=80.0)
+    encoder.load_state_dict(encoder.state_dict())
+    assert encoder.router.loads == learnt
+    _, slow = encoder(x)
+    assert torch.equal(slow.probabilities, routing.probabilities)
+    encoder.start_routing()
+    assert encoder.router.loads == learnt
+    # Of a device that a training draws, what it draws.
+    encoder.target_device = Device(load=2.0, train_loads=[2.0, 4.0])
+    encoder.load_state_dict(encoder.state_dict())
+    assert encoder.router.loads == [2 * learnt[0], learnt[1]]
+    assert build().router.loads is None
 
 
 def test_loads_are_those_of_the_rank_that_energy_leaves():

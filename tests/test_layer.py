@@ -5,8 +5,18 @@ from functools import partial
 import pytest
 import torch
 
-from speechbrain_amnet import Dense, LowRank, Skip, Sparse
-from speechbrain_amnet.layer import BranchedLayer, branch_forms
+from speechbrain_amnet import (
+    AmortizedEncoder,
+    Arbitrator,
+    Dense,
+    DiffModel,
+    LowRank,
+    Skip,
+    Sparse,
+    SparseDiff,
+)
+from speechbrain_amnet.layer import BranchedLayer, branch_forms, check_branches
+from speechbrain_amnet.weights import OtherBranchesError, WeightForm
 
 INPUT, HIDDEN = 6, 5
 BRANCHES = [
@@ -89,3 +99,80 @@ def test_a_state_dict_says_its_branches():
         for part in (layer.input, layer.recurrent):
             part[1].keep(part[1].goal)
     assert branch_forms(state) == said and branch_forms({}) == []
+
+
+class Scaled(WeightForm):
+    """A user's own: the weights of a module inside, times a number."""
+
+    def __init__(self, rows, columns):
+        super().__init__(rows, columns)
+        self.inside = torch.nn.Linear(columns, rows, bias=False)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def factors(self):
+        return (self.scale * self.inside.weight,)
+
+    @property
+    def flops(self):
+        return self.rows * self.columns
+
+
+class Nothing(Skip):
+    """A user's own that has no weights."""
+
+
+class Constant(WeightForm):
+    """A user's own that has none, and is no form of this package."""
+
+    def factors(self):
+        return (torch.ones(self.rows, self.columns),)
+
+    @property
+    def flops(self):
+        return self.rows
+
+
+def encoder(form):
+    router = Arbitrator(INPUT, 2)
+    return AmortizedEncoder(INPUT, HIDDEN, 2, [Dense, form], router)
+
+
+SCALED = "a form of inside.weight, scale"
+
+
+def test_a_state_dict_tells_a_user_s_form_by_its_tensors():
+    """By which a training knows that it can go on from another's weights."""
+    for form, said in ((Scaled, SCALED), (Nothing, "Skip")):
+        state = encoder(form).state_dict()
+        assert branch_forms(state) == ["Dense", said]
+        encoder(form).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, said",
+    [
+        (Scaled, Skip, "Scaled in the hparams, Skip in the weights"),
+        (Scaled, Dense, "Scaled in the hparams, Dense in the weights"),
+        (Constant, Scaled, f"Constant in the hparams, {SCALED} in the weights"),
+        (Skip, Scaled, f"Skip in the hparams, {SCALED} in the weights"),
+        (
+            partial(LowRank, rank=2),
+            Scaled,
+            f"LowRank, rank 2 in the hparams, {SCALED} in the weights",
+        ),
+    ],
+)
+def test_a_user_s_form_is_called_by_its_class(ours, theirs, said):
+    with pytest.raises(OtherBranchesError) as caught:
+        encoder(ours).load_state_dict(encoder(theirs).state_dict())
+    assert str(caught.value) == f"encoder: branches[1] is {said}"
+    one, other = (encoder(form).state_dict() for form in (ours, theirs))
+    with pytest.raises(OtherBranchesError, match=r"branches\[1\]"):
+        check_branches(one, other)
+
+
+def test_a_diff_beside_it_does_not_change_its_name():
+    one = encoder(Scaled)
+    DiffModel(one, SparseDiff)
+    with pytest.raises(OtherBranchesError, match=r"\[1\] is Scaled in"):
+        one.load_state_dict(encoder(Skip).state_dict())

@@ -20,7 +20,8 @@ CPU = {"device": "cpu"}
         ("seed: 4294967296", "seed: expected a whole number from 0 to 42949"),
         ("dataset: 2024", "dataset: expected a name, .* got 2024"),
         ("experiment: null", "experiment: expected a name, .* got None"),
-        ("ckpt_interval_minutes: null", "_minutes: expected a finite number"),
+        ("ckpt_interval_minutes: null", "_minutes: expected a whole number, 0"),
+        ("ckpt_interval_minutes: 0.5", "_minutes: expected a whole number, 0"),
         ("batch_seconds: 0", "batch_seconds: expected a number above 0"),
         ("learning_rate: .nan", "learning_rate: expected a finite number"),
         ("learning_rate: abc", "learning_rate: expected a finite number"),
@@ -66,6 +67,28 @@ def test_batches_are_not_split_over_devices():
     run_opts = {**CPU, "data_parallel_backend": True}
     with pytest.raises(ValueError, match="data_parallel_backend: .* torchrun"):
         check_values("epochs: 1\n", run_opts)
+
+
+@pytest.mark.parametrize(
+    "key, value, instead",
+    [
+        ("debug", True, "--epochs=1"),
+        ("optimizer_step_limit", 0, "--epochs=1"),
+        ("optimizer_step_limit", "3", "--epochs=1"),
+        ("test_only", True, "`amnet evaluate`"),
+    ],
+)
+def test_a_training_that_ends_early_looks_like_no_whole_one(
+    key, value, instead
+):
+    """Options or hparams: SpeechBrain takes it from both."""
+    said = f"^{key}: expected none, .* look like a whole one; .*{instead}"
+    with pytest.raises(ValueError, match=said):
+        check_values("epochs: 1\n", {**CPU, key: value})
+    with pytest.raises(ValueError, match=said):
+        check_values(f"epochs: 1\n{key}: {value}\n", CPU)
+    for no in (False, None):
+        check_values("epochs: 1\n", {**CPU, key: no})
 
 
 @pytest.mark.parametrize("file", ["amnet.yaml", "diff_sparse.yaml"])

@@ -1,11 +1,19 @@
 """Weight forms: the product, its cost, and the start from a dense matrix."""
 
+import copy
+import gc
+import io
+import pickle
+import weakref
 from functools import partial
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
-from speechbrain_amnet import Dense, LowRank
+from speechbrain_amnet import Dense, DiffModel, LowRank, Sparse, SparseDiff
+from speechbrain_amnet.pruning import prune
 
 FORMS = [Dense, partial(LowRank, rank=1), partial(LowRank, rank=3)]
 
@@ -116,3 +124,181 @@ def test_rank_or_energy():
         LowRank(6, 4)
     with pytest.raises(ValueError, match="energy must be above 0 .* got 0"):
         LowRank(6, 4, energy=0)
+
+
+def pruned(share=0.5):
+    form = Sparse(8, 6, density=0.25).eval()
+    form.keep(int(share * 48))
+    return form
+
+
+def right(form):
+    """Ask for the matrix as inference does; is it the masked weight?"""
+    with torch.no_grad():
+        return torch.equal(form.factors()[0], form.weight * form.mask)
+
+
+def trained(form):
+    """One step of an optimizer, in evaluation mode."""
+    optimizer = torch.optim.AdamW(form.parameters(), lr=0.1)
+    form(torch.randn(3, 6)).square().sum().backward()
+    optimizer.step()
+
+
+def diffed(form):
+    """Beside its weight a diff, which then changes, too."""
+    model = DiffModel({"form": form}, SparseDiff)
+    assert right(form)
+    with model.computed():
+        assert right(form) and right(form)
+    with torch.no_grad():
+        model.diffs["form.weight"].dense.add_(1)
+    assert right(form)
+    model.merge()
+    assert right(form)
+    model.unmerge()
+
+
+def replaced(form):
+    """By another tensor, of the same version and at the same place."""
+    form.weight = nn.Parameter(torch.randn(8, 6))
+    assert right(form)
+    turned = form.weight.data.as_strided((8, 6), (1, 8))
+    form.weight = nn.Parameter(turned)
+
+
+def stored_elsewhere(form):
+    """As averages of weights are swapped in; no version tells it."""
+    form.weight.data = torch.randn(8, 6)
+
+
+def swapped(form):
+    """As PyTorch may convert and load, but no tensor with weak references."""
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        form.half()
+        assert right(form)
+        loaded(form)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+def loaded(form):
+    form.load_state_dict(pruned().state_dict())
+
+
+def assigned(form):
+    form.load_state_dict(pruned().state_dict(), assign=True)
+
+
+CHANGES = {
+    "training": trained,
+    "keep": lambda form: form.keep(3),
+    "copy_from": lambda form: form.copy_from(torch.randn(8, 6)),
+    "load_state_dict": loaded,
+    "assign": assigned,
+    "mask": lambda form: form.mask.zero_(),
+    "diff": diffed,
+    "replaced": replaced,
+    "data": stored_elsewhere,
+    "double": lambda form: form.double(),
+    "rounded": lambda form: form.half().float(),
+    "swapped": swapped,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_masked_matrix_of_inference_is_that_of_now(change):
+    form = pruned()
+    assert right(form)
+    change(form)
+    assert right(form)
+
+
+def test_inference_masks_once():
+    form = pruned()
+    with torch.no_grad():
+        (one,), (other,) = form.factors(), form.factors()
+        assert one is other
+    with torch.inference_mode():
+        assert form.factors()[0] is one
+    # What learns has a gradient each time, and frees it.
+    made = weakref.ref(one)
+    del one, other
+    assert form.factors()[0].requires_grad
+    assert made() is None
+    with torch.no_grad():
+        assert form.train().factors()[0] is not form.factors()[0]
+
+
+def test_weights_that_have_no_version_are_masked_anew():
+    with torch.inference_mode():
+        form = pruned()
+        assert right(form)
+        form.weight.mul_(2)
+        assert right(form)
+
+
+def test_the_masked_matrix_is_no_part_of_a_copy():
+    form = pruned()
+    before = list(form.state_dict())
+    assert right(form)
+    assert list(form.state_dict()) == before
+    bare = len(pickle.dumps(pruned()))
+    assert len(pickle.dumps(form)) == bare
+    file = io.BytesIO()
+    torch.save(form, file)
+    file.seek(0)
+    copies = [
+        copy.deepcopy(form),
+        pickle.loads(pickle.dumps(form)),
+        torch.load(file, weights_only=False),
+    ]
+    with torch.no_grad():
+        (ours,) = form.factors()
+        for other in copies:
+            assert other.factors()[0] is not ours and right(other)
+            other.weight.mul_(2)
+            assert right(other) and form.factors()[0] is ours
+    parametrize.register_parametrization(form, "weight", nn.Identity())
+    assert right(copy.deepcopy(form))
+
+
+def test_the_masked_matrix_keeps_nothing_alive():
+    form = pruned()
+    assert right(form)
+    refs = [weakref.ref(form), weakref.ref(form.weight)]
+    gc.disable()  # what goes has no cycle
+    try:
+        form.weight = nn.Parameter(torch.randn(8, 6))
+        assert refs[1]() is None
+        del form
+        assert refs[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_fresh_start_has_the_budget_of_its_density():
+    """Pruned with others, a matrix had another."""
+    forms = [Sparse(16, 8, 0.25), Sparse(16, 8, 0.25)]
+    forms[0].weight.data.mul_(9)
+    prune(forms, 1.0, "all")
+    assert forms[0].flops > 2 * forms[0].goal
+    for form in forms:
+        form.copy_from(torch.randn(16, 8))
+        assert form.flops == 2 * form.goal == 64
+        assert form.eval().flops == 2 * 16 * 8
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_counts_as_before(kind):
+    """float16 holds nothing above 65504, bfloat16 not 301."""
+    form = Sparse(1024, 1024, density=0.1).to(kind)
+    assert form.weight.dtype == kind and form.flops == 2 * 104_858
+    assert form.eval().flops == 2 * 1024 * 1024
+    form.keep(104_857)
+    assert form.flops == 2 * 104_857
+    low = LowRank(700, 700, rank=301, energy=0.9).to(kind)
+    assert low.rank == 301
+    moved = LowRank(7, 7, energy=0.9).to("meta", kind)
+    assert moved.kept.is_meta and moved.kept.dtype == torch.float32

@@ -1,6 +1,7 @@
 """Reading what was prepared: manifests, and the commands beside the audio."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -42,6 +43,63 @@ def words_of(rows: Sequence[dict[str, str]]) -> dict[str, str]:
     }
 
 
+def digest_of(words: dict[str, str]) -> str:
+    """What tells recordings from others, by their ids and what is said.
+
+    Arguments
+    ---------
+    words : dict
+        From `words_of` or `prepare.read_transcripts`.
+
+    Returns
+    -------
+    str
+        The beginning of a SHA-256.
+
+    Example
+    -------
+    >>> digest_of({"1": "GO", "2": "ON"}) == digest_of({"2": "ON", "1": "GO"})
+    True
+    """
+    text = json.dumps(sorted(words.items()), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text in UTF-8, each of which ends with a line feed.
+
+    Python's `splitlines` also ends one where a text has a form feed or
+    U+2028, which stand within transcripts and JSON.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of str
+        Without their ends; a carriage return before one is part of it.
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}: expected UTF-8, got the byte "
+            f"{content[error.start]:#04x}; convert it: iconv -f LATIN1 -t "
+            "UTF-8 OLD > NEW, with its own encoding for LATIN1"
+        ) from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
 def read_commands(
     rows: Sequence[dict[str, str]],
 ) -> dict[str, dict[str, Any]]:
@@ -64,7 +122,8 @@ def read_commands(
     Raises
     ------
     ValueError
-        If a line of the file is no such record, or none is of a recording.
+        If the file is not UTF-8, a line of it is no such record, or none is
+        of a recording.
     """
     records = {}
     splits = {Path(os.path.abspath(row["wav"])).parents[2] for row in rows}
@@ -73,8 +132,7 @@ def read_commands(
         if not file.is_file():
             continue
         own: dict[str, dict[str, Any]] = {}
-        lines = file.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_lines(file), 1):
             try:
                 record = checked(composed(json.loads(line)))
             except (

@@ -18,7 +18,7 @@ from scipy.signal import resample_poly
 from tqdm import tqdm
 
 from speechbrain_amnet.audio import LOUDEST, is_cut
-from speechbrain_amnet.corpus.manifest import COMMANDS
+from speechbrain_amnet.corpus.manifest import COMMANDS, read_lines
 from speechbrain_amnet.files import write
 from speechbrain_amnet.slots import TAG
 
@@ -46,7 +46,7 @@ def prepare_librispeech(
     r"""Writes one CSV manifest for each entry of `splits`.
 
     The audio lie in `SPLIT/SPEAKER/CHAPTER/*.flac` (or `.wav`), the words in
-    a `*.trans.txt` beside them, one `ID WORDS` a line. Other files are
+    a `*.trans.txt` beside them in UTF-8, one `ID WORDS` a line. Other files are
     ignored. Every file is decoded once, so that none fails in training; a
     manifest whose sources did not change is left as it is.
 
@@ -77,7 +77,8 @@ def prepare_librispeech(
     PreparationError
         If something is missing, unreadable, cut off, shorter than a frame,
         double, of another sample rate, or has NaN, infinity or samples far
-        above 1; or if a transcript has what a slot's tag looks like.
+        above 1; if a transcript has what a slot's tag looks like; or if a
+        split is named twice.
 
     Example
     -------
@@ -93,10 +94,7 @@ def prepare_librispeech(
     """
     data_folder = Path(os.path.abspath(data_folder))
     save_folder = Path(os.path.abspath(save_folder))
-    if not data_folder.is_dir():
-        raise PreparationError(
-            f"{data_folder}: no such folder; expected one with split folders"
-        )
+    _check_folder(data_folder)
     for name in splits:
         # A path would lead out of `save_folder`, where old copies are removed.
         if name != manifest_name(name):
@@ -107,7 +105,7 @@ def prepare_librispeech(
     return {
         name: _prepare_csv(
             name,
-            [_split_folder(data_folder, folder) for folder in _listed(folders)],
+            _split_folders(data_folder, folders),
             save_folder,
             sample_rate,
             resample,
@@ -148,9 +146,11 @@ def read_transcripts(
     Raises
     ------
     PreparationError
-        If there is no such split, or a transcript cannot be read.
+        If there is no such split, one is named twice, or a transcript cannot
+        be read.
     """
-    folders = [_split_folder(Path(data_folder), split) for split in splits]
+    _check_folder(Path(data_folder))
+    folders = _split_folders(Path(data_folder), splits)
     found = [path for folder in folders for path in _files(folder)]
     found = [path for path in found if path.name.endswith(TRANSCRIPT)]
     words = _read_transcripts(sorted(found))
@@ -217,9 +217,27 @@ def _prepare_csv(name, folders, save_folder, sample_rate, resample):
     return str(csv_path)
 
 
-def _listed(folders):
-    """YAML's `train: dev` means the same as `train: [dev]`."""
-    return [folders] if isinstance(folders, str) else list(folders)
+def _check_folder(data_folder):
+    """It is there."""
+    if not data_folder.is_dir():
+        raise PreparationError(
+            f"{data_folder}: no such folder; expected one with split folders"
+        )
+
+
+def _split_folders(data_folder, splits):
+    """The folders of some splits, each once."""
+    # YAML's `train: dev` means the same as `train: [dev]`.
+    splits = [splits] if isinstance(splits, str) else splits
+    folders = [_split_folder(data_folder, split) for split in splits]
+    there = [folder.resolve() for folder in folders]
+    for n, folder in enumerate(there):
+        if folder in there[:n]:
+            raise PreparationError(
+                f"splits: {folders[n]} is named twice; expected each split "
+                f"once, got {', '.join(map(str, splits))}"
+            )
+    return folders
 
 
 def _split_folder(data_folder, split):
@@ -270,14 +288,19 @@ def _read_transcripts(transcripts):
     words = {}
     for path in transcripts:
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_lines(path)
+        except ValueError as error:  # not UTF-8
+            raise PreparationError(str(error)) from None
+        except OSError as error:
             raise PreparationError(f"{path}: unreadable ({error})") from error
         for line in filter(str.strip, lines):
             # Letters that look alike are alike, however they were typed.
             name, *rest = unicodedata.normalize("NFC", line).split()
             if not rest:
-                raise PreparationError(f"{path}: empty transcript of {name}")
+                raise PreparationError(
+                    f"{path}: empty transcript of {name}; expected 'ID WORDS', "
+                    "with a blank between them"
+                )
             if (path.parent, name) in words:
                 raise PreparationError(f"{path}: duplicate id {name}")
             words[path.parent, name] = " ".join(rest).upper()
@@ -308,7 +331,8 @@ def _check_pairs(audio, words):
         if _key(path) not in words:
             raise PreparationError(
                 f"{path}: audio without transcript; expected a line "
-                f"'{path.stem} WORDS' in a *{TRANSCRIPT} beside it"
+                f"'{path.stem} WORDS', with a blank between them, in a "
+                f"*{TRANSCRIPT} beside it{_with_a_comma(path, words)}"
             )
     heard = {_key(path) for path in audio}
     for folder, name in words:
@@ -317,6 +341,15 @@ def _check_pairs(audio, words):
                 f"{folder / name}: transcript without audio; expected "
                 f"{name}.flac or {name}.wav there"
             )
+
+
+def _with_a_comma(path, words):
+    """Says what came for an audio file, where it has another separator."""
+    for folder, name in words:
+        rest = name.removeprefix(_key(path)[1])
+        if folder == path.parent and rest != name and rest[0] in ",;:|":
+            return f", got '{name} ...'"
+    return ""
 
 
 def _inspect(path):

@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from speechbrain_amnet.corpus.manifest import read_commands
+from speechbrain_amnet.corpus.manifest import (
+    digest_of,
+    read_commands,
+    words_of,
+)
 
 
 @pytest.fixture
@@ -67,3 +71,33 @@ def test_what_is_no_command_is_named(line, read):
 def test_an_id_is_there_once(read):
     with pytest.raises(ValueError, match="jsonl, line 2: a is there already"):
         read('{"id": "a"}', '{"id": "a"}')
+
+
+def test_a_line_ends_with_a_line_feed_alone(read, tmp_path):
+    """In JSON, U+2028 may stand in a text, as it is."""
+    record = {"id": "a", "slots": {"to": "tea\u2028cup"}}
+    line = json.dumps(record, ensure_ascii=False)
+    assert read(f"{line}\r") == {"a": record}
+    with pytest.raises(ValueError, match="line 2: expected a JSON object"):
+        read(line, "")
+
+
+def test_commands_in_another_encoding(read, tmp_path):
+    read()
+    file = tmp_path / "train" / "commands.jsonl"
+    file.write_bytes(b'{"id": "a"}\n{"id": "caf\xe9"}\n')
+    wav = f"{tmp_path}/train/1/1/1-1-0.flac"
+    with pytest.raises(
+        ValueError, match="jsonl, line 2: expected UTF-8, got .* 0xe9; .*iconv"
+    ):
+        read_commands([{"ID": "a", "wav": wav}])
+
+
+def test_recordings_are_told_apart_by_id_and_words():
+    rows = [{"ID": "a", "wrd": "CAFE\u0301"}, {"ID": "b", "wrd": "GO ON"}]
+    digest = digest_of(words_of(rows))
+    assert digest == digest_of(words_of(rows[::-1]))
+    assert digest == digest_of({"a": "CAF\u00c9", "b": "GO ON"})
+    for other in ({"a": "CAF\u00c9"}, {"a": "CAF\u00c9", "b": "GO"}):
+        assert digest_of(other) != digest
+    assert digest_of({"a": "B C"}) != digest_of({"a B": "C"})

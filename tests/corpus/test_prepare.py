@@ -109,12 +109,26 @@ def test_manifest_is_one_that_speechbrain_loads(prepare):
 def test_no_data_folder(tmp_path):
     folder = tmp_path / "nowhere"
     refused(lambda: prepare_librispeech(folder, tmp_path, {}), folder)
+    refused(lambda: read_transcripts(folder, ["dev"]), folder, "no such folder")
 
 
 def test_no_such_split_names_those_there_are(prepare, data):
     refused(
         lambda: prepare({"test": ["tset"]}), data / "tset", "dev, more, train"
     )
+
+
+@pytest.mark.parametrize("again", ["train", "train/", "../data/train"])
+def test_a_split_is_named_once(prepare, data, again):
+    message = refused(
+        lambda: prepare({"train": ["train", "dev", again]}),
+        data / "train",
+        "named twice",
+        f"got train, dev, {again}",
+    )
+    assert "duplicate" not in message
+    with pytest.raises(PreparationError, match="named twice"):
+        read_transcripts(data, ["train", again])
 
 
 def test_split_without_audio(prepare, data):
@@ -259,8 +273,30 @@ def test_empty_transcript(prepare, data, line):
 
 def test_transcript_in_another_encoding(prepare, data):
     path = data / "dev/9/2/9-2.trans.txt"
-    path.write_bytes("9-2-0000 caf\xe9\n".encode("latin-1"))
-    refused(prepare, path, "unreadable")
+    path.write_bytes("9-2-0000 NO\n9-2-0001 caf\xe9\n".encode("latin-1"))
+    refused(prepare, f"{path}, line 2", "expected UTF-8", "0xe9", "iconv -f")
+
+
+def test_a_transcript_s_line_ends_with_a_line_feed_alone(prepare, data):
+    """What else Python takes for an end stands between two words."""
+    path = data / "dev/9/2/9-2.trans.txt"
+    said = "9-2-0000 A\u2028B\x0cC\x85D\r\n\r\n"
+    path.write_bytes(said.encode("utf-8-sig"))
+    (row,) = rows_of(prepare()["valid"])
+    assert row["wrd"] == "A B C D"
+
+
+@pytest.mark.parametrize(
+    "line, parts",
+    [
+        ("9-2-0000,YES", ("empty transcript of 9-2-0000,YES",)),
+        ("9-2-0000,YES NO", ("audio without", "'9-2-0000,YES ...'")),
+        ("9-2-0000; YES NO", ("audio without", "'9-2-0000; ...'")),
+    ],
+)
+def test_a_comma_is_no_blank(prepare, data, line, parts):
+    (data / "dev/9/2/9-2.trans.txt").write_text(f"{line}\n")
+    refused(prepare, *parts, "WORDS', with a blank between them")
 
 
 def test_duplicate_id_in_a_transcript(prepare, data):
