@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 LOUDEST = 100
+LONGEST = 1e6  # seconds that the system may be asked to wait
 """40 dB above full scale: whatever is louder is no audio in -1 to 1."""
 HEADERS = {
     b"RIFF": "a WAV file",
@@ -196,6 +197,7 @@ def has_come(file: BinaryIO, wait: float | None = 0) -> bool:
     (False, True)
     """
     try:
+        wait = wait if wait is None else min(wait, LONGEST)
         return bool(select([file], [], [], wait)[0])
     # No descriptor; on Windows, no socket.
     except (OSError, TypeError, ValueError):

@@ -168,8 +168,18 @@ class EnergyRouting(Router):
                 f"EnergyRouting: branches must be 2 or more, got {branches}."
             )
         self.share, self.momentum = share, momentum
-        self.register_buffer("threshold", torch.tensor(ENDS.get(share, 0.0)))
+        self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self._end()
+
+    def _load_from_state_dict(self, *args):
+        """Older ones had the threshold of some batch for none and all, too."""
+        super()._load_from_state_dict(*args)
+        self._end()
+
+    def _end(self):
+        if self.share in ENDS:
+            self.threshold.fill_(ENDS[self.share])
 
     def prepare(
         self,
@@ -185,8 +195,7 @@ class EnergyRouting(Router):
             now = torch.quantile(real, 1 - self.share)
             keep = self.momentum if self.seen else 0.0
             self.threshold.mul_(keep).add_(now, alpha=1 - keep)
-            if self.share in ENDS:
-                self.threshold.fill_(ENDS[self.share])
+            self._end()
             self.seen.add_(1)
         loud = energy > self.threshold
         shares = features.new_zeros(*features.shape[:2], self.branches)

@@ -113,15 +113,25 @@ def alone(aside: Path) -> Iterator[None]:
     while True:
         handle = os.open(aside, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            # Who had it before has renamed or removed it, and it is no more.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(aside)):
-                    yield
-                    return
+                mine = is_same(handle, aside)
+            except OSError:
+                mine = True  # as far as one can be here
+            # Or who had it before has renamed or removed it.
+            if mine:
+                yield
+                return
         finally:
             os.close(handle)
+
+
+def is_same(handle: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def check_space(place: str | Path, needed: int, what: str) -> None:

@@ -119,6 +119,10 @@ class AmortizedASR(Pretrained):
         FileNotFoundError
             If it is the path of no folder.
         """
+        if not isinstance(source, str | Path):  # SpeechBrain's FetchSource
+            return super().from_hparams(
+                source, hparams_file=hparams_file, **options
+            )
         inside = Path(source, "model")
         if (inside / hparams_file).is_file():
             source = inside

@@ -333,10 +333,17 @@ class Sparse(WeightForm):
 
         Made once in inference: for a frame alone it costs more than all else.
         """
-        if self.training or torch.is_grad_enabled():
+        # What is traced is not to have the product as a constant.
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if self.training or torch.is_grad_enabled() or traced:
             self._masked.forget()
             return (self.weight * self.mask,)
         return (self._masked.product(self.weight, self.mask),)
+
+    def train(self, mode=True):
+        """Inference begins anew, whatever was done to `weight.data`."""
+        self._masked.forget()
+        return super().train(mode)
 
     def _apply(self, fn, recurse=True):
         """Tensors that are swapped by others may have no weak references."""

@@ -111,6 +111,8 @@ def test_a_pipe_that_stalls_for_long_ends():
     with open(ours, "rb") as file:
         os.write(theirs, bytes(20))
         assert [len(part) for part in read_pcm(file, 640, 0.05)] == [10]
+        os.write(theirs, bytes(2))
+        assert len(next(read_pcm(file, 640, 1e20))) == 1
         os.close(theirs)
 
 

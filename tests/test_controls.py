@@ -72,6 +72,15 @@ def test_energy_routing_follows_its_share_in_training(share):
     assert "threshold" in router.state_dict()
 
 
+def test_an_older_threshold_of_all_is_not_kept():
+    router = EnergyRouting(1.0).eval()
+    router.load_state_dict(
+        {"threshold": torch.tensor(2.0), "seen": torch.tensor(7)}
+    )
+    shares = router.prepare(torch.full((1, 3, 4), -5.0))
+    assert shares[..., 0].tolist() == [[1, 1, 1]]
+
+
 @pytest.mark.parametrize("share, branch", [(0, 1), (1.0, 0)])
 @pytest.mark.parametrize("momentum", [0.0, 0.99])
 def test_none_and_all_are_no_few(share, branch, momentum):

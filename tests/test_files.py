@@ -105,3 +105,25 @@ def test_a_folder_is_named_before_it_is_written_to():
             files.check_name(Path(name))
         with pytest.raises(IsADirectoryError, match="is a folder; expected"):
             write(name, "")
+
+
+def test_without_locks_one_of_two_may_lose_its_file(tmp_path, monkeypatch):
+    """As on some network disks; what the other wrote is whole."""
+    import fcntl
+
+    def refused(*_):
+        raise OSError(errno.EOPNOTSUPP, "no locks here")
+
+    replace = os.replace
+
+    def beaten(aside, file):
+        replace(aside, file)  # by another writer of the same name
+        replace(aside, file)
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    write(tmp_path / "a.txt", "whole")
+    monkeypatch.setattr(os, "replace", beaten)
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "a.txt", "other")
+    assert (tmp_path / "a.txt").read_text() == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -278,6 +278,25 @@ def test_the_masked_matrix_keeps_nothing_alive():
         gc.enable()
 
 
+def test_data_that_changed_is_seen_when_inference_begins():
+    """PyTorch counts no version of `weight.data`."""
+    form = pruned()
+    assert right(form)
+    form.weight.data.mul_(2)
+    assert right(form.eval())
+
+
+def test_what_is_traced_has_weight_and_mask():
+    form = pruned()
+    assert right(form)  # there is a product now
+    x = torch.randn(2, form.columns)
+    with torch.no_grad():
+        traced = torch.jit.trace(form, x)
+        assert torch.allclose(traced(x), form(x))
+        exported = torch.export.export(form, (x,)).module()
+        assert torch.allclose(exported(x), form(x))
+
+
 def test_a_fresh_start_has_the_budget_of_its_density():
     """Pruned with others, a matrix had another."""
     forms = [Sparse(16, 8, 0.25), Sparse(16, 8, 0.25)]

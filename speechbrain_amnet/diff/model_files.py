@@ -67,6 +67,8 @@ class ModelFiles(MutableMapping):
             for key, tensor in state.items():
                 if not torch.is_tensor(tensor):
                     continue
+                if tensor.layout is not torch.strided:
+                    continue  # sparse ones have no memory of their own
                 self.uses[memory_of(tensor)] += 1
                 if tensor.dtype not in _NUMPY:
                     continue
@@ -113,7 +115,7 @@ class ModelFiles(MutableMapping):
         users = defaultdict(list)
         for state in self.states.values():
             for key, tensor in state.items():
-                if torch.is_tensor(tensor):
+                if torch.is_tensor(tensor) and tensor.layout is torch.strided:
                     users[memory_of(tensor)].append((state, key))
         for places in users.values():
             tensors = [state[key] for state, key in places]

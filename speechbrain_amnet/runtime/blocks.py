@@ -100,10 +100,10 @@ class Blocks:
         groups = -(-len(blocks) // STREAMS) * STREAMS
         self.ends = np.zeros(groups + 1, int)
         np.bincount(group, minlength=groups).cumsum(out=self.ends[1:])
-        self.whole = np.empty(groups * rows, matrix.dtype)
-        self.out = self.whole[: len(matrix)]
+        self.rows = len(matrix)
+        self.out = np.empty(groups * rows, matrix.dtype)
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """``[columns] -> [rows]``; the next call overwrites the result."""
-        self.multiply(self.ends, self.columns, self.values, z, self.whole)
-        return self.out
+        self.multiply(self.ends, self.columns, self.values, z, self.out)
+        return self.out[: self.rows]

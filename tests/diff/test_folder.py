@@ -700,3 +700,19 @@ def test_the_rest_of_a_buffer_does_not_bring_all_of_it(tmp_path):
         next(one.rglob("net.ckpt")).stat().st_size for one in (folder, out)
     )
     assert new < 1.2 * old
+
+
+def test_sparse_tensors_are_nobodys_business(tmp_path):
+    """They are no weights of ours, and stay."""
+    folder, out = tmp_path / "odd", tmp_path / "new"
+    folder.mkdir()
+    odd = torch.eye(3).to_sparse()
+    torch.save({"w": torch.ones(4), "odd": odd}, folder / "net.ckpt")
+    base = dict(ModelFiles(folder))
+    assert list(base) == ["net.w"]
+    change = SparseChange((4,), np.array([2]), Values.rounded([0.5], 4))
+    write_diff(make_diff({"net.w": change}, base), tmp_path / "1.diff")
+    apply_update(folder, tmp_path / "1.diff", out)
+    assert ModelFiles(out)["net.w"].tolist() == [1, 1, 1.5, 1]
+    kept = ModelFiles(out).states["net"]["odd"]
+    assert torch.equal(kept.to_dense(), torch.eye(3))

@@ -1,5 +1,7 @@
 """Blocks of rows are found, and multiplied as the matrix that they are of."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -25,12 +27,15 @@ def test_scattered_entries_are_no_blocks():
     assert blocks.rows_of(np.ones((3, 5))) == 1
 
 
+@pytest.mark.parametrize("rows", [96, 512])
+@pytest.mark.parametrize("empty", [0, 64])
 @pytest.mark.parametrize("block", blocks.SIZES)
-def test_product_of_blocks(block):
+def test_product_of_blocks(block, rows, empty):
+    """Of as many groups of rows as are taken by turns, and of others."""
     pytest.importorskip("numba")
-    matrix = pruned(block)
-    matrix[:32] = 0  # groups of rows without any block
-    product = blocks.Blocks(matrix, block)
+    matrix = pruned(block, rows, density=0.5)
+    matrix[:empty] = 0  # groups of rows without any block
+    product = copy.deepcopy(blocks.Blocks(matrix, block))
     for seed in range(2):  # nothing is left from the call before
         z = np.random.default_rng(seed).standard_normal(11).astype("float32")
         expected = pytest.approx(matrix @ z, rel=1e-5, abs=1e-6)
