@@ -5,8 +5,9 @@ routing gives all of them; streaming would give the same words and routing.
 """
 
 import json
+import logging
+import os
 import platform
-import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -20,19 +21,34 @@ import torch
 from tqdm import tqdm
 
 from . import __version__
-from .corpus.manifest import has_slots, read_commands, read_manifest
-from .corpus.prepare import manifest_name, prepare_librispeech
+from .corpus.manifest import (
+    digest_of,
+    has_slots,
+    read_commands,
+    read_manifest,
+    words_of,
+)
+from .corpus.prepare import (
+    manifest_name,
+    prepare_librispeech,
+    read_transcripts,
+)
 from .footprint import flops_around, measure_stream, model_size
 from .frames import frame_counts, timing
-from .grammar import Grammar
+from .hparams import plain_values
 from .inference import AmortizedASR, load
 from .noise import BackgroundNoise, place_of
 from .records import KINDS, command, results_path, rounded, spread_ms, write
 from .report.summary import bootstrap as bootstrap_interval
 from .slots import SCORES, score
+from .tokens import without_tokens
+from .values import is_names
+
+logger = logging.getLogger(__name__)
 
 SHARP = 0.9999  # probability of a decision that is sharp
 STREAMED = 5  # utterances that time and memory are measured on
+MOST_DB = 200  # of speech over noise; far beyond, their ratio is no number
 
 
 def evaluate(
@@ -84,6 +100,8 @@ def evaluate(
     -------
     dict
         experiment, data, split, seed : of the training and the recordings.
+        data_digest : what tells the recordings from others of the data's name,
+            by their ids and words.
         noise, noise_digest, noise_db : the recording's name, what tells it
             from others of its name, and decibels of speech over noise, or null
             where none was mixed in.
@@ -126,9 +144,10 @@ def evaluate(
     FileNotFoundError
         If the manifest or a recording does not exist.
     ValueError
-        If the manifest is empty or a recording unusable.
+        If the manifest is empty or a recording unusable, or `noise_db` no
+        loudness of a noise.
     """
-    both_or_none(noise, noise_db)
+    check_noise(noise, noise_db)
     mixed = None
     if noise is not None:
 
@@ -168,6 +187,7 @@ def evaluate(
     results = {
         "experiment": about.get("experiment"),
         "data": data or about.get("dataset"),
+        "data_digest": digest_of(words_of(rows)),
         "split": split,
         "seed": about.get("seed"),
         "noise": noise and noise.name,
@@ -246,13 +266,20 @@ def evaluate_folder(
     -------
     list of dict
         The results of each split.
+
+    Raises
+    ------
+    ValueError
+        If there are results of another grammar, noise or data of the same
+        name where these would be written, or a split is named twice; as
+        `evaluate` and `prepare_librispeech`.
     """
     names = [manifest_name(split) for split in splits]
     if len(set(names)) < len(names):
         raise ValueError(
             f"splits: expected each once, got {', '.join(map(str, splits))}"
         )
-    both_or_none(noise, noise_db)
+    check_noise(noise, noise_db)
     asr = load(folder, device_load)
     asr.hold_to(grammar)
     data_folder, known = Path(data_folder).resolve(), trained_on(folder)
@@ -274,10 +301,15 @@ def evaluate_folder(
     if noise is not None:
         rate = asr.mods.features.sample_rate
         noise = BackgroundNoise(noise, rate, part=(0.5, 1.0))
-    for name in names:
+    for name, split in zip(names, splits):
+        file = results_path(out, name)
+        if not file.is_file():
+            continue
         for key, one in (("grammar", asr.grammar), ("noise", noise)):
             if one is not None:
-                check_same(results_path(out, name), key, one)
+                check_same(file, key, Path(one.name).name, one.digest)
+        words = read_transcripts(data_folder, [split])
+        check_same(file, "data", data, digest_of(words))
     manifests = prepare_librispeech(
         data_folder,
         Path(out) / "manifests",
@@ -285,6 +317,8 @@ def evaluate_folder(
         asr.mods.features.sample_rate,
         resample,
     )
+    for split, manifest in manifests.items():
+        warn_of_letters(asr, split, manifest)
     return [
         evaluate(
             asr,
@@ -300,31 +334,86 @@ def evaluate_folder(
     ]
 
 
-def check_same(file: Path, key: str, one: Grammar | BackgroundNoise) -> None:
-    """Refuse to write over results of another of its name."""
-    if not file.is_file():
-        return
+def check_same(file: Path, key: str, name: str, digest: str) -> None:
+    """Refuse to write over results of another of its name.
+
+    Those that were written before there were digests are taken for its own.
+    """
     known = json.loads(file.read_text(encoding="utf-8"))
-    same = known.get(key) == Path(one.name).name
-    if same and known.get(f"{key}_digest") not in (None, one.digest):
+    if known.get(key) != name:
+        return
+    if known.get(f"{key}_digest") not in (None, digest):
+        other, what = f"another {key}", "rename one of them"
+        if key == "data":
+            other, what = "other data", "name these (--data)"
         raise ValueError(
-            f"{file} is of another {key} that is called {one.name}, too; "
-            "give another --out, or rename one of them"
+            f"{file} is of {other} called {name}, too; give another --out, or "
+            f"{what}"
         )
 
 
-def both_or_none(noise: Any, noise_db: float | None) -> None:
+def check_noise(noise: Any, noise_db: float | None) -> None:
     """Refuse noise of no loudness, and loudness of no noise."""
     if (noise is None) != (noise_db is None):
         raise ValueError("noise and noise_db go together")
+    # What is no number is not between two.
+    if noise_db is not None and not -MOST_DB <= noise_db <= MOST_DB:
+        raise ValueError(
+            f"noise_db: expected {-MOST_DB} to {MOST_DB} decibels, got "
+            f"{noise_db}"
+        )
+
+
+def warn_of_letters(
+    asr: AmortizedASR, split: str, manifest: str | Path
+) -> None:
+    """Say which words a model can never find, as it has no such letters."""
+    words = [row["wrd"] for row in read_manifest(manifest)]
+    model = asr.hparams.tokenizer.serialized_model_proto()
+    if said := without_tokens(model, words):
+        logger.warning("%s: %s", split, said)
 
 
 def trained_on(folder: str | Path) -> Path | None:
-    """The data folder of a training, if its output folder tells."""
+    """The data folder of a training, if its output folder tells.
+
+    Where the recordings of its manifests are: they may have moved since it
+    began, and a path in its hparams may be from another directory.
+    """
     file = Path(folder) / "hyperparams.yaml"
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    named = re.search(r"^data_folder: *(\S.*)$", text, re.MULTILINE)
-    return Path(named[1].strip("'\" ")).resolve() if named else None
+    if not file.is_file():
+        return None
+    values = plain_values(file.read_text(encoding="utf-8"))
+    for name in ("train", "valid", "test"):
+        manifest = Path(folder) / "save" / "manifests" / f"{name}.csv"
+        if manifest.is_file():
+            chapter = Path(read_manifest(manifest)[0]["wav"]).parent
+            splits = values.get(f"{name}_splits")
+            for split in splits if is_names(splits) else ():
+                home = folder_around(chapter.parent.parent, split)
+                # Not copies of another sample rate, which lie elsewhere.
+                if home and home.parts[-2:] != ("resampled", name):
+                    return home.resolve()
+    named = values.get("data_folder")
+    return Path(named).resolve() if isinstance(named, str) else None
+
+
+def folder_around(place: Path, split: str) -> Path | None:
+    """The folder in which a place has the name of a split; None if it has not.
+
+    Example
+    -------
+    >>> str(folder_around(Path("/data/1/test"), "1/test/"))
+    '/data'
+    >>> folder_around(Path("/data/1/test"), "../test")
+    """
+    name = os.path.normpath(split)
+    if os.path.isabs(name):
+        return None
+    parts = Path(name).parts
+    if place.parts[len(place.parts) - len(parts) :] != parts:
+        return None
+    return place.parents[len(parts) - 1] if parts else place
 
 
 # Measuring -----------------------------------------------------------------

@@ -84,8 +84,9 @@ def train_tokenizer(
         lost = missing_letters(model, texts)
         if lost:
             raise ValueError(
-                f"tokens: sentencepiece makes none of {' '.join(lost)!r}; "
-                "expected transcripts without them, take them out"
+                "tokens: expected one for each letter of the transcripts, but "
+                f"sentencepiece makes none of {', '.join(lost)} (it skips "
+                "lines with characters of its own, as \u2585); take them out"
             )
         write(path, add_symbols(model, tags, size))
     tokenizer = load_tokenizer(path)
@@ -229,7 +230,7 @@ def _train(texts, model_type, size):
     model = io.BytesIO()
     # Longer ones would be left out. Not less than sentencepiece's own: it is
     # written into the model.
-    longest = max(4192, *(len(text.encode()) for text in texts))
+    longest = max(4192, max(len(text.encode()) for text in texts))
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
@@ -250,7 +251,7 @@ def _train(texts, model_type, size):
         )
     except RuntimeError as error:
         raise ValueError(
-            f"tokens: expected transcripts of which sentencepiece can make "
+            "tokens: expected transcripts of which sentencepiece can make "
             f"{size} of type {model_type}, got {' '.join(str(error).split())}; "
             "look at them, or set another token_type"
         ) from error

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from speechbrain_amnet.evaluation import (
     evaluate_folder,
     has_slots,
     summarise,
+    trained_on,
 )
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.inference import load
@@ -91,6 +93,7 @@ def measured(run, noises, tmp_path_factory):
 KEYS = {
     "experiment",
     "data",
+    "data_digest",
     "split",
     "seed",
     "noise_db",
@@ -442,6 +445,8 @@ def test_phrases_are_whole_words_in_any_order():
 def test_bad_manifests_are_refused(asr, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such manifest"):
         evaluate(asr, tmp_path / "no.csv")
+    with pytest.raises(ValueError, match="^noise_db: expected .* got nan"):
+        evaluate(asr, tmp_path / "no.csv", noise="any", noise_db=np.nan)
     (tmp_path / "m.csv").write_text("ID,duration,wav,wrd\n")
     with pytest.raises(ValueError, match="no utterances"):
         evaluate(asr, tmp_path / "m.csv")
@@ -505,6 +510,11 @@ def test_noise_is_mixed_in_and_said(run, noises, measured, tmp_path, capsys):
     line += [f"--out={tmp_path / 'out'}", f"--noise={tmp_path / 'hiss.wav'}"]
     assert cli.main(line) == 2
     assert "--noise_db DECIBELS go together" in capsys.readouterr().err
+    for loudness in ("nan", "inf", "-4000"):  # 1e-400 is 0
+        assert cli.main([*line, f"--noise_db={loudness}"]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "noise_db: expected -200 to 200 decibels, got" in said
+    assert not (tmp_path / "out").exists()
     assert cli.main([*line, "--noise_db=6"]) == 0
     (clean, _), _ = measured
     (noisy,) = read_results([tmp_path / "out"])
@@ -569,8 +579,98 @@ def test_a_grammar_does_not_write_over_another_of_its_name(
     (found,) = evaluate_folder(folder, noises, grammar=files[0])
     assert found["path"] == folder / "grammar-a" / "results.json"
     evaluate_folder(folder, noises, grammar=files[0])
-    with pytest.raises(ValueError, match="another grammar that is called"):
+    with pytest.raises(ValueError, match="another grammar called a.gram, too"):
         evaluate_folder(folder, noises, grammar=files[1])
+
+
+def test_data_do_not_write_over_others_of_their_name(
+    run, noises, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluation, "measure_stream", lambda asr, wavs: {})
+    folder = tmp_path / "run"
+    shutil.copytree(run / "model", folder / "model")
+    places = [tmp_path / name / "new" for name in "ABC"]
+    for place in places:
+        shutil.copytree(noises, place)
+    words = next((places[2] / "test").rglob("*.trans.txt"))
+    words.write_text(words.read_text().replace("STOP", "GO"))
+    (found,) = evaluate_folder(folder, places[0])
+    file, kept = found["path"], found["path"].parent / "manifests" / "test.csv"
+    assert file == folder / "new" / "results.json"
+    evaluate_folder(folder, places[1])  # the same in another place
+    before = file.read_bytes(), kept.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"results.json is of other data called new.*--out"
+    ):
+        evaluate_folder(folder, places[2])
+    assert (file.read_bytes(), kept.read_bytes()) == before
+    (named,) = evaluate_folder(folder, places[2], data="newer")
+    assert named["data_digest"] != found["data_digest"]
+    # Older ones do not say which data they are of.
+    older = json.loads(file.read_text())
+    del older["data_digest"]
+    file.write_text(json.dumps(older))
+    (again,) = evaluate_folder(folder, places[2])
+    assert again["data_digest"] == named["data_digest"]
+
+
+def test_letters_that_a_model_has_not_are_said(
+    run, noises, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(evaluation, "evaluate", lambda *found, **_: found)
+    data = shutil.copytree(noises, tmp_path / "data")
+    words = next((data / "test").rglob("*.trans.txt"))
+    words.write_text(words.read_text().replace("STOP", "ST\u00d6P"))
+    with caplog.at_level(logging.WARNING):
+        evaluate_folder(run, data, ["test", "dev"], out=tmp_path / "out")
+    (said,) = (
+        record.getMessage()
+        for record in caplog.records
+        if record.name == evaluation.__name__
+    )
+    assert said.startswith("test: no tokens for \u00d6, in 1 of 5 utterances")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["data", "'data'  # mine", '"d\\x61ta"', "&here data", "../run/data"],
+)
+def test_the_training_s_data_however_written(line, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert trained_on(folder) is None
+    (folder / "hyperparams.yaml").write_text(f"data_folder: {line}\n")
+    monkeypatch.chdir(folder)
+    assert trained_on(folder) == folder / "data"
+    (folder / "hyperparams.yaml").write_text("data_folder: !ref <other>\n")
+    assert trained_on(folder) is None
+
+
+@pytest.mark.parametrize(
+    "splits, wav, expected",
+    [
+        ("[train]", "/data/a/train/1/1/a.flac", "/data/a"),
+        ("[dev, 1/train/]", "/data/a/1/train/1/1/a.flac", "/data/a"),
+        ("[.]", "/data/a/1/1/a.flac", "/data/a"),
+        # These do not say where the data folder is.
+        ("[/data/a/train]", "/data/a/train/1/1/a.flac", None),
+        ("[../a/train]", "/data/a/train/1/1/a.flac", None),
+        ("[train]", "/m/resampled/train/train/1/1/a.flac", None),
+        ("[train]", "a.flac", None),
+        ("train", "/data/t/1/1/a.flac", None),
+    ],
+)
+def test_a_training_s_recordings_say_where_its_data_are(
+    splits, wav, expected, tmp_path, monkeypatch
+):
+    """Of a path that was given in another directory, or is another by now."""
+    file = tmp_path / "save" / "manifests" / "train.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"ID,duration,wav,wrd\na,1,{wav},GO\n")
+    text = f"data_folder: elsewhere\ntrain_splits: {splits}\n"
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert trained_on(tmp_path) == Path(expected or tmp_path / "elsewhere")
 
 
 def test_a_recipe_need_not_name_its_data(run, noises, tmp_path, monkeypatch):

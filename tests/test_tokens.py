@@ -12,6 +12,7 @@ from speechbrain_amnet.tokens import (
     load_tokenizer,
     missing_letters,
     train_tokenizer,
+    without_tokens,
 )
 
 TEXTS = ["TEN TENTS", "NO TEA THEN", "THE STONE'S TONE", "TEN NOTES TEN"] * 5
@@ -56,6 +57,33 @@ def test_a_rare_letter_is_kept_and_nothing_is_normalized(tmp_path):
     rare = ["TEN"] * 5000 + ["ÉT ﬁ"]
     tokenizer = train_tokenizer(rare, tmp_path / "m")
     assert tokenizer.decode(tokenizer.encode("ÉT ﬁ")) == "ÉT ﬁ"
+
+
+@pytest.mark.parametrize("model_type", ["char", "bpe", "unigram"])
+@pytest.mark.parametrize("others", [[], TEXTS])
+def test_a_long_transcript_is_one_like_others(tmp_path, model_type, others):
+    """Sentencepiece would leave out what has more than 4,192 bytes."""
+    long = "ÉT SO " * 1000 + "X"
+    tokenizer = train_tokenizer([*others, long], tmp_path / "m", model_type)
+    assert tokenizer.decode(tokenizer.encode(long)) == long
+
+
+def test_characters_that_sentencepiece_keeps_for_itself(tmp_path):
+    """It leaves out the lines that have one, without a word."""
+    for texts, said in (
+        ([*TEXTS, "X\u2585Y"], "none of X, Y, \u2585 "),
+        (["X\u2585Y"], "sentencepiece can make 30 of type char, got INTERNAL"),
+    ):
+        with pytest.raises(ValueError, match=f"^tokens: expected .*{said}"):
+            train_tokenizer(texts, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_letters_without_tokens_are_said_and_counted(tmp_path):
+    model = train_tokenizer(TEXTS, tmp_path / "m").serialized_model_proto()
+    assert without_tokens(model, TEXTS) == ""
+    said = without_tokens(model, ["NÖT", "TÄTÄ Ö", *TEXTS])
+    assert said.startswith("no tokens for Ä, Ö, in 2 of 22 utterances, where")
 
 
 def test_a_model_that_is_there_is_loaded(tmp_path):

@@ -1,5 +1,7 @@
 """The recipe's data: manifests, tokens, what is learnt of each utterance."""
 
+import logging
+import os
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,10 @@ from speechbrain_amnet.tokens import (
     add_symbols,
     missing_letters,
     train_tokenizer,
+    without_tokens,
 )
+
+logger = logging.getLogger("train")
 
 
 def make_data(hparams):
@@ -37,6 +42,7 @@ def make_data(hparams):
     )
     run_on_main(train_tokenizer, args=tokenizer_args)
     hparams["tokenizer"] = train_tokenizer(*tokenizer_args)
+    run_on_main(warn_of_letters, args=(sets, hparams))
     return with_items(sets, hparams["tokenizer"], hparams["max_seconds"])
 
 
@@ -72,7 +78,47 @@ def read_data(hparams):
         }
         write_texts(rows, hparams.get("slots"))
         sets[name] = DynamicItemDataset(rows)
+    run_on_main(warn_of_shared, args=(sets, splits))
     return sets
+
+
+def warn_of_letters(sets, hparams):
+    """Say which letters of dev and test the training speech has not.
+
+    A training goes on: for one odd word in thousands it is not worth stopping.
+    """
+    model = hparams["tokenizer"].serialized_model_proto()
+    splits = splits_of(hparams)
+    for name in ("valid", "test"):
+        words = [row["wrd"] for row in sets[name].data.values()]
+        if said := without_tokens(model, words):
+            logger.warning("%s: %s", ", ".join(splits[name]), said)
+
+
+def warn_of_shared(sets, splits):
+    """Say how much of dev and test is training speech.
+
+    By the file that a path leads to; copies of another sample rate are files
+    of their own.
+    """
+    train = set(files_of(sets["train"]))
+    for name in ("valid", "test"):
+        heard = files_of(sets[name])
+        if count := sum(file in train for file in heard):
+            logger.warning(
+                "%s: %d of %d utterances are recordings that %s trains with, "
+                "too; errors on them say little of other speech",
+                ", ".join(splits[name]),
+                count,
+                len(heard),
+                ", ".join(splits["train"]),
+            )
+
+
+def files_of(data):
+    """What tells a set's recordings apart, whatever links lead to them."""
+    stats = [os.stat(row["wav"]) for row in data.data.values()]
+    return [(stat.st_dev, stat.st_ino) for stat in stats]
 
 
 def write_texts(rows, slots):

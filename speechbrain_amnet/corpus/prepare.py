@@ -234,8 +234,8 @@ def _split_folders(data_folder, splits):
     for n, folder in enumerate(there):
         if folder in there[:n]:
             raise PreparationError(
-                f"splits: {folders[n]} is named twice; expected each split "
-                f"once, got {', '.join(map(str, splits))}"
+                f"splits: {folder} is named twice; expected each split once, "
+                f"got {', '.join(map(str, splits))}"
             )
     return folders
 
@@ -303,7 +303,8 @@ def _read_transcripts(transcripts):
                 )
             if (path.parent, name) in words:
                 raise PreparationError(f"{path}: duplicate id {name}")
-            words[path.parent, name] = " ".join(rest).upper()
+            said = unicodedata.normalize("NFC", " ".join(rest).upper())
+            words[path.parent, name] = said
     return words
 
 

@@ -12,7 +12,7 @@ from speechbrain_amnet.corpus import (
     PreparationError,
     prepare_librispeech,
 )
-from speechbrain_amnet.corpus.manifest import read_commands
+from speechbrain_amnet.corpus.manifest import read_commands, words_of
 from speechbrain_amnet.corpus.prepare import read_transcripts
 
 
@@ -240,6 +240,10 @@ def test_letters_that_look_alike_are_alike(prepare, data):
     (row,) = rows_of(prepare()["valid"])
     assert (row["ID"], row["wrd"]) == ("9-2-\u00e9", "CAF\u00c9")
     assert read_transcripts(data, ["dev"]) == {row["ID"]: row["wrd"]}
+    # A capital may be of several, where the letter was one.
+    (folder / "9-2.trans.txt").write_text("9-2-\u00e9 \u0390\n")
+    rows = rows_of(prepare()["valid"])
+    assert read_transcripts(data, ["dev"]) == words_of(rows)
 
 
 @pytest.mark.parametrize("word", ["<NOISE>", "UH<=a>"])

@@ -1,0 +1,77 @@
+"""What a training says of its data before it begins."""
+
+import logging
+import os
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def read(train, tones, tmp_path, caplog):
+    """Makes the datasets of changed data; gives them and what was said."""
+    import data
+
+    def read(change=lambda folder: None, **values):
+        folder = shutil.copytree(tones, tmp_path / "data")
+        change(folder)
+        hparams = {
+            "data_folder": folder,
+            "save_folder": tmp_path / "save",
+            "train_splits": ["train"],
+            "valid_splits": ["dev"],
+            "test_splits": ["test"],
+            "sample_rate": 16000,
+            "resample": False,
+            "start_from": None,
+            "token_type": "char",
+            "tokens": 30,
+            "max_seconds": 10,
+            **values,
+        }
+        with caplog.at_level(logging.WARNING):
+            sets = data.make_data(hparams)
+        return sets, [record.getMessage() for record in caplog.records]
+
+    return read
+
+
+def test_nothing_is_said_of_data_as_they_should_be(read):
+    assert read()[1] == []
+
+
+def test_letters_that_only_dev_and_test_have(read):
+    """They are read all the same."""
+
+    def change(folder):
+        for split, new in (("dev", "D'OH"), ("test", "\u00d6")):
+            (file,) = (folder / split).rglob("*.trans.txt")
+            first, *rest = file.read_text().splitlines()
+            lines = [f"{first} {new}", *rest]
+            file.write_text("\n".join(lines))
+
+    sets, said = read(change)
+    assert said == [
+        "dev: no tokens for ', H, in 1 of 3 utterances, where each counts as "
+        "an error",
+        "test: no tokens for \u00d6, in 1 of 3 utterances, where it counts as "
+        "an error",
+    ]
+    assert len(sets["test"]) == 3
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_recordings_to_learn_from_and_to_be_measured_on(read, link):
+    def change(folder):
+        """One of dev's is one of train's, by another name."""
+        first = min((folder / "train").rglob("*.flac"))
+        file = min((folder / "dev").rglob("*.flac"))
+        file.unlink()
+        link(first, file)
+
+    _, said = read(change, test_splits=["train"])
+    assert len(said) == 2
+    start, end = "recordings that train trains with, too", "of other speech"
+    for line, count in zip(said, ("dev: 1 of 3", "train: 12 of 12")):
+        assert line.startswith(f"{count} utterances are {start}")
+        assert line.endswith(end)
