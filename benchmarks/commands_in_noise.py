@@ -24,7 +24,7 @@ from speechbrain_amnet.audio import read_audio
 from speechbrain_amnet.cli import run_script
 from speechbrain_amnet.corpus.manifest import has_slots, read_commands
 from speechbrain_amnet.corpus.prepare import AUDIO
-from speechbrain_amnet.evaluation import evaluate_folder
+from speechbrain_amnet.folder_evaluation import evaluate_folder
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.noise import BackgroundNoise, place_of
 from speechbrain_amnet.report.figures import (

@@ -13,17 +13,12 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_amnet import Device, cli, evaluation
+from speechbrain_amnet import Device, cli, evaluation, folder_evaluation
 from speechbrain_amnet.arbitrator import Arbitrator
 from speechbrain_amnet.corpus.manifest import read_manifest
-from speechbrain_amnet.evaluation import (
-    evaluate,
-    evaluate_folder,
-    has_slots,
-    summarise,
-    trained_on,
-)
+from speechbrain_amnet.evaluation import evaluate, has_slots, summarise
 from speechbrain_amnet.export import export_model
+from speechbrain_amnet.folder_evaluation import evaluate_folder, trained_on
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.records import KINDS
 from speechbrain_amnet.report.results import read_results, read_utterances
@@ -521,7 +516,7 @@ def test_noise_is_mixed_in_and_said(run, noises, measured, tmp_path, capsys):
     assert clean["noise_db"] is None and noisy["noise_db"] == 6
     assert noisy["routing_entropy"] != clean["routing_entropy"]
     assert noisy["words"] == clean["words"]
-    again = evaluation.evaluate_folder(
+    again = evaluate_folder(
         run,
         noises,
         out=tmp_path / "again",
@@ -538,7 +533,7 @@ def test_the_training_s_own_data_keeps_its_name(
     folder = tmp_path / "run"
     shutil.copytree(run / "model", folder / "model")
     monkeypatch.setattr(
-        evaluation, "evaluate", lambda *found, **options: found[3:]
+        folder_evaluation, "evaluate", lambda *found, **options: found[3:]
     )
     speech = tmp_path / "speech"
     shutil.copytree(noises, speech)
@@ -617,7 +612,9 @@ def test_data_do_not_write_over_others_of_their_name(
 def test_letters_that_a_model_has_not_are_said(
     run, noises, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(evaluation, "evaluate", lambda *found, **_: found)
+    monkeypatch.setattr(
+        folder_evaluation, "evaluate", lambda *found, **_: found
+    )
     data = shutil.copytree(noises, tmp_path / "data")
     words = next((data / "test").rglob("*.trans.txt"))
     words.write_text(words.read_text().replace("STOP", "ST\u00d6P"))
@@ -626,7 +623,7 @@ def test_letters_that_a_model_has_not_are_said(
     (said,) = (
         record.getMessage()
         for record in caplog.records
-        if record.name == evaluation.__name__
+        if record.name == folder_evaluation.__name__
     )
     assert said.startswith("test: no tokens for \u00d6, in 1 of 5 utterances")
 
@@ -678,10 +675,10 @@ def test_a_recipe_need_not_name_its_data(run, noises, tmp_path, monkeypatch):
     shutil.copytree(run / "model", folder / "model")
     (folder / "hyperparams.yaml").write_text(f"data_folder: {noises}\n")
     monkeypatch.setattr(
-        evaluation, "evaluate", lambda *found, **options: found[3:]
+        folder_evaluation, "evaluate", lambda *found, **options: found[3:]
     )
     nameless = load(folder)
     monkeypatch.delattr(nameless.hparams, "dataset")
-    monkeypatch.setattr(evaluation, "load", lambda *_: nameless)
+    monkeypatch.setattr(folder_evaluation, "load", lambda *_: nameless)
     (found,) = evaluate_folder(folder, noises)
     assert found == (folder, noises.name)

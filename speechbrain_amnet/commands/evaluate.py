@@ -68,7 +68,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the table of the splits, and a sentence for each."""
-    from speechbrain_amnet.evaluation import evaluate_folder
+    from speechbrain_amnet.folder_evaluation import evaluate_folder
     from speechbrain_amnet.report.text import sentence, table
 
     if (args.noise is None) != (args.noise_db is None):

@@ -15,7 +15,7 @@ from PIL import Image
 from speechbrain_amnet import cli, evaluation
 from speechbrain_amnet.commands import names
 from speechbrain_amnet.corpus.manifest import read_manifest
-from speechbrain_amnet.evaluation import evaluate_folder
+from speechbrain_amnet.folder_evaluation import evaluate_folder
 from speechbrain_amnet.grammar import Grammar
 from speechbrain_amnet.report.learnt import read_counts
 
