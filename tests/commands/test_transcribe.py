@@ -76,8 +76,13 @@ def test_a_pipe_that_stalls_for_long_ends(
         monkeypatch.setattr(sys, "stdin", stdin)
         source.write(samples.tobytes())
         source.flush()
+        # What never ends fails, and does not hang.
+        guard = threading.Timer(30, source.close)
+        guard.start()
         command = ["transcribe", str(model), "-", "--frames", "--load=2"]
-        assert cli.main([*command, "--timeout=0.1"]) == 0  # it is open still
+        assert cli.main([*command, "--timeout=0.1"]) == 0
+        assert not source.closed  # it was open still
+        guard.cancel()
     *frames, result = capsys.readouterr().out.splitlines()
     assert frames == expected and result.startswith("0.8 s of audio in ")
 
