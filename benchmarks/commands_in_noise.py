@@ -14,6 +14,7 @@ it.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import peers
@@ -64,21 +65,20 @@ SENTENCE = (
 
 
 def measure(run, args, decibels):
-    """What a run gets right, in percent, by the names of `SCORES`.
-
-    Not in the place of what the run has of its own results.
-    """
-    mixed, title = {}, column(decibels).replace(" ", "-")
+    """What a run gets right, in percent, by the names of `SCORES`."""
+    mixed = {}
     if decibels is not None:
         mixed = {"noise": args.noise, "noise_db": float(decibels)}
-    (found,) = evaluate_folder(
-        run,
-        args.data_folder,
-        [args.split],
-        grammar=args.grammar,
-        out=Path(run) / "in_noise" / title,
-        **mixed,
-    )
+    # In the run's folder they would stand beside results of the same.
+    with tempfile.TemporaryDirectory() as out:
+        (found,) = evaluate_folder(
+            run,
+            args.data_folder,
+            [args.split],
+            grammar=args.grammar,
+            out=out,
+            **mixed,
+        )
     if found["command_accuracy"] is None:
         raise ValueError(
             f"{run}: expected a model that understands commands, or a "

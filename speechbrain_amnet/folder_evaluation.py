@@ -13,6 +13,7 @@ from .corpus.prepare import (
     prepare_librispeech,
     read_transcripts,
 )
+from .device import Device
 from .evaluation import check_noise, evaluate
 from .hparams import plain_values
 from .inference import AmortizedASR, load
@@ -89,7 +90,11 @@ def evaluate_folder(
             f"splits: expected each once, got {', '.join(map(str, splits))}"
         )
     check_noise(noise, noise_db)
-    asr = load(folder, device_load)
+    asr = load(folder)
+    encoder = asr.mods.encoder
+    other_device = device_load not in (None, encoder.target_device.load)
+    if other_device:
+        encoder.target_device = Device(load=device_load)
     asr.hold_to(grammar)
     data_folder, known = Path(data_folder).resolve(), trained_on(folder)
     dataset = getattr(asr.hparams, "dataset", None)
@@ -101,7 +106,7 @@ def evaluate_folder(
         other = known and known != data_folder and known.exists()
         if data != (dataset or data) or other:
             out = out / data
-        if device_load is not None:
+        if other_device:
             out = out / f"load-{device_load:g}"
         if noise is not None:
             out = out / f"noise-{Path(noise).stem}-{noise_db:g}"

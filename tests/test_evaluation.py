@@ -480,6 +480,12 @@ def test_command_writes_beside_the_training(
     assert other["latency_ms"]["mean"] < test["latency_ms"]["mean"]
     assert (run / "results.json").read_bytes() == before
 
+    # The training's own device is no other one.
+    assert cli.main([*line, "--load", f"{test['device']['load']:g}"]) == 0
+    assert not list(run.rglob("load-*/results.json"))[1:]
+    again = json.loads((run / "results.json").read_text())
+    assert again["latency_ms"] == test["latency_ms"]
+
     # A path elsewhere: its recordings stay, and the test's results do.
     elsewhere = tmp_path / "mine" / "test"
     shutil.copytree(noises / "test", elsewhere)

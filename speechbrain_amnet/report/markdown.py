@@ -97,7 +97,7 @@ def update_markdown(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it has no such table, or one is not closed.
+        If it has no such table, or one is not closed, or the name has blanks.
     """
     file = Path(file)
     if not file.is_file():
@@ -106,6 +106,10 @@ def update_markdown(
     text = file.read_bytes().decode()
     places = [p for p in find_tables(text, file) if p.name == name]
     if not places:
+        if re.search(r"\s", name):
+            raise ValueError(
+                f"the name of a table must be without blanks, got {name!r}"
+            )
         raise ValueError(
             f"{file} has no line `<!-- table: {name} -->` for the table"
         )

@@ -74,6 +74,7 @@ def write_page(
         raise ValueError(f"a page needs at least one utterance, got {count}")
     folders = [Path(run) for run in runs]
     results = [read_split(folder, split) for folder in folders]
+    named = told_apart(results)
     frames = [
         {one["id"]: one for one in read_frames(folder, split)}
         for folder in folders
@@ -106,15 +107,29 @@ def write_page(
     data = {
         "runs": [
             about_run(result, number, next(iter(run.values()))["frame_ms"])
-            for result, number, run in zip(results, branches, frames)
+            for result, number, run in zip(named, branches, frames)
         ],
         "utterances": utterances,
-        "points": points([*results, *read_more(others, results)]),
+        "points": points([*named, *read_more(others, results)]),
     }
     title = html.escape(
         " and ".join(run["name"] for run in data["runs"]), quote=False
     )
     return fill("page.html", {"TITLE": title}, data, out)
+
+
+def told_apart(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trainings of one experiment and seed are named by their folders, too."""
+    keys = [(*group_of(result), result["seed"]) for result in results]
+    return [
+        {
+            **result,
+            "experiment": f"{result['experiment']}, {result['path'].parent}",
+        }
+        if keys.count(key) > 1
+        else result
+        for key, result in zip(keys, results)
+    ]
 
 
 def fill(

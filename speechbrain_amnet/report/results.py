@@ -220,8 +220,8 @@ def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
     Raises
     ------
     ValueError
-        If two would have one name, as those of two data sets may; nothing is
-        written.
+        If two would have one name, as those of two data sets may, or one is
+        there of other data or another device; nothing is written.
     """
     results = list(results)
     names = [published_name(result, results) for result in results]
@@ -233,6 +233,16 @@ def publish(results: Iterable[dict[str, Any]], folder: str | Path) -> None:
                 f"{name} is a result on {sets}; publish them into folders of "
                 "their own"
             )
+    for result, name in zip(results, names, strict=True):
+        file = Path(folder) / f"{name}.json"
+        if file.is_file():
+            there = read_result(file)
+            if group_of(there) != group_of(result):
+                raise ValueError(
+                    f"{file} is a result {told(there)}, and would be written "
+                    f"over with one {told(result)}; publish that into a "
+                    "folder of its own"
+                )
     for result, name in zip(results, names, strict=True):
         source, table = utterances_file(result), io.StringIO()
         if source is not None:
@@ -261,6 +271,11 @@ def published_name(
     if len({device_of(r) for r in same}) > 1:
         name += "-" + device_of(result).replace(" = ", "").split(" ")[0]
     return f"{name}-{result['seed']}"
+
+
+def told(result: dict[str, Any]) -> str:
+    """Of what a result is, without its experiment."""
+    return f"on {heard(result)} {result['split']}, {device_of(result)}"
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

@@ -255,14 +255,12 @@ def compare(
     ours, theirs = errors_of(our_runs), errors_of(their_runs)
     if ours and theirs:
         check_pairing(ours, theirs, our_runs[0]["path"], their_runs[0]["path"])
-        if not paired:
-            ours, theirs = mean_of(ours), mean_of(theirs)
-        low, high = interval(
-            {
+        if paired:
+            ours = {
                 id: (words, errors - theirs[id][1])
                 for id, (words, errors) in ours.items()
             }
-        )
+        low, high = interval(ours, None if paired else theirs)
     return {
         "difference": float(wers[0] - wers[1]),
         "difference_low": low,
@@ -330,14 +328,6 @@ def errors_of(results: list[dict[str, Any]]) -> Utterances | None:
     }
 
 
-def mean_of(utterances: Utterances) -> Utterances:
-    """The same with errors averaged over the runs."""
-    return {
-        id: (words, errors.mean(keepdims=True))
-        for id, (words, errors) in utterances.items()
-    }
-
-
 def check_pairing(first: dict, second: dict, path: Any, other: Any) -> None:
     """Refuses to compare runs on different utterances."""
     ids = sorted(
@@ -352,11 +342,17 @@ def check_pairing(first: dict, second: dict, path: Any, other: Any) -> None:
         )
 
 
-def interval(utterances: Utterances) -> tuple[float, float]:
+def interval(
+    utterances: Utterances, others: Utterances | None = None
+) -> tuple[float, float]:
     """`bootstrap` of what `errors_of` gives, in the order of the ids."""
-    pairs = [utterances[id] for id in sorted(utterances)]
-    words = np.array([words for words, _ in pairs], dtype=float)
-    return bootstrap(np.stack([errors for _, errors in pairs], 1), words)
+    ids = sorted(utterances)
+    words = np.array([utterances[id][0] for id in ids], dtype=float)
+    errors, less = (
+        some and np.stack([some[id][1] for id in ids], 1)
+        for some in (utterances, others)
+    )
+    return bootstrap(errors, words, less=less)
 
 
 def bootstrap(
@@ -364,6 +360,7 @@ def bootstrap(
     words: np.ndarray,
     resamples: int = 10_000,
     seed: int = 0,
+    less: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """95 % interval of `100 * sum(errors) / sum(words)`.
 
@@ -380,6 +377,9 @@ def bootstrap(
         How often utterances, and trainings, are drawn with replacement.
     seed : int
         Of the draws.
+    less : numpy.ndarray, optional
+        Errors to take off, in trainings that are not those of `errors` one by
+        one; as `errors`.
 
     Returns
     -------
@@ -394,17 +394,22 @@ def bootstrap(
     # RandomState's numbers never change with NumPy's version; a table that
     # is compared to the letter needs that.
     random, rates = np.random.RandomState(seed), []
-    errors = np.atleast_2d(errors)
-    trainings, others = len(errors), np.random.RandomState(seed + 1)
-    for start in range(0, resamples, 500):
-        count = min(500, resamples - start)
-        size = count, len(words)
-        drawn = random.randint(0, len(words), size, dtype=np.int64)
-        found = errors[:, drawn].sum(2)
-        if trainings > 1:
-            size = trainings, count
-            seeds = others.randint(0, trainings, size, dtype=np.int64)
+    others = np.random.RandomState(seed + 1)
+
+    def mean_errors(some, drawn):
+        """Of each resample, over trainings that are drawn, too."""
+        found = np.atleast_2d(some)[:, drawn].sum(2)
+        if len(found) > 1:
+            seeds = others.randint(0, len(found), found.shape, dtype=np.int64)
             found = np.take_along_axis(found, seeds, 0)
-        rates.append(100 * found.mean(0) / words[drawn].sum(1))
+        return found.mean(0)
+
+    for start in range(0, resamples, 500):
+        size = min(500, resamples - start), len(words)
+        drawn = random.randint(0, len(words), size, dtype=np.int64)
+        found = mean_errors(errors, drawn)
+        if less is not None:
+            found = found - mean_errors(less, drawn)
+        rates.append(100 * found / words[drawn].sum(1))
     low, high = np.percentile(np.concatenate(rates), [2.5, 97.5])
     return float(low), float(high)

@@ -137,8 +137,14 @@ def terminal_text(rows: list[dict[str, Any]]) -> str:
         "": [row["experiment"] for row in rows],
         "seeds": [str(row["seeds"]) for row in rows],
         "WER %": [f"{row['wer']:.1f}" for row in rows],
-        f"vs {REFERENCE}": [shown(row["difference"], "+.2f") for row in rows],
-        "vs AmNet": [shown(row["above_amnet"], "+.2f") for row in rows],
+        f"vs {REFERENCE}": [
+            shown(row["difference"], "+.2f") + fewer(row, "difference")
+            for row in rows
+        ],
+        "vs AmNet": [
+            shown(row["above_amnet"], "+.2f") + fewer(row, "above_amnet")
+            for row in rows
+        ],
         "saved %": [shown(row["compute_saved"], ".1f", 100) for row in rows],
         "MFLOPs": [shown(row["mflops_per_frame"], ".2f") for row in rows],
         "latency ms": [shown(row["latency_mean_ms"], ",.0f") for row in rows],
@@ -230,7 +236,8 @@ def headline(rows: list[dict[str, Any]]) -> str:
         sets = sorted({f"{row['data']} {row['split']}" for row in rows})
         return (
             f"Experiments: {len(rows)}, runs: {runs}, on {', '.join(sets)}; "
-            f"`amnet` and `{REFERENCE}` are not both among them."
+            f"`{METHOD}` and `{REFERENCE}` are not both among them"
+            f"{' on the same data' * (len(sets) > 1)}."
         )
     sentences = []
     for name in sorted(ours):
@@ -282,7 +289,7 @@ def _unequal(row, rows):
         return ""
     return (
         "Not at its FLOPs, which controls should be within 3 %: "
-        f"{', '.join(found)}."
+        f"{', '.join(found)} (of the seed that is farthest off)."
     )
 
 
@@ -299,15 +306,20 @@ def _compared(row, full):
         row["difference_high"],
         "+",
     ).replace("(", "(95 % interval ")
-    if part := fewer(row, "difference"):
+    if row["difference_seeds"] == 0:
+        within += " (of other seeds)"
+    elif part := fewer(row, "difference"):
         within += f" ({part.removeprefix(', ')} of {row['seeds']})"
+    instead = ""  # a wait on another device tells nothing
+    if one_device([row, full]):
+        waited = shown(full["latency_mean_ms"], ",.0f")
+        instead = f" instead of {waited} ms"
     return (
         f"On {row['data']} {row['split']}, `{row['experiment']}` saves "
         f"{shown(row['compute_saved'], '.0f', 100)} % of the dense encoder's "
         f"computation{_whole(row)} and answers "
-        f"{shown(row['latency_mean_ms'], ',.0f')} ms after the last sample "
-        f"instead of {shown(full['latency_mean_ms'], ',.0f')} ms, at a WER "
-        f"{within}, reckoned by FLOPs for a device "
+        f"{shown(row['latency_mean_ms'], ',.0f')} ms after the last sample"
+        f"{instead}, at a WER {within}, reckoned by FLOPs for a device "
         f"{device_in_words(row['device'])}."
     )
 

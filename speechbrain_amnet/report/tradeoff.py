@@ -26,6 +26,7 @@ from speechbrain_amnet.report.style import (
     save,
 )
 from speechbrain_amnet.report.summary import summarise
+from speechbrain_amnet.report.table import one_device
 
 EXPERIMENTS = {"full": INK, "small": GREY, "amnet": RED}
 OTHERS = (BLUE, GREEN, PURPLE, SKY, ORANGE)
@@ -120,13 +121,10 @@ def looks_of(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
 
 
 def label_of(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The experiment; data and device where they tell two rows apart."""
-    same = [r for r in rows if r["experiment"] == row["experiment"]]
-    parts = [
-        row[key]
-        for key in ("data", "device")
-        if len({r[key] for r in same}) > 1
-    ]
+    """The experiment; data and device where not all rows have the same."""
+    parts = [row["data"]] if len({r["data"] for r in rows}) > 1 else []
+    if not one_device(rows):
+        parts.append(row["device"])
     return ", ".join([row["experiment"], *parts])
 
 

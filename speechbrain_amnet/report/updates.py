@@ -143,6 +143,12 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         or commands, and `all_range` its least and its most; None where they
         are not known.
 
+    Raises
+    ------
+    ValueError
+        If an update and the full one of its place are of another base, or on
+        other material.
+
     Example
     -------
     >>> one = dict.fromkeys(KEYS, 0) | {"task": "asr", "method": "full"}
@@ -179,6 +185,8 @@ def summarise_updates(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ):
             row[name] = weighed_mean(group, theirs)
         both = [r for r in group if place_of(r) in bounds]
+        for record in both:
+            check_bound(record, bounds[place_of(record)])
         pairs = [
             (r[base] - r[new], r[base] - bounds[place_of(r)][new]) for r in both
         ]
@@ -259,6 +267,28 @@ def place_of(record: dict[str, Any]) -> tuple:
     """What a full update is the bound of."""
     keys = "task", "data", "generation", "seed", "fold"
     return tuple(record.get(key) for key in keys)
+
+
+def check_bound(record: dict[str, Any], bound: dict[str, Any]) -> None:
+    """Refuses the full update of another base, or on other material.
+
+    After the first generation bases differ, as each method goes on from its
+    own update.
+    """
+    keys = ["grammar_digest"]
+    keys += [old + count for count in COUNTS.values() for old in ("", "old_")]
+    if record["generation"] == 1:
+        keys += error_keys(record)[2:]
+    for key in keys:
+        ours, theirs = (some.get(key) for some in (record, bound))
+        if None not in (ours, theirs) and ours != theirs:
+            raise ValueError(
+                f"{name_of_kind(*kind_of(record))} and {BOUND} of generation "
+                f"{record['generation']}, seed {record['seed']}, on "
+                f"{record['data']} are not of the same base, material and "
+                f"grammar: {key} is {ours} and {theirs}; give the records of "
+                "one base alone"
+            )
 
 
 def kind_of(record: dict[str, Any]) -> tuple[str, float]:

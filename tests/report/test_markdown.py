@@ -33,6 +33,9 @@ def test_markers_that_are_wrong(tmp_path):
     file.write_text("text <!-- table: an4 --> text\n")
     with pytest.raises(ValueError, match="has no line `<!-- table: an4 -->`"):
         markdown.update_markdown(file, "", "an4")
+    file.write_text("<!-- table: my table -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="without blanks, got 'my table'"):
+        markdown.update_markdown(file, "", "my table")
 
 
 def test_what_is_not_the_table_stays_byte_for_byte(tmp_path):

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 
 import pytest
 
@@ -98,6 +99,17 @@ def test_noise_tells_runs_apart(runs, data_of):
     ]
     names = [point["name"] for point in data_of(page)["points"]]
     assert names == ["amnet, toy", "amnet, toy, noise 12 dB"]
+
+
+def test_two_trainings_of_one_seed_are_not_averaged(runs, data_of, tmp_path):
+    one = runs.make("amnet")
+    other = shutil.copytree(one, tmp_path / "again")
+    page = write_page([one, other], runs.folder / "page.html", count=1)
+    points = data_of(page)["points"]
+    assert [point["name"] for point in points] == [
+        f"amnet, {folder}" for folder in sorted(map(str, (one, other)))
+    ]
+    assert all("seeds: 1" in point["about"] for point in points)
 
 
 def test_other_recordings_of_the_same_names_are_refused(runs):

@@ -104,6 +104,22 @@ def test_runs_beside_published_results_are_read_too(runs):
     assert found["path"] == again / "results.json" and found["wer"] == 12.0
 
 
+def test_another_result_is_not_published_over(runs, tmp_path):
+    """As of the same run on another device, in a second call."""
+    kept = tmp_path / "kept"
+    run = runs.make("amnet")
+    publish(read_results([run]), kept)
+    before = (kept / "amnet-1.json").read_bytes()
+    publish(read_results([run]), kept)  # the same again
+    assert (kept / "amnet-1.json").read_bytes() == before
+    slow = {"load": 4.0, "flops_per_second": 3e7}
+    other = runs.make("small"), runs.make("amnet", device=slow)
+    with pytest.raises(ValueError, match=r"on toy test, r = 2, .* r = 4"):
+        publish(read_results(other), kept)
+    assert (kept / "amnet-1.json").read_bytes() == before
+    assert not (kept / "small-1.json").exists()
+
+
 def test_two_results_are_not_published_under_one_name(runs, tmp_path):
     made = [runs.make("full")]
     other = shutil.copytree(made[0], runs.folder / "other")

@@ -107,6 +107,8 @@ def test_seeds_that_differ_are_said_to(runs):
     assert rows["amnet"]["difference_seeds"] == 0
     text = table.markdown_table(list(rows.values()))
     assert "), other seeds |" in text
+    assert table.headline(list(rows.values())).count(") (of other seeds)") == 1
+    assert ", other seeds  " in table.terminal_text(list(rows.values()))
 
 
 def test_difference_is_paired(published, errors):
@@ -125,6 +127,15 @@ def test_other_seeds_are_compared_as_a_whole(runs, errors):
     row = rows_of(runs.folder / "runs")["amnet"]
     difference = np.array(errors["amnet"][0]) - np.mean(errors["full"], axis=0)
     assert row["difference"] == pytest.approx(100 * difference.sum() / 35)
+
+
+def test_trainings_of_other_seeds_widen_a_difference():
+    """Of one utterance all is the trainings' doing: 0, 50 or 100 % less."""
+    one, two = np.array([[2], [2]]), np.array([[0], [2]])
+    words = np.array([2])
+    assert bootstrap(one, words, less=two) == (0, 100)
+    assert bootstrap(one, words, less=two[:1]) == (100, 100)
+    assert bootstrap(one - two, words) == (0, 100)
 
 
 def test_what_two_experiments_share_does_not_widen_their_difference(runs):

@@ -110,6 +110,25 @@ def test_headline(published):
     assert "not both among them" in table.headline(alone)
 
 
+def test_a_wait_on_another_device_is_not_compared(runs):
+    """`full` was reckoned for r = 2 alone."""
+    slow = {"load": 3.0, "flops_per_second": 3e7}
+    runs.make("full", latency_ms={"mean": 2796.0})
+    runs.make("amnet", device=slow, latency_ms={"mean": 30.0})
+    rows = summarise(read_results([runs.folder / "runs"]))
+    said = table.headline(rows)
+    assert "answers 30 ms after the last sample, at a WER" in said
+    assert "instead" not in said
+    assert said.endswith("on which a dense frame takes 3 frame durations.")
+
+
+def test_both_networks_on_other_data_each(runs):
+    runs.make("full")
+    runs.make("amnet", 2, data="other")
+    rows = summarise(read_results([runs.folder / "runs"]))
+    assert table.headline(rows).endswith("among them on the same data.")
+
+
 def test_the_headline_says_which_controls_are_not_equal(published):
     rows = summarise(read_results([published]))
     ours = next(row for row in rows if row["experiment"] == "amnet")
@@ -118,7 +137,9 @@ def test_the_headline_says_which_controls_are_not_equal(published):
         for name, more in (("small", 0.029), ("random", 0.14), ("own", 3.5))
     }
     said = table.headline([*rows, *others.values()])
-    assert said.endswith("within 3 %: `random` +14 %.")
+    assert said.endswith(
+        "within 3 %: `random` +14 % (of the seed that is farthest off)."
+    )
     assert "`small`" not in said and "own" not in said
     # The paper's two, each by its own name.
     renamed = [

@@ -41,10 +41,10 @@ def test_one_experiment_on_several_devices_is_a_line():
     assert list(line.get_xdata()) == [2, 4] and list(line.get_ydata()) == [3, 2]
     assert line.get_color() == "red"
     for row, device in zip(rows, ("r = 2", "r = 2", "r = 4")):
-        row |= {"data": "toy", "device": device}
+        row |= {"data": "toy", "device": device, "speed": None}
     assert [tradeoff.short_label(row, rows) for row in rows] == [
         "any, r = 2",
-        "one",
+        "one, r = 2",
         "r = 4",
     ]
 

@@ -61,6 +61,21 @@ def test_gain_is_paired_with_the_full_update_of_the_seed(records):
     assert rows[2]["gain"] == pytest.approx((0.8 + 0.5) / 2)
 
 
+@pytest.mark.parametrize(
+    "other", [{"base_wer": 21.0}, {"words": 50}, {"grammar_digest": "b"}]
+)
+def test_the_full_update_of_another_base_is_no_bound(other):
+    known = {"words": 100, "grammar_digest": "a"}
+    bound = record("full", **known)
+    one = record("sparse", **{**known, **other})
+    (key,) = other
+    with pytest.raises(ValueError, match=f"of the same base.*: {key} is"):
+        summarise_updates([bound, one])
+    # Later on each method goes on from its own update.
+    later = record("sparse", 2, **known, base_wer=13.0)
+    summarise_updates([bound, record("full", 2, **known), later])
+
+
 def test_folds_are_pooled_and_paired():
     """Each with the full update of its own voices, by commands."""
     some = {"task": "slu", "old_command_error": 1, "base_command_error": 50}
