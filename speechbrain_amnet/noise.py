@@ -137,7 +137,9 @@ class BackgroundNoise:
             return wav
         start = int(place * len(self.wav))
         rounds = -(-(start + len(wav)) // len(self.wav))
-        cut = self.wav.repeat(rounds)[start : start + len(wav)].to(wav)
+        # Even once would be a copy, of a recording that may be long.
+        whole = self.wav if rounds == 1 else self.wav.repeat(rounds)
+        cut = whole[start : start + len(wav)].to(wav)
         speech, noise = loudest(wav), loudest(cut)
         if speech > 0 and noise > 0:
             ratio = speech / (noise * 10 ** (decibels / 10))

@@ -62,12 +62,22 @@ OBJECTS = (
     "tensorboard",
 )
 
-# SpeechBrain's ways to do less than a training; what comes of one would be
-# written as if all its epochs were done.
-SHORTENED = {
-    "debug": "a short training is --epochs=1",
-    "optimizer_step_limit": "a short training is --epochs=1",
-    "test_only": "`amnet evaluate` measures a model that is trained",
+# SpeechBrain's options that are not taken, with what to do instead. Of the
+# first three what comes would be written as if all epochs were done; the others
+# would not be among the recorded hparams, so that a training that was stopped
+# would go on without them.
+WHOLE = "a training that ends early would look like a whole one; "
+REFUSED = {
+    "debug": f"{WHOLE}a short training is --epochs=1",
+    "optimizer_step_limit": f"{WHOLE}a short training is --epochs=1",
+    "test_only": f"{WHOLE}`amnet evaluate` measures a model that is trained",
+    "data_parallel_backend": "not with these losses, which need the frames of "
+    "a batch in one place; use torchrun",
+    "auto_mix_prec": "use --precision=fp16",
+    "bfloat16_mix_prec": "use --precision=bf16",
+    "skip_nonfinite_grads": "a loss that is no number ends the training",
+    "remove_vector_weight_decay": "all weights decay alike; --weight_decay=0 "
+    "switches that off",
 }
 
 # In words, the condition, and the keys of train.py and train_diff.py. A
@@ -240,17 +250,11 @@ def check_values(text: str, run_opts: dict[str, Any]) -> None:
         If a value is none that its key can have.
     """
     values = plain_values(text)
-    if run_opts.get("data_parallel_backend"):
-        raise ValueError(
-            "data_parallel_backend: not with these losses, which need the "
-            "frames of a batch in one place; use torchrun"
-        )
-    for key, instead in SHORTENED.items():
+    for key, instead in REFUSED.items():
         for asked in (run_opts.get(key), values.get(key)):
             if asked is not None and asked is not False:
                 raise ValueError(
-                    f"{key}: expected none, got {asked!r}: a training that "
-                    f"ends early would look like a whole one; {instead}"
+                    f"{key}: expected none, got {asked!r}: {instead}"
                 )
     for key in ("device", "grad_accumulation_factor"):
         if key in run_opts:

@@ -27,6 +27,14 @@ def check_schedules(hparams):
             "pruning_schedule: expected its last point at a share below 1, or "
             "no matrix is ever at its density"
         )
+    if pruning.values[-1] != 1 and any(
+        getattr(form, "density", 1) < 1
+        for form in hparams["encoder"].layers[0].input
+    ):
+        raise ValueError(
+            "pruning_schedule: expected its last value to be 1, where every "
+            f"matrix is at its density, got {pruning.values[-1]:g}"
+        )
     check_forms(hparams, pruning.shares[-1])
     branches = len(hparams["encoder"].branch_flops)
     if branches > 1 and hparams["dense_warmup"] == 1:
@@ -107,12 +115,38 @@ def check_forms(hparams, pruned):
                 )
 
 
-def check_optimizer(hparams):
-    """Refuse arguments that it does not have, before any speech is read."""
+def check_optimizer(hparams, rate_key="learning_rate"):
+    """Refuse arguments that it does not have, before any speech is read.
+
+    And another rate than the one that it is set to in each step.
+    """
     try:
-        hparams["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
+        made = hparams["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
     except TypeError as error:
         raise ValueError(f"optimizer: {error}") from None
+    rate, asked = made.defaults["lr"], hparams[rate_key]
+    if rate != asked:
+        raise ValueError(
+            f"optimizer: its lr is {rate}, and {rate_key}, which is what it "
+            f"learns with, {asked}; write `lr: !ref <{rate_key}>`"
+        )
+
+
+def check_told_twice(hparams):
+    """Refuse an object that has another value than the key it stands for."""
+    for key, name, attribute in (
+        ("epochs", "epoch_counter", "limit"),
+        ("sample_rate", "features", "sample_rate"),
+        ("frame_duration", "encoder", "frame_duration"),
+        ("frame_duration", "routing_loss", "frame_duration"),
+    ):
+        asked = hparams[key]
+        found = getattr(hparams[name], attribute, asked)
+        if found != asked:
+            raise ValueError(
+                f"{name}: its {attribute} is {found}, and {key} is {asked}; "
+                f"write `{attribute}: !ref <{key}>`"
+            )
 
 
 def check_noise(hparams):

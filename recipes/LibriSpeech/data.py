@@ -5,6 +5,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -152,13 +153,22 @@ def with_items(sets, tokenizer, max_seconds):
         data.add_dynamic_item(sb.dataio.dataio.read_audio, "wav", "sig")
         data.add_dynamic_item(partial(tokens_of, tokenizer), "text", "tokens")
         data.set_output_keys(["id", "sig", "tokens", "wrd"])
-    sets["train"] = sets["train"].filtered_sorted(
+    everything = sets["train"]
+    sets["train"] = everything.filtered_sorted(
         key_max_value={"duration": max_seconds}
     )
     if not len(sets["train"]):
         raise ValueError(
             f"No training utterance is shorter than max_seconds = "
             f"{max_seconds}."
+        )
+    if left_out := len(everything) - len(sets["train"]):
+        logger.warning(
+            "%d of %d training utterances are longer than max_seconds = %g "
+            "and left out",
+            left_out,
+            len(everything),
+            max_seconds,
         )
     return sets
 
@@ -194,10 +204,13 @@ def make_loaders(sets, hparams):
     """Batches of similar length for training, fixed ones for dev."""
     rows, ids = sets["train"].data, sets["train"].data_ids
     lengths = [float(rows[i]["duration"]) for i in ids]
+    # As many utterances in each. SpeechBrain's own edges grow with the batch,
+    # so that a larger one soon has no more utterances, of any length.
+    edges = np.quantile(lengths, np.linspace(0, 1, hparams["buckets"] + 1)[1:])
     sampler = DynamicBatchSampler(
         sets["train"],
         max_batch_length=max(hparams["batch_seconds"], max(lengths)),
-        num_buckets=hparams["buckets"],
+        bucket_boundaries=np.unique(edges).tolist(),
         lengths_list=lengths,
         shuffle=True,
         batch_ordering="random",

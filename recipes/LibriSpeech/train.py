@@ -24,6 +24,7 @@ from checks import (
     check_router_learns,
     check_schedules,
     check_start,
+    check_told_twice,
     check_words,
 )
 from data import fit_statistics, make_data, make_loaders, splits_of
@@ -356,6 +357,7 @@ def make_brain(argv):
     check_exportable(text, hparams["modules"])
     check_noise(hparams)
     check_optimizer(hparams)
+    check_told_twice(hparams)
     folder, save_folder = (
         Path(hparams[f"{name}_folder"]) for name in ("output", "save")
     )
@@ -375,18 +377,18 @@ def make_brain(argv):
     sets = make_data(hparams)
     check_data(sets, save_folder / "data.txt", begun)
     start = hparams["start_from"]
-    if start and not Path(start).exists() and any(save_folder.glob("CKPT*")):
-        # It may be gone: what was taken from there is in a checkpoint.
+    if start and any(save_folder.glob("CKPT*")):
+        # What was taken from there is in a checkpoint; it may be gone.
         hparams["checkpointer"].recover_if_possible()
     elif start:
         start_from(hparams)
-        if not begun:
-            check_start(hparams)
     elif hparams["starts_at"]:
         raise ValueError(
             "starts_at skips what another training has done; name its output "
             "folder as start_from."
         )
+    if not begun:
+        check_start(hparams)
     check_router_learns(hparams)
     fit_statistics(hparams["features"], sets["train"])
     brain = Recogniser(

@@ -63,7 +63,7 @@ def make_update(hparams, run_opts, begun):
     asr = load_base(hparams, run_opts)
     check_features(hparams, asr.mods.features)
     check_noise(hparams)
-    check_optimizer(hparams)
+    check_optimizer(hparams, "find_rate")
     updated = wrap(asr, hparams)
     weights = updated.size
     budget = parse_budget(hparams["budget"], weights)

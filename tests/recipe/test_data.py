@@ -4,7 +4,9 @@ import logging
 import os
 import shutil
 
+import numpy as np
 import pytest
+from speechbrain.dataio.dataset import DynamicItemDataset
 
 
 @pytest.fixture
@@ -75,3 +77,41 @@ def test_recordings_to_learn_from_and_to_be_measured_on(read, link):
     for line, count in zip(said, ("dev: 1 of 3", "train: 12 of 12")):
         assert line.startswith(f"{count} utterances are {start}")
         assert line.endswith(end)
+
+
+def test_what_is_too_long_is_said_to_be_left_out(read):
+    """An utterance has one word or three, of a quarter of a second each."""
+    sets, said = read(max_seconds=0.6)
+    left = len(sets["train"])
+    assert 0 < left < 12
+    assert said == [
+        f"{12 - left} of 12 training utterances are longer than max_seconds = "
+        "0.6 and left out"
+    ]
+
+
+@pytest.mark.parametrize(
+    "seconds, buckets", [(30, 6), (60, 6), (400, 6), (30, 30)]
+)
+def test_batches_are_filled_with_speech_of_like_length(train, seconds, buckets):
+    """However large they are: with SpeechBrain's own edges they were not."""
+    import data
+
+    lengths = np.random.default_rng(0).lognormal(0.8, 0.5, 3000).clip(0.5, 20)
+    rows = {str(n): {"duration": x} for n, x in enumerate(lengths.tolist())}
+    sampler, *_ = data.make_loaders(
+        {"train": DynamicItemDataset(rows)},
+        {
+            "batch_seconds": seconds,
+            "buckets": buckets,
+            "seed": 1,
+            "num_workers": 0,
+        },
+    )
+    batches = [lengths[batch] for batch in sampler]
+    assert sum(map(len, batches)) == len(lengths)
+    padded = [len(batch) * batch.max() for batch in batches]
+    assert max(padded) <= seconds
+    assert sum(padded) / len(padded) > 0.6 * min(seconds, 200)
+    share = lengths.sum() / sum(padded)
+    assert share > 0.75

@@ -260,6 +260,30 @@ def test_an_optimizer_without_such_an_argument(train, tones, tmp_path):
         train.make_brain([*arguments, "--optimizer={weigth_decay: 0}"])
 
 
+@pytest.mark.parametrize(
+    "option, said",
+    [
+        (
+            "--optimizer=!name:torch.optim.SGD {lr: 0.1}",
+            "optimizer: its lr is 0.1, and learning_rate, .* with, 0.003",
+        ),
+        (
+            "--epoch_counter={limit: 3}",
+            "epoch_counter: its limit is 3, and epochs is 2; write `limit: ",
+        ),
+        (
+            "--routing_loss={frame_duration: 0.01}",
+            "routing_loss: its frame_duration is 0.01, and frame_duration is",
+        ),
+        ("--features={sample_rate: 8000}", "features: its sample_rate is 8000"),
+    ],
+)
+def test_what_is_told_twice_is_told_alike(option, said, train, tones, tmp_path):
+    _, *arguments = command("amnet.yaml", tones, tmp_path / "out")
+    with pytest.raises(ValueError, match=f"^{said}"):
+        train.make_brain([*arguments, option])
+
+
 def test_noise_of_another_rate(train, tones, tmp_path):
     noise = "!new:speechbrain_amnet.BackgroundNoise"
     file = next((tones / "train").rglob("*.flac"))
@@ -285,9 +309,11 @@ def test_start_from_another_training(whole, tones, tmp_path):
     arguments = command("amnet.yaml", tones, out, start_from=source, **values)
     done = run(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
-    shutil.rmtree(source)  # its checkpoint has what it took from there
+    # Its checkpoint has what it took from there.
+    shutil.rmtree(source / "save")
     done = run(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert not (source / "save").exists()
     first, other = weights(whole)["encoder"], weights(out)["encoder"]
     # Its epochs at the final temperature count: of two the second.
     checkpoints = [
@@ -556,6 +582,11 @@ def test_branches_that_never_meet_are_refused(tones, tmp_path, here):
             {"dense_warmup": 0.6},
             r"\[1\]: pruning_schedule",
         ),
+        (
+            "amnet_sparse.yaml",
+            {"dense_warmup": 0.55},  # where 98 % is to be pruned already
+            r"\[1\]: pruning_schedule: .* begin at 0.55 .* at 98 % already",
+        ),
         ("amnet_energy.yaml", {"dense_warmup": 0.0}, r"\[1\]: LowRank .* 0.5 "),
     ],
 )
@@ -576,12 +607,17 @@ def test_branches_take_on_a_dense_one(
 
 @pytest.mark.parametrize(
     "points, words",
-    [("[[0.4, 0], [0.6, 2]]", "0 to 1"), ("[[0.4, 0], [1, 1]]", "below 1")],
+    [
+        ("[[0.4, 0], [0.6, 2]]", "0 to 1"),
+        ("[[0.4, 0], [1, 1]]", "below 1"),
+        ("[[0.4, 0], [0.6, 0.5]]", "last value to be 1, .* got 0.5"),
+    ],
 )
 def test_pruning_must_come_to_its_end(points, words, train, tones, tmp_path):
     schedule = f"!new:speechbrain_amnet.Schedule {{points: {points}}}"
     values = {"pruning_schedule": schedule}
-    _, *arguments = command("amnet.yaml", tones, tmp_path / "out", **values)
+    hparams = "amnet_sparse.yaml"
+    _, *arguments = command(hparams, tones, tmp_path / "out", **values)
     with pytest.raises(ValueError, match=f"^pruning_schedule: .*{words}"):
         train.make_brain(arguments)
 
