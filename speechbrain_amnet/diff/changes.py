@@ -397,14 +397,18 @@ def from_arrays(
         return kind(shape, None if count == size else where, deltas)
     if kind is HashChange:
         (buckets,) = values
-        if not buckets.stored.size:
-            raise ValueError(f"{name}: no buckets")
-        return HashChange(shape, buckets, int(entry["seed"]), name)
+        count, seed = buckets.stored.size, entry["seed"]
+        # They are unpacked to floats: no more than a block's, or the tensor's.
+        if not 0 < count <= max(BLOCK, math.prod(shape)):
+            raise ValueError(f"{name}: {count} buckets for {shape}")
+        if type(seed) is not int:
+            raise ValueError(f"{name}: the seed is {seed!r}")
+        return HashChange(shape, buckets, seed, name)
     rank, rows = entry["rank"], shape[0]
     left, right = values
     if (
         type(rank) is not int
-        or rank < 1
+        or not 0 < rank <= min(rows, math.prod(shape) // rows)
         or left.stored.size != rows * rank
         or right.stored.size * rows != rank * math.prod(shape)
     ):

@@ -42,12 +42,13 @@ CODES = {  # the same, as safetensors calls them
     "scales": "F32",
     **dict(zip(TYPES, ("I8", "F16", "F32"))),
 }
-SMALL = 1 << 20  # bytes that any file may unpack to,
-RATIO = 100  # and larger ones as many times their own; where the model is
+SMALL = 1 << 20  # bytes that any file may unpack to, and no header exceeds;
+RATIO = 100  # larger ones as many times their own; where the model is
 WEIGHT = 12  # known, as many for each of its weights
 MODEL_DIGITS = 16  # of the fingerprint of a whole model
 DIGITS = {"base": 64, "result": 64, "model": MODEL_DIGITS}  # hexadecimal
 PIECE = 1024  # bytes that are unpacked at a time
+ROOM = 1024  # bytes of a header that are not ours, at most
 FRAME_HEAD = 18  # bytes of zstandard's header at most
 LARGEST = 1 << 32  # numbers in a tensor
 HEADER = {
@@ -196,6 +197,12 @@ def metadata(diff: Diff, entries: Mapping[str, Any]) -> dict[str, str]:
         text = json.dumps(header, separators=(",", ":"), sort_keys=False)
     except TypeError as error:
         raise ValueError(f"about: expected what JSON has ({error})") from None
+    size = len(json.dumps(text)) + ROOM
+    if size > SMALL:
+        raise ValueError(
+            f"a diff's header has {size} bytes, and readers take {SMALL}: say "
+            "less in about, or make several diffs, each of fewer tensors"
+        )
     return {KEY: text}
 
 
@@ -256,8 +263,10 @@ def _from_file(file, size, what, weights):
     """What `from_bytes` gives, of a file of so many bytes."""
     most = RATIO * size if weights is None else WEIGHT * weights
     whole = _decompressed(file, what, max(SMALL, most))
+    start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
+    if start > SMALL:  # JSON takes many times its size
+        raise DiffError(f"{what}: not a diff (its header has {start} bytes)")
     try:
-        start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
         entries = json.loads(whole[8:start].tobytes())
         header = json.loads(entries.pop("__metadata__")[KEY])
         version = header["format"]

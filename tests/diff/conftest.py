@@ -43,11 +43,12 @@ def change_of(kind, shape, name, seed=0):
     if kind == "hash":
         return HashChange(shape, Values.rounded(random(6, seed), 8), seed, name)
     rows, columns = shape[0], int(np.prod(shape[1:]))
+    rank = min(2, rows, columns)
     return LowRankChange(
         shape,
-        Values.rounded(random(rows * 2, seed), 8),
-        Values.rounded(random(columns * 2, seed + 1), 8),
-        2,
+        Values.rounded(random(rows * rank, seed), 8),
+        Values.rounded(random(columns * rank, seed + 1), 8),
+        rank,
     )
 
 

@@ -19,6 +19,7 @@ from speechbrain_amnet.diff.changes import (
 from speechbrain_amnet.diff.coding import entropy_bits
 from speechbrain_amnet.diff.file import (
     KEY,
+    SMALL,
     DiffError,
     fingerprint,
     from_bytes,
@@ -29,6 +30,7 @@ from speechbrain_amnet.diff.file import (
     to_bytes,
     write_diff,
 )
+from speechbrain_amnet.diff.hashing import BLOCK
 from speechbrain_amnet.diff.squash import squash
 
 ONE, TWO = 64 * "1", 64 * "2"  # fingerprints
@@ -247,6 +249,11 @@ def test_a_frame_that_says_that_it_is_huge_is_refused():
         '{"w":{"kind":"sparse","shape":[3],"values":[["text",1]]}}',
         '{"w":{"kind":"sparse","shape":[1],"values":[["scales",0]]}}',
         '{"w":{"kind":"hash","shape":[3],"values":[["int8",0]],"seed":1}}',
+        *(
+            f'{{"w":{{"kind":"hash","shape":[3],"values":[["int8",1]],'
+            f'"seed":{seed}}}}}}}'
+            for seed in ("1.0", "true", '"1"', "null")
+        ),
         '{"w":{"kind":"lowrank","shape":[3,3],"values":[["int8",1]]}}',
         '{"w":' + 5000 * "[" + 5000 * "]" + "}",
     ],
@@ -277,6 +284,42 @@ def test_ranks_that_do_not_fit_are_refused(rank):
     values = [Values(np.ones(1, np.int8))] * 2
     with pytest.raises(ValueError, match="do not fit"):
         from_arrays("w", entry, np.zeros(0, np.uint8), values)
+
+
+def test_more_numbers_than_a_tensor_needs_are_refused():
+    """They are few bytes of a file, and much memory or time."""
+    codes = np.zeros(0, np.uint8)
+    for size in (BLOCK, BLOCK + 1):
+        values = [Values(np.ones(size, np.int8))]
+        entry = {"kind": "hash", "shape": [2, 3], "seed": 1}
+        if size == BLOCK:
+            assert from_arrays("w", entry, codes, values).seed == 1
+            continue
+        with pytest.raises(ValueError, match=f"w: {size} buckets for"):
+            from_arrays("w", entry, codes, values)
+    for rank in (2, 3):
+        sides = [Values(np.ones(rank * n, np.int8)) for n in (2, 3)]
+        entry = {"kind": "lowrank", "shape": [2, 3], "rank": rank}
+        if rank == 2:
+            assert from_arrays("w", entry, codes, sides).rank == 2
+            continue
+        with pytest.raises(ValueError, match="w: factors that do not fit"):
+            from_arrays("w", entry, codes, sides)
+
+
+def test_a_long_header_is_neither_read_nor_written(make, tensors):
+    diff = make.diff_of("sparse", tensors)
+    diff.about = {"note": (SMALL - 2048) * "a"}
+    assert from_bytes(to_bytes(diff)).about == diff.about
+    diff.about = {"note": SMALL * "a"}
+    with pytest.raises(ValueError, match="say less in about"):
+        to_bytes(diff)
+    header = HEAD.replace('"about":{}', f'"about":{{"a":"{SMALL * "a"}"}}')
+    new = '{"w":{"kind":"new","shape":[1],"values":[["int8",1]]}}}'
+    ones = {"int8": np.ones(1, "i1"), "scales": np.ones(1, "f4")}
+    assert from_bytes(frame(HEAD + new, ones), weights=SMALL).changes
+    with pytest.raises(DiffError, match="not a diff .its header has 1049"):
+        from_bytes(frame(header + new, ones), weights=SMALL)
 
 
 def test_other_shapes_are_refused(make, tensors):
