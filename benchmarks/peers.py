@@ -290,7 +290,7 @@ def measure(kind, model, folder, split, prompt):
     import numpy as np
 
     from speechbrain_amnet.audio import read_audio
-    from speechbrain_amnet.runtime.measure import peak_memory_mb
+    from speechbrain_amnet.runtime.measure import compile_loops, peak_memory_mb
 
     if kind == "whisper":
         import faster_whisper  # noqa: F401
@@ -298,6 +298,8 @@ def measure(kind, model, folder, split, prompt):
         import pocketsphinx  # noqa: F401
     elif kind == "torch":
         import speechbrain_amnet.inference  # noqa: F401
+    elif kind == "ours":
+        compile_loops()
     idle = peak_memory_mb()
     recogniser = KINDS[kind](model, utterances(folder / "train"), prompt)
     rows = utterances(folder / split)

@@ -1,6 +1,7 @@
 """Recordings as mono samples of one rate, and live ones."""
 
 import re
+import sys
 from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import soundfile
 
 LOUDEST = 100
-LONGEST = 1e6  # seconds that the system may be asked to wait
 """40 dB above full scale: whatever is louder is no audio in -1 to 1."""
+LONGEST = 1e6  # seconds that the system may be asked to wait
+RATES = (1_000, 768_000)  # Hz; others are of damaged headers
+AT_ONCE = 1 << 20  # samples; a damaged header may promise any number of them
 HEADERS = {
     b"RIFF": "a WAV file",
     b"RF64": "a WAV file",
@@ -79,14 +82,24 @@ def read_channels(path: str | Path) -> tuple[np.ndarray, int]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no audio, empty, cut off, or has what cannot be in -1 to 1.
+        If it is no audio, of a rate that none has, empty, cut off, or has what
+        cannot be in -1 to 1.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such audio file: {path}")
     try:
         with soundfile.SoundFile(path) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            rate, cut = file.samplerate, is_cut(file, len(samples))
+            rate = file.samplerate
+            if not RATES[0] <= rate <= RATES[1]:
+                raise ValueError(
+                    f"{path}: expected a sample rate of {RATES[0]} to "
+                    f"{RATES[1]} Hz, got {rate}"
+                )
+            parts = [file.read(AT_ONCE, dtype="float32", always_2d=True)]
+            while len(parts[-1]):
+                parts.append(file.read(AT_ONCE, "float32", always_2d=True))
+            samples = np.concatenate(parts)
+            cut = is_cut(file, len(samples))
     # A TypeError for files of samples alone, as *.raw.
     except (soundfile.SoundFileError, TypeError) as error:
         raise ValueError(f"{path}: unreadable audio ({error})") from None
@@ -202,6 +215,28 @@ def has_come(file: BinaryIO, wait: float | None = 0) -> bool:
     # No descriptor; on Windows, no socket.
     except (OSError, TypeError, ValueError):
         return True
+
+
+def waiting(file: BinaryIO) -> int:
+    """Bytes that lie there to be read; 0 where the system does not tell.
+
+    Example
+    -------
+    >>> import os
+    >>> reader, writer = os.pipe()
+    >>> os.write(writer, bytes(3))
+    3
+    >>> with os.fdopen(reader, "rb") as file:
+    ...     waiting(file)
+    3
+    """
+    try:
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        return int.from_bytes(ioctl(file, FIONREAD, bytes(4)), sys.byteorder)
+    except (ImportError, OSError, TypeError, ValueError):
+        return 0
 
 
 def as_samples(samples: np.ndarray) -> np.ndarray:

@@ -109,10 +109,8 @@ class HeldBeam:
     def _ways(self, where: States) -> dict[int, States]:
         """The tokens that the grammar has next, and where they lead."""
         if where not in self.ways:
-            arcs = self.grammar.arcs
-            begin = {symbol for state in where for symbol, _, _ in arcs[state]}
             # Most tokens are no way from anywhere.
-            known = by_symbol(self.pieces)
+            known, begin = by_symbol(self.pieces), self.grammar.after(where)
             tokens = [t for s in begin for t in known.get(s, ())]
             ways = {
                 token: self.grammar.advance(where, self.pieces[token])

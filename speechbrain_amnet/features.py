@@ -80,8 +80,8 @@ class StreamingFeatures(torch.nn.Module):
     Raises
     ------
     ValueError
-        If `hop_ms` is no whole number of samples or above `window_ms`, or
-        `mean_seconds` or `floor` is not above 0.
+        If `hop_ms` is no whole number of samples or above `window_ms`,
+        `mean_seconds` is not above 0, or `floor` not above 0 and at most 1.
 
     Example
     -------
@@ -120,8 +120,10 @@ class StreamingFeatures(torch.nn.Module):
                 f"mean_seconds must be above 0, or null for no running mean, "
                 f"got {mean_seconds}"
             )
-        if not 0 < floor < math.inf:
-            raise ValueError(f"floor must be above 0, got {floor}")
+        if not 0 < floor <= 1:
+            raise ValueError(
+                f"floor must be above 0 and at most 1, got {floor}"
+            )
         self.sample_rate = sample_rate
         self.stack = stack
         self.frame_samples = int(hop) * stack

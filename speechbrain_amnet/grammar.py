@@ -30,6 +30,7 @@ from .slots import Command, is_tag, understood
 
 States = frozenset[int]
 NAME = re.compile(r"[^\s<>={}]+")  # of a slot or an intent
+MOST = 1_000_000  # states; 100,000 words have as many
 
 
 def symbols_of(piece: str) -> list[str]:
@@ -100,8 +101,13 @@ class Grammar:
             self.free[begin].append(
                 (self._rule(rule.name, end, None, None), None)
             )
-        while self.to_lay:
-            self._add(*self.to_lay.pop())
+        try:
+            while self.to_lay:
+                self._add(*self.to_lay.pop())
+        except RecursionError:
+            raise ValueError(
+                f"{name}: groups, repetitions and tags are nested too deeply"
+            ) from None
         self.first = first
         if self.end not in self._reached(first):
             raise ValueError(
@@ -109,7 +115,7 @@ class Grammar:
                 "rule that needs itself, or through <VOID>"
             )
         self.start = self._closure([first])
-        self.seen: dict[tuple[States, str], States] = {}
+        self.seen: dict[States, dict[str, States]] = {}
         # By the pieces of a model: where each of them leads from some states;
         # searches note it here for those that come after them.
         self.ways: dict[tuple[str, ...], dict[States, dict[int, States]]] = {}
@@ -175,18 +181,26 @@ class Grammar:
         piece : str
             Letters, with "▁" before each word, or a tag.
         """
-        key = states, piece
-        if key not in self.seen:
-            symbols = symbols_of(piece)
-            for symbol in symbols:
-                states = self._closure(
-                    target
-                    for state in states
-                    for read, target, _ in self.arcs[state]
-                    if read == symbol
-                )
-            self.seen[key] = states if symbols else frozenset()
-        return self.seen[key]
+        symbols = symbols_of(piece)
+        for symbol in symbols:
+            states = self.after(states).get(symbol, frozenset())
+        return states if symbols else frozenset()
+
+    def after(self, states: States) -> dict[str, States]:
+        """What may be read there, and where each of it leads.
+
+        All of it at once: of a large vocabulary, a model has hundreds of pieces
+        that begin some word, and each of them alone would look at every word.
+        """
+        if states not in self.seen:
+            targets: dict[str, list[int]] = {}
+            for state in states:
+                for symbol, target, _ in self.arcs[state]:
+                    targets.setdefault(symbol, []).append(target)
+            self.seen[states] = {
+                symbol: self._closure(some) for symbol, some in targets.items()
+            }
+        return self.seen[states]
 
     def complete(self, states: States) -> bool:
         """Whether a sentence may end there."""
@@ -291,6 +305,11 @@ class Grammar:
         return found
 
     def _node(self) -> int:
+        if len(self.arcs) == MOST:
+            raise ValueError(
+                f"{self.name}: of more than {MOST:,} states; a rule is laid "
+                "out anew wherever it is used, and what it uses with it"
+            )
         self.arcs.append([])
         self.free.append([])
         return len(self.arcs) - 1
@@ -353,11 +372,16 @@ class Grammar:
         elif part.kind == "option":
             self._add(part.parts[0], begin, end, slot, inside)
             self.free[begin].append((end, None))
-        else:  # any number of times
+        elif part.kind == "any":
             loop = self._node()
             self._add(part.parts[0], loop, loop, slot, inside)
             self.free[begin].append((loop, None))
             self.free[loop].append((end, None))
+        else:  # some, once at least
+            loop, after = self._node(), self._node()
+            self._add(part.parts[0], loop, after, slot, inside)
+            self.free[begin].append((loop, None))
+            self.free[after] += [(loop, None), (end, None)]
 
     def _word(self, word, begin, end, slot) -> None:
         """Lay a word, with its tag behind it if tags are read."""
@@ -436,6 +460,10 @@ def written(
 
     commands = list(commands)
     intents = {intent for _, _, intent in commands}
+    rules = {slot: slot for _, slots, _ in commands for slot in slots}
+    for slot in rules:
+        while rules[slot] in intents | (rules.keys() - {slot}):
+            rules[slot] += "-slot"
     sentences: dict[str, Follow] = {}
     phrases: dict[str, Follow] = {}
     for words, slots, intent in commands:
@@ -461,7 +489,7 @@ def written(
         for slot, group in groupby(parts, lambda part: part[2]):
             said = [_word(word) for word, _, _ in group]
             if slot:
-                rule = f"{slot}-slot" if slot in intents else slot
+                rule = rules[slot]
                 _note(phrases.setdefault(rule, {}), said)
                 said = [f"<{rule}> {{{slot}}}"]
             chain += said
@@ -469,10 +497,18 @@ def written(
     if not sentences:
         raise ValueError("there are no commands to make a grammar of")
     lines = ["#JSGF V1.0 UTF-8 en;", f"grammar {name};"]
+    mark = "-"  # before the number of a part; no other rule may have that name
+    names = [*sentences, *phrases]
+    while any(
+        re.fullmatch(re.escape(one + mark) + r"\d+", other)
+        for one in names
+        for other in names
+    ):
+        mark += "-"
     for intent, follow in sentences.items():
-        lines += ["", *_chain(intent, follow, "public ")]
+        lines += ["", *_chain(intent, follow, mark, "public ")]
     for slot, follow in phrases.items():
-        lines += ["", *_chain(slot, follow)]
+        lines += ["", *_chain(slot, follow, mark)]
     return "\n".join(lines) + "\n"
 
 
@@ -496,10 +532,12 @@ def _note(follow: Follow, parts: Sequence[str]) -> None:
         follow.setdefault(before, Counter())[after] += 1
 
 
-def _chain(name: str, follow: Follow, visible: str = "") -> list[str]:
+def _chain(
+    name: str, follow: Follow, mark: str, visible: str = ""
+) -> list[str]:
     """The rules of a chain: one for each part, ending with what follows it."""
     parts = [part for part in follow if part]
-    rules = {part: f"<{name}-{n}>" for n, part in enumerate(parts, 1)}
+    rules = {part: f"<{name}{mark}{n}>" for n, part in enumerate(parts, 1)}
     lines = [f"{visible}<{name}> = {_any_of(follow[''], rules)};"]
     for part in parts:
         rest = _any_of(follow[part], rules)

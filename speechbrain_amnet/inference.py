@@ -473,7 +473,7 @@ class AmortizedASR(Pretrained):
             )
         context = context or self.make_streaming_context()
         for chunk in map(torch.as_tensor, source):
-            if chunk.numel() != max(chunk.shape, default=0):
+            if chunk.dim() > 1 and chunk.numel() not in (0, max(chunk.shape)):
                 raise ValueError(
                     "expected chunks of one channel, [samples], got one of "
                     f"shape {list(chunk.shape)}; take one channel, or their "

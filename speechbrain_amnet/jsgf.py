@@ -38,7 +38,8 @@ DEEPEST = 100  # groups in groups: reading and compiling them recurs
 class Part(NamedTuple):
     """An expansion.
 
-    kind : word, rule, sequence, choice, option, any (how often) or tag.
+    kind : word, rule, sequence, choice, option, tag, any (how often) or some
+        (once at least).
     text : the word, or the name of the rule or tag.
     parts : what it is made of.
     weight : of an alternative, how likely it is beside the others.
@@ -220,10 +221,6 @@ class _Reader:
             if kind == "tag":
                 part = Part("tag", token.strip(), (part,))
             else:
-                again = Part("any", "", (part,))
-                part = (
-                    again
-                    if token == "*"
-                    else Part("sequence", "", (part, again))
-                )
+                kind = "any" if token == "*" else "some"
+                part = Part(kind, "", (part,))
         return part

@@ -22,6 +22,29 @@ def test_any_rate_and_channels(tmp_path):
     assert samples[500:-500] == pytest.approx(wanted[500:-500], abs=2e-3)
 
 
+@pytest.mark.parametrize("rate", [999, 1_000_003, 2**31 - 1])
+def test_a_rate_that_no_audio_has(rate, tmp_path):
+    """As of a damaged header; resampling would take all memory there is."""
+    path = tmp_path / "some.wav"
+    soundfile.write(path, np.zeros(100), 16000)
+    header = bytearray(path.read_bytes())
+    header[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(header)
+    with pytest.raises(ValueError, match=f"sample rate of 1000 to .* {rate}"):
+        read_audio(path, 16000)
+
+
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path):
+    """The upper bits of a FLAC file's total samples: 64 billion more."""
+    path = tmp_path / "some.flac"
+    soundfile.write(path, np.zeros(16000), 16000)
+    damaged = bytearray(path.read_bytes())
+    damaged[21] |= 0x0F
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="some.flac: unreadable|cut off"):
+        read_audio(path, 16000)
+
+
 def test_16_khz_is_read_as_it_is(tmp_path):
     path = tmp_path / "some.flac"
     wanted = np.linspace(-0.5, 0.5, 1000, dtype="float32")

@@ -218,8 +218,8 @@ def test_bad_statistics_are_refused():
     for seconds in (0, -1, math.inf, math.nan):
         with pytest.raises(ValueError, match="mean_seconds must be above 0"):
             StreamingFeatures(mean_seconds=seconds)
-    for floor in (0, -1, math.inf, math.nan):
-        with pytest.raises(ValueError, match="floor must be above 0"):
+    for floor in (0, -1, 1.5, math.inf, math.nan):
+        with pytest.raises(ValueError, match="floor must be above 0 and at m"):
             StreamingFeatures(floor=floor)
 
 

@@ -315,3 +315,59 @@ def test_a_word_that_no_grammar_has():
 def test_a_slot_may_be_called_as_an_intent_is():
     grammar = Grammar(written([("GO NOW", {"go": "NOW"}, "go")]))
     assert grammar.command("GO NOW").slots == {"go": "NOW"}
+
+
+def test_names_with_numbers_and_rules_of_their_parts():
+    """An intent `go-1` and the first part of `go` are two rules."""
+    said = [
+        ("GO LEFT", {"go-slot": "LEFT"}, "go"),
+        ("STOP NOW", {"go": "NOW"}, "go-1"),
+    ]
+    grammar = Grammar(written(said))
+    for words, slots, intent in said:
+        assert grammar.command(words) == (words, intent, slots)
+
+
+def test_repetitions_of_repetitions_are_laid_once():
+    text = "#JSGF V1.0; grammar g; public <a> = x{};"
+    one = Grammar(text.format("+"))
+    many = Grammar(text.format(40 * "+"))
+    assert len(many.arcs) < len(one.arcs) + 3 * 40
+    for grammar in (one, many):
+        assert reads(grammar, "X") and reads(grammar, "X X X")
+        assert not reads(grammar, "") and not reads(grammar, "X Y")
+    drawn = {one.draw(np.random.default_rng(n)).words for n in range(50)}
+    assert {"X", "X X", "X X X"} <= drawn
+
+
+@pytest.mark.parametrize("suffix", ["*", "+", "{a}"])
+def test_what_is_nested_too_deeply(suffix):
+    text = f"#JSGF V1.0; grammar g; public <a> = x{5000 * suffix};"
+    with pytest.raises(ValueError, match="the grammar: .* nested too deeply"):
+        Grammar(text)
+
+
+def test_rules_that_multiply(monkeypatch):
+    rules = "".join(f"<r{n}> = <r{n - 1}> <r{n - 1}>;" for n in range(1, 40))
+    text = f"#JSGF V1.0; grammar g; public <a> = <r39>; <r0> = x;{rules}"
+    monkeypatch.setattr("speechbrain_amnet.grammar.MOST", 1000)
+    with pytest.raises(ValueError, match="more than 1,000 states; a rule is"):
+        Grammar(text)
+
+
+def test_a_large_vocabulary_is_looked_at_once(monkeypatch):
+    """Not by each piece that begins a word."""
+    letters = "ABCDEFGHIJ"
+    names = [f"{a}{b}{c}" for a in letters for b in letters for c in letters]
+    text = f"#JSGF V1.0; grammar g; public <a> = call ({' | '.join(names)})+;"
+    grammar, closed = Grammar(text), []
+    closure = grammar._closure
+    monkeypatch.setattr(
+        grammar, "_closure", lambda some: closed.append(0) or closure(some)
+    )
+    states = grammar.advance(grammar.start, "▁CALL▁")
+    del closed[:]
+    for piece in [a + b for a in letters for b in letters]:
+        assert len(grammar.advance(states, piece)) == 10
+    # A first letter leads to one set of states, from which any second one does.
+    assert len(closed) == 10 + 100

@@ -17,6 +17,7 @@ def short(part):
         "choice": f"({' | '.join(inner)})",
         "option": f"[{''.join(inner)}]",
         "any": f"{''.join(inner)}*",
+        "some": f"{''.join(inner)}+",
         "tag": f"{''.join(inner)}{{{part.text}}}",
     }[part.kind]
 
@@ -31,7 +32,7 @@ def short(part):
         # An operator and a tag belong to what stands before them alone.
         ("a b {x}", "(a b{x})"),
         ("(a b) {x} {y}", "(a b){x}{y}"),
-        ("a b* c+", "(a b* (c c*))"),
+        ("a b* c+", "(a b* c+)"),
         ("[a | <b>] c", "([(a | <b>)] c)"),
         ("/2/ a | /0.5/ b c", "(a | (b c))"),
         ('"a b" {x} c', "((a b){x} c)"),

@@ -97,4 +97,9 @@ def find_model(path: Path, load: float | None = None) -> Any:
 
         packed = pack(inference.load(path, run_opts={"device": "cpu"}))
     device = None if load is None else Device(load=load)
-    return Recogniser(packed, device)
+    try:
+        return Recogniser(packed, device)
+    except (LookupError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{path}: not a whole model ({type(error).__name__}: {error})"
+        ) from None

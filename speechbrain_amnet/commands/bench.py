@@ -60,7 +60,11 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet.records import spread_ms
     from speechbrain_amnet.report.text import branch_names
     from speechbrain_amnet.runtime import live
-    from speechbrain_amnet.runtime.measure import forget_peak, peak_memory_mb
+    from speechbrain_amnet.runtime.measure import (
+        compile_loops,
+        forget_peak,
+        peak_memory_mb,
+    )
 
     if args.publish and args.publish.is_dir():
         raise IsADirectoryError(f"{args.publish}: expected a file, is a folder")
@@ -76,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
     rate = sample_rate_of(args.model)
     recordings = [read_audio(wav, rate) for wav in args.wavs]
     # What reading them took is none of the model's, which comes now.
+    compile_loops()
     forget_peak()
     idle = peak_memory_mb()
     model = find_model(args.model)

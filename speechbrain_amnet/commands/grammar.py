@@ -1,7 +1,6 @@
 """`amnet grammar`: what people can say, from what people said."""
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +30,19 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes the file, and says what is in it."""
     from speechbrain_amnet import files
-    from speechbrain_amnet.corpus.manifest import read_commands, read_manifest
-    from speechbrain_amnet.corpus.prepare import prepare_librispeech
+    from speechbrain_amnet.corpus.manifest import COMMANDS, read_labels
+    from speechbrain_amnet.corpus.prepare import read_transcripts
     from speechbrain_amnet.grammar import Grammar, written
 
     splits = args.split or ["train"]
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = prepare_librispeech(
-            args.data_folder, folder, {"all": splits}, resample=True
-        )["all"]
-        rows = read_manifest(manifest)
-        records = read_commands(rows)
-    commands = []
-    for row in rows:
-        record = records.get(row["ID"], {})
-        if "slots" in record:
-            commands.append((row["wrd"], record["slots"], record.get("intent")))
+    said = read_transcripts(args.data_folder, splits)
+    files_of = [args.data_folder / split / COMMANDS for split in splits]
+    records = read_labels(files_of, list(said))
+    commands = [
+        (words, records[name]["slots"], records[name].get("intent"))
+        for name, words in said.items()
+        if "slots" in records.get(name, {})
+    ]
     if not commands:
         raise ValueError(
             f"{args.data_folder}: no commands in {', '.join(splits)}; expected "

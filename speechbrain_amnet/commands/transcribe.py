@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
             live = LiveStream(model)
             live.hold_back(1.0, here)
             there = partial(has_come, sys.stdin.buffer)
-            came = arrivals(source, rate, there)
+            came = arrivals(source, rate, there, behind=samples_behind)
         else:
             came = ((chunk, None) for chunk in chain(source, [()]))
         stream = live.stream if live else model.start()
@@ -172,6 +172,13 @@ def chunks(
         )
     else:
         yield from until_stopped(read_pcm(sys.stdin.buffer, size, timeout))
+
+
+def samples_behind() -> int:
+    """Samples that lie on standard input."""
+    from speechbrain_amnet.audio import waiting
+
+    return waiting(sys.stdin.buffer) // 2
 
 
 def until_stopped(source: Iterator[Any]) -> Iterator[Any]:

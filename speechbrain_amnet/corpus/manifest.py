@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -125,12 +125,17 @@ def read_commands(
         If the file is not UTF-8, a line of it is no such record, or none is
         of a recording.
     """
-    records = {}
+    ids = [row["ID"] for row in rows]
     splits = {Path(os.path.abspath(row["wav"])).parents[2] for row in rows}
-    for split in sorted(splits):
-        file = split / COMMANDS
-        if not file.is_file():
-            continue
+    return read_labels([split / COMMANDS for split in sorted(splits)], ids)
+
+
+def read_labels(
+    files: Iterable[Path], ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The records of some files, where they are there; see `read_commands`."""
+    records = {}
+    for file in filter(Path.is_file, files):
         own: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(read_lines(file), 1):
             try:
@@ -153,9 +158,10 @@ def read_commands(
                     f"{file}, line {number}: {record['id']} is there already"
                 )
             own[record["id"]] = record
-        if own and not own.keys() & {row["ID"] for row in rows}:
+        if own and not own.keys() & set(ids):
+            known = ids[0] if ids else "in the transcripts"
             raise ValueError(
-                f"{file}: expected ids of recordings, as {rows[0]['ID']}, got "
+                f"{file}: expected ids of recordings, as {known}, got "
                 f"{next(iter(own))} and no other that is one"
             )
         records |= own

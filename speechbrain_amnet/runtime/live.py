@@ -77,6 +77,7 @@ class LiveStream:
         self.around = 0.0
         self.first_word: float | None = None
         self.latency = 0.0
+        self.came = 0  # samples so far
         self.start = self.arrived = clock()
 
     def hold_back(self, slowdown: float, load: float | None = None) -> None:
@@ -111,10 +112,13 @@ class LiveStream:
         final : bool
             Whether the stream ends with them.
         arrived : float, optional
-            When the last of them came, on the stream's clock; now if not
-            given. One who reads late must say it, or nothing has waited.
+            When the last of them came, on the stream's clock, and the others
+            before it, as from a microphone; if not given, all came now. One
+            who reads late must say it, or nothing has waited.
         """
         self.arrived = self.clock() if arrived is None else arrived
+        self.came += len(samples)
+        self.spread = arrived is not None
         self.took = []  # of all frames it would grow as long as people speak
         worked, self.encoding = self.worked(), 0.0
         frames = self.stream.feed(samples, final)
@@ -130,7 +134,12 @@ class LiveStream:
     def begin(self, index: int) -> float:
         """A frame is about to be routed; the backlog that it finds."""
         self.begun, self.before = self.clock(), self.worked()
-        return max(0.0, self.begun - self.arrived)
+        waited = self.begun - self.arrived
+        if self.spread:  # what is behind it in its chunk came later
+            features = self.recogniser.features
+            later = self.came - (index + 1) * features.frame_samples
+            waited += max(0, later) / features.sample_rate
+        return max(0.0, waited)
 
     def end(self) -> None:
         """The frame is encoded: wait until that has taken long enough."""
@@ -150,12 +159,14 @@ def arrivals(
     rate: int,
     has_come: Callable[[], bool],
     clock: Callable[[], float] = time.perf_counter,
+    behind: Callable[[], int] = lambda: 0,
 ) -> Iterator[tuple[np.ndarray, float]]:
     """When the last sample of each chunk came, as far as its reader can tell.
 
     One that had to be waited for came just now. One that lay there came, from
     a microphone, as long after the chunk before it as its samples last, and at
-    the latest now; an end that lay there came with the last samples.
+    the latest now; an end that lay there came with the last samples. The first
+    one came before all that lies there behind it, as while a model is loaded.
 
     Arguments
     ---------
@@ -169,6 +180,8 @@ def arrivals(
         takes milliseconds, and a backlog would be forgotten.)
     clock : callable
         Tells the time in seconds.
+    behind : callable
+        Tells, of the first chunk, how many samples lie there behind it.
 
     Yields
     ------
@@ -193,9 +206,12 @@ def arrivals(
         lay_there = has_come()
         chunk = next(chunks)
         now = clock()
-        if came is None or not lay_there:
+        if came is None:
+            came = now - behind() / rate
+        elif lay_there:
+            came = min(now, came + len(chunk) / rate)
+        else:
             came = now
-        came = min(now, came + len(chunk) / rate)
         yield chunk, came
         if chunk is ended:
             return

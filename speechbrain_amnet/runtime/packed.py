@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,10 +176,14 @@ def read_packed(path: str | Path) -> Packed:
         )
     for name in [n for n in arrays if n.startswith(MASKS)]:
         bits, name = arrays.pop(name), name.removeprefix(MASKS)
-        shape = arrays.pop(SHAPES + name)
-        whole = np.zeros(shape.prod(), arrays[name].dtype)
-        kept = np.unpackbits(bits, count=len(whole)).astype(bool)
-        whole[kept] = arrays[name]
+        shape = arrays.pop(SHAPES + name, np.zeros(1, int))
+        size = math.prod(shape.tolist())  # of Python, which does not overflow
+        kept = np.unpackbits(bits)[:size].astype(bool)
+        few = arrays.get(name, bits)
+        if not 0 < size <= 8 * bits.size < size + 8 or kept.sum() != few.size:
+            raise ValueError(f"{path}: not a packed model (array {name})")
+        whole = np.zeros(size, few.dtype)
+        whole[kept] = few
         arrays[name] = whole.reshape(shape)
     scales = {
         name.removeprefix(SCALES): arrays.pop(name)

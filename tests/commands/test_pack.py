@@ -17,6 +17,7 @@ from speechbrain_amnet import cli
 from speechbrain_amnet.diff.changes import SparseChange, Values
 from speechbrain_amnet.diff.file import make_diff, write_diff
 from speechbrain_amnet.diff.model_files import ModelFiles
+from speechbrain_amnet.runtime.packed import read_packed, write_packed
 
 DEVICE = ["numpy", "scipy", "safetensors", "soundfile"]
 ALONE = """
@@ -90,6 +91,27 @@ def test_what_is_no_model_is_refused(tmp_path, capsys):
         assert cli.main(["transcribe", str(model), str(wav)]) == 2
         error = capsys.readouterr().err.strip()
         assert said in error and "\n" not in error
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda one: one.arrays.pop("features.window"), "KeyError: 'window'"),
+        (lambda one: one.config.update(features=None), "TypeError: "),
+    ],
+)
+def test_a_model_that_lacks_a_part_is_named(
+    run, tmp_path, capsys, change, said
+):
+    model, wav = tmp_path / "model.safetensors", tmp_path / "some.wav"
+    soundfile.write(wav, np.zeros(700), 16000)
+    assert cli.main(["pack", str(run), str(model)]) == 0
+    packed = read_packed(model)
+    change(packed)
+    write_packed(packed, model)
+    assert cli.main(["transcribe", str(model), str(wav)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"model.safetensors: not a whole model ({said}" in error
 
 
 def test_what_is_said_where_there_is_no_pytorch(tmp_path, monkeypatch, capsys):

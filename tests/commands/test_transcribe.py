@@ -117,6 +117,30 @@ def test_without_a_load_the_backlog_is_the_clocks(
     assert int(said) == pytest.approx(last, abs=1)
 
 
+def test_what_came_while_the_model_was_loaded_waits(
+    samples, clocks, monkeypatch
+):
+    """The first frame is as old as all that lies behind it in the pipe."""
+    clock = clocks["clock"]
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as file:
+        stdin = SimpleNamespace(buffer=file, isatty=lambda: False)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with open(theirs, "wb") as source:
+            source.write(samples.tobytes())
+        came = live.arrivals(
+            transcribe.chunks("-", 16000, 640),
+            16000,
+            lambda: True,
+            clock,
+            transcribe.samples_behind,
+        )
+        waited = [clock() - when for _, when in came]
+    last = (COUNT - 640) / 16000
+    assert waited[:3] == pytest.approx([last, last - 0.04, last - 0.08])
+    assert waited[-1] == 0
+
+
 def test_the_arbitrator_is_told_of_this_machine(
     model, samples, monkeypatch, capsys
 ):

@@ -140,6 +140,19 @@ def test_a_reader_that_is_late_says_when_samples_came(
     assert stream.latency == pytest.approx(0.3 + stream.took[0])
 
 
+def test_frames_of_a_long_chunk_came_one_after_the_other(
+    model, clock, clocks, speech
+):
+    """As of a microphone whose samples a late reader gets in one piece."""
+    samples = speech(1.0)
+    stream = live.LiveStream(model, **clocks)
+    clock.now += 1.0
+    frames = stream.feed(samples, arrived=clock.now)
+    begun = stream.start + 1.0 + np.cumsum([0.0, *stream.took[:-1]])
+    came = stream.start + 0.04 * np.arange(1, 26)
+    assert [frame.backlog for frame in frames] == pytest.approx(begun - came)
+
+
 def test_a_source_that_ends_within_a_frame(model, clock, clocks, speech):
     samples = speech(0.5)[: 5 * 640 + 100]
     stream = live.LiveStream(model, **clocks)

@@ -106,6 +106,24 @@ def test_a_changed_number_is_found(asr, tmp_path):
     assert packed.read_packed(path).config["encoder"] == about["encoder"]
 
 
+@pytest.mark.parametrize("shape", [[10**6] * 3, [0, 3], [40, 31], [2]])
+def test_a_shape_that_its_mask_does_not_have(tmp_path, shape):
+    """Whoever can reckon a digest may promise any shape."""
+    path = tmp_path / "model.safetensors"
+    few = np.zeros((40, 30), "f")
+    few[3, 4] = 1
+    packed.write_packed(packed.Packed({}, {"few": few}), path)
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        about = json.loads(file.metadata()[packed.KEY])
+    arrays[f"{packed.SHAPES}few"] = np.array(shape)
+    del about["digest"]
+    about["digest"] = packed.digest(about, arrays)
+    save_file(arrays, path, metadata={packed.KEY: json.dumps(about)})
+    with pytest.raises(ValueError, match=r"not a packed model \(array few\)"):
+        packed.read_packed(path)
+
+
 def test_what_was_packed_before_updates_is_read(asr):
     """Format 4 had the sum of a predictor's biases, which is the same to it."""
     now = pack(asr)
