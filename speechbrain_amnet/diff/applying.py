@@ -65,6 +65,7 @@ def apply_diff(
     diff: Diff,
     tensors: MutableMapping[str, np.ndarray],
     what: str = "the model",
+    finite: bool = False,
 ) -> Diff:
     """Change a model's tensors, and keep what undoes it.
 
@@ -78,6 +79,8 @@ def apply_diff(
         Name to array; those that the diff changes are replaced.
     what : str
         What errors call the model.
+    finite : bool
+        Whether NaN and infinity are refused, as `change_each` does.
 
     Returns
     -------
@@ -89,8 +92,8 @@ def apply_diff(
     ------
     DiffError
         If the tensors are not those that the diff is for, or the result is
-        not the one that it promises. In the latter case the tensors have
-        changed.
+        not the one that it promises, or not finite. In the latter cases the
+        tensors have changed.
 
     Example
     -------
@@ -108,7 +111,10 @@ def apply_diff(
     check_base(diff, tensors, what)
     old: dict[str, list[np.ndarray]] = {name: [] for name in diff.changes}
     change_each(
-        diff, tensors, lambda name, values: old[name].append(values.copy())
+        diff,
+        tensors,
+        lambda name, values: old[name].append(values.copy()),
+        finite,
     )
     replaced = {
         name: NewValues(

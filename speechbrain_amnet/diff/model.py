@@ -1,6 +1,7 @@
 """DiffModel: any module with a diff beside each of its weights."""
 
 import contextlib
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,9 @@ import torch
 from speechbrain.processing.features import GlobalNorm, InputNormalization
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils.hooks import RemovableHandle
 
 from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
@@ -33,7 +37,8 @@ from speechbrain_amnet.diff.weights import WeightDiff
 class DiffModel(nn.Module):
     """A frozen model whose weights are changed by a diff alone.
 
-    Running statistics stay as they are, in training too: they do not travel.
+    Running statistics, and what spectral norms have found, stay as they are, in
+    training too: they do not travel.
 
     Every weight is reached: of linear layers and convolutions, embeddings,
     `nn.LSTM` and `nn.GRU`, of the amortized encoder in all weight forms. The
@@ -56,8 +61,9 @@ class DiffModel(nn.Module):
     Raises
     ------
     ValueError
-        If no weight fits, a pattern fits none, weights are tied, or are
-        neither float32 nor float16, or the model has a diff already.
+        If no weight fits, a pattern fits none, weights are tied, are neither
+        float32 nor float16, or are scaled by their layer's `max_norm`, or the
+        model has a diff already; nothing has changed.
 
     Example
     -------
@@ -84,8 +90,6 @@ class DiffModel(nn.Module):
                 "the model has a diff already; load it anew, or unmerge and "
                 "train that one on"
             )
-        self.model = model
-        model.requires_grad_(False)
         named = dict(model.named_parameters(remove_duplicate=False))
         chosen = [
             name
@@ -100,23 +104,25 @@ class DiffModel(nn.Module):
                     "tied weights is not supported: untie or exclude them"
                 )
             check_type(name, model.get_parameter(name))
+            check_norm(name, model)
+        made = {name: diff(named[name], name) for name in chosen}
+        # Nothing is refused from here on, where the model changes.
+        self.model = model
+        model.requires_grad_(False)
         self.places: dict[str, tuple[nn.Module, str]] = {}
-        self.diffs: dict[str, WeightDiff] = {}
+        self.diffs: dict[str, WeightDiff] = made
         self.bases: dict[str, torch.Tensor] = {}
-        for name in chosen:
+        for name, one in made.items():
             path, _, leaf = name.rpartition(".")
             module = model.get_submodule(path)
-            one = diff(getattr(module, leaf), name)
             # unsafe: nothing is computed to check it. Shapes are the same.
             parametrize.register_parametrization(module, leaf, one, unsafe=True)
-            self.places[name], self.diffs[name] = (module, leaf), one
+            self.places[name] = module, leaf
         for module in dict.fromkeys(
             module for module, _ in self.places.values()
         ):
             module.register_load_state_dict_pre_hook(under_the_diffs)
-        for module in model.modules():
-            if has_statistics(module):
-                module.register_forward_pre_hook(as_deployed)
+        self.holds = hold_statistics(model)
         self.merged = False
 
     def forward(self, *inputs, **options):
@@ -130,12 +136,30 @@ class DiffModel(nn.Module):
 
         For a step of training that calls parts of the model.
         """
-        with parametrize.cached():
+        try:
+            with parametrize.cached():
+                if not self.merged:
+                    # Now, as the first one to ask may ask without gradients.
+                    for module, leaf in self.places.values():
+                        getattr(module, leaf)
+                yield
+        finally:
             if not self.merged:
-                # Now, as the first one to ask may ask without gradients.
-                for module, leaf in self.places.values():
-                    getattr(module, leaf)
-            yield
+                self.forget_computed()
+
+    def forget_computed(self) -> None:
+        """Let `nn.LSTM` and its like not hold on to the weights of a step.
+
+        They take memory, and no copy can be made of what has a gradient. The
+        next call finds others and takes those that are then.
+        """
+        for module, leaf in self.places.values():
+            names = getattr(module, "_flat_weights_names", ())
+            if leaf in names:
+                place = names.index(leaf)
+                frozen = module.parametrizations[leaf].original
+                module._flat_weights[place] = frozen
+                module._flat_weight_refs[place] = weakref.ref(frozen)
 
     def diff_parameters(self) -> Iterator[nn.Parameter]:
         """What learns."""
@@ -334,6 +358,8 @@ class DiffModel(nn.Module):
             The deployed model's folder, or its tensors by name. The diff is
             then made for these files, in their types, and no other model takes
             it; without, any that has the same weights where it changes some.
+            What the modules have in common with them, also what has no diff,
+            must be the same.
 
         Returns
         -------
@@ -344,7 +370,7 @@ class DiffModel(nn.Module):
         ------
         ValueError
             If nothing fits into the budget, or the deployed model's weights
-            are not those that were trained from.
+            and buffers are not those that were trained with.
         """
         kind = type(next(iter(self.diffs.values())))
         said = {"method": kind.kind, "bits": bits}
@@ -354,24 +380,45 @@ class DiffModel(nn.Module):
         changes = self.changes(bits)
         old, model = self.base_arrays(changes), None
         if base is not None:
-            files = tensors_of(base)
-            for name, array in old.items():
-                if name not in files:
-                    raise ValueError(
-                        f"base: it has no {name}; it has "
-                        f"{', '.join(list(files)[:3])}, ...: give DiffModel "
-                        "a dict of modules by the names of its files"
-                    )
-                if not np.array_equal(files[name], array):
-                    raise ValueError(
-                        f"base: its {name} is not the weight that was trained "
-                        "from; load the modules from these files"
-                    )
+            files = tensors_of(base, old)
+            self.check_deployed(files)
             old, model = files, model_of(files)
         if budget is None:
             return write_diff(make_diff(changes, old, about, model), path)
         size = parse_budget(budget, self.size)
         return write_diff(fitted_diff(changes, old, size, about, model), path)
+
+    def check_deployed(self, files: Mapping[str, np.ndarray]) -> None:
+        """Refuse files of which a tensor is another than in these modules.
+
+        Also where nothing changes it: it was trained with. What files do not
+        have (the head of another loss) is nobody's business, and what a layer
+        scales in place it scales there, too.
+        """
+        own = dict(self.model.named_parameters())
+        state = {
+            name: ours
+            for name, ours in self.model.state_dict().items()
+            if not (name in own and scaled_by(name, self.model))
+        }
+        for name in self.places:
+            state[name] = self.base(name)
+        for name, ours in state.items():
+            if (
+                name not in files
+                or not torch.is_tensor(ours)
+                or not ours.is_floating_point()
+            ):
+                continue
+            if not np.array_equal(
+                files[name], as_array(ours.float()), equal_nan=True
+            ):
+                raise ValueError(
+                    f"base: its {name} is not the one that was trained "
+                    f"{'from' if name in self.places else 'with'}; load the "
+                    "modules from these files, and let nothing that has no "
+                    "diff move in training (eval())"
+                )
 
     def budget_used(self, bits: int = 4) -> float:
         """Bytes of the diff's file over those of the model in 32 bits."""
@@ -385,7 +432,8 @@ class DiffModel(nn.Module):
     ) -> None:
         """Put the updated weights in the place of base and diff.
 
-        The module is then as any other, and as fast.
+        The module is then as any other, and as fast; it may measure again what
+        it measures in training.
 
         Arguments
         ---------
@@ -399,7 +447,7 @@ class DiffModel(nn.Module):
         Raises
         ------
         ValueError
-            If a diff is merged already.
+            If a diff is merged already, or `base` lacks a weight.
         DiffError
             If the diff is not for this model; nothing has changed.
         """
@@ -410,10 +458,10 @@ class DiffModel(nn.Module):
             if base is None:
                 arrays = self.base_arrays(self.places)
             else:
-                files = tensors_of(base)
+                files = tensors_of(base, self.places)
                 arrays = {name: files[name] for name in self.places}
             # Of a whole model, of which this may be a part.
-            apply_diff(replace(diff, model=None), arrays)
+            apply_diff(replace(diff, model=None), arrays, finite=True)
         for name, (module, leaf) in self.places.items():
             base = self.base(name)
             if diff is None:
@@ -423,6 +471,8 @@ class DiffModel(nn.Module):
             parametrize.remove_parametrizations(module, leaf, False)
             self.bases[name] = base.detach()
             setattr(module, leaf, nn.Parameter(new, False))
+        while self.holds:
+            self.holds.pop().remove()
         self.merged = True
 
     @torch.no_grad()
@@ -452,27 +502,56 @@ class DiffModel(nn.Module):
             parametrize.register_parametrization(
                 module, leaf, self.diffs[name], unsafe=True
             )
+        self.holds = hold_statistics(self.model)
         self.merged = False
 
 
 def tensors_of(
-    base: str | Path | Mapping[str, np.ndarray],
+    base: str | Path | Mapping[str, np.ndarray], names: Iterable[str]
 ) -> Mapping[str, np.ndarray]:
-    """A deployed model's tensors by name, of its folder where that is given."""
-    return base if isinstance(base, Mapping) else ModelFiles(base)
+    """A deployed model's tensors by name, of its folder where that is given.
+
+    Raises
+    ------
+    ValueError
+        If it has none of one of these names.
+    """
+    files = base if isinstance(base, Mapping) else ModelFiles(base)
+    for name in names:
+        if name not in files:
+            raise ValueError(
+                f"base: it has no {name}; it has "
+                f"{', '.join(list(files)[:3])}, ...: give DiffModel a dict of "
+                "modules by the names of its files"
+            )
+    return files
 
 
 def has_statistics(module: nn.Module) -> bool:
-    """Whether it goes on to measure its input, as batch normalization does.
+    """Whether it measures what it gets in training, as batch normalization.
 
     Example
     -------
     >>> has_statistics(nn.BatchNorm1d(3)), has_statistics(nn.LayerNorm(3))
     (True, False)
     """
-    return bool(getattr(module, "track_running_stats", False)) or isinstance(
-        module, InputNormalization | GlobalNorm
+    return (
+        bool(getattr(module, "track_running_stats", False))
+        or isinstance(module, InputNormalization | GlobalNorm | _SpectralNorm)
+        or any(  # as PyTorch had the spectral norm before
+            isinstance(hook, SpectralNorm)
+            for hook in module._forward_pre_hooks.values()
+        )
     )
+
+
+def hold_statistics(model: nn.Module) -> list[RemovableHandle]:
+    """Keep what a model measures as it is; gives what ends that."""
+    return [
+        module.register_forward_pre_hook(as_deployed, prepend=True)
+        for module in model.modules()
+        if has_statistics(module)
+    ]
 
 
 def as_deployed(module, *_) -> None:
@@ -542,6 +621,34 @@ def check_type(name: str, weight: torch.Tensor) -> None:
         raise ValueError(
             f"{name} is {weight.dtype}, and a diff is for float32 or float16; "
             "deploy the model as .float(), and update that"
+        )
+
+
+def scaled_by(name: str, model: nn.Module) -> nn.Module | None:
+    """The layer that scales a weight in place at every call (`max_norm`)."""
+    path, _, leaf = name.rpartition(".")
+    if leaf != "weight":
+        return None
+    # SpeechBrain's layers have it, and PyTorch's inside of them the weight.
+    for place in (path, path.rpartition(".")[0]):
+        layer = model.get_submodule(place)
+        if getattr(layer, "max_norm", None) is not None:
+            return layer
+    return None
+
+
+def check_norm(name: str, model: nn.Module) -> None:
+    """Refuse a weight that a layer scales in place.
+
+    It would scale what is computed of base and diff once and then use what is
+    computed anew. PyTorch's tables look up what they have scaled.
+    """
+    layer = scaled_by(name, model)
+    if layer and not isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        raise ValueError(
+            f"{name}: its {type(layer).__name__} has max_norm="
+            f"{layer.max_norm} and scales it in place, which a diff of it does "
+            "not survive: exclude it, or build the layer without max_norm"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from speechbrain_amnet.diff.applying import apply_diff, values_at
-from speechbrain_amnet.diff.file import Diff, fingerprint
+from speechbrain_amnet.diff.file import Diff, fingerprint, model_of
 
 
 def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
@@ -31,7 +31,8 @@ def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
     ValueError
         If there is no diff, or they take back what they change.
     DiffError
-        If they do not follow each other, or the model is not their base.
+        If they do not follow each other, the model is not their base, or they
+        make NaN or infinity.
 
     Example
     -------
@@ -53,7 +54,8 @@ def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
     now = dict(tensors)
     touched: dict[str, np.ndarray | None] = {}
     for number, diff in enumerate(diffs, 1):
-        apply_diff(diff, now, "the model" if number == 1 else "the chain")
+        what = "the model" if number == 1 else "the chain"
+        apply_diff(diff, now, what, finite=True)
         for name, change in diff.changes.items():
             here, before = change.touched, touched.get(name)
             if here is None or (name in touched and before is None):
@@ -73,5 +75,5 @@ def squash(diffs: Sequence[Diff], tensors: Mapping[str, np.ndarray]) -> Diff:
         before,
         after,
         {"method": "squashed", "of": [diff.about for diff in diffs]},
-        model=diffs[0].model,
+        model=model_of(tensors) if any(diff.model for diff in diffs) else None,
     )

@@ -251,7 +251,7 @@ def test_a_frame_that_says_that_it_is_huge_is_refused():
         '{"w":{"kind":"hash","shape":[3],"values":[["int8",0]],"seed":1}}',
         *(
             f'{{"w":{{"kind":"hash","shape":[3],"values":[["int8",1]],'
-            f'"seed":{seed}}}}}}}'
+            f'"seed":{seed}}}}}'
             for seed in ("1.0", "true", '"1"', "null")
         ),
         '{"w":{"kind":"lowrank","shape":[3,3],"values":[["int8",1]]}}',
@@ -320,6 +320,21 @@ def test_a_long_header_is_neither_read_nor_written(make, tensors):
     assert from_bytes(frame(HEAD + new, ones), weights=SMALL).changes
     with pytest.raises(DiffError, match="not a diff .its header has 1049"):
         from_bytes(frame(header + new, ones), weights=SMALL)
+
+
+def test_a_chain_is_for_one_model_and_makes_numbers(make, tensors):
+    now, chain = dict(tensors), []
+    for seed in (1, 2):
+        diff = make.diff_of("sparse", {"joint.w": now["joint.w"]}, seed)
+        chain.append(replace(diff, model=seed == 2 and model_of(now) or None))
+        apply_diff(chain[-1], now)
+    assert squash(chain, tensors).model == model_of(tensors)
+    assert squash(chain[:1], tensors).model is None
+    chain[0].changes["joint.w"].deltas.scale = np.float32(np.nan)
+    new = new_tensors(chain[0].changes, tensors)
+    chain[0].result = fingerprint(new)
+    with pytest.raises(DiffError, match="makes NaN or infinity of joint.w"):
+        squash(chain[:1], tensors)
 
 
 def test_other_shapes_are_refused(make, tensors):

@@ -1,10 +1,13 @@
 """DiffModel reaches every weight, and takes itself out again."""
 
+import copy
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from speechbrain.nnet.CNN import Conv2d
+from speechbrain.nnet.linear import Linear
 from speechbrain.processing.features import GlobalNorm, InputNormalization
 from torch import nn
 
@@ -19,7 +22,9 @@ from speechbrain_amnet import (
 from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.file import (
     DiffError,
+    fingerprint,
     from_bytes,
+    new_tensors,
     read_diff,
     to_bytes,
 )
@@ -282,7 +287,7 @@ def test_a_diff_for_deployed_files_is_in_their_types(budget, tmp_path):
         apply_update(folder, file, tmp_path / "next")
     arrays = {"net.weight": (net.weight + 1).detach()}
     for wrong, message in (
-        (arrays, "net.weight is not the weight"),
+        (arrays, "net.weight is not the one that was trained from"),
         ({"x.weight": arrays["net.weight"]}, "it has no net.weight; it has x."),
     ):
         with pytest.raises(ValueError, match=message):
@@ -306,6 +311,165 @@ def test_what_a_device_of_half_precision_gets_can_be_merged(tmp_path):
     apply_update(base, tmp_path / "a.diff", tmp_path / "new")
     new = ModelFiles(tmp_path / "new")["net.weight"]
     assert np.array_equal(net.weight.numpy(), new.astype("float32"))
+
+
+def deployed_and_trained(folder):
+    """Two parts, one of which is not updated, and their deployed files."""
+    parts = {"encoder": nn.Linear(4, 3), "output": nn.Linear(3, 2)}
+    for name, part in parts.items():
+        torch.save(part.state_dict(), folder / f"{name}.ckpt")
+    model = DiffModel(parts, partial(HashDiff, share=0.5), ["encoder.*"])
+    model.diffs["encoder.weight"].start(torch.ones(3, 4))
+    return parts, model
+
+
+def test_what_was_trained_with_other_files_is_not_saved_for_these(tmp_path):
+    """Also where the difference is in what the diff does not change."""
+    parts, model = deployed_and_trained(tmp_path)
+    file = tmp_path / "update.diff"
+    model.save(file, base=tmp_path)
+    for name in ("output.weight", "encoder.bias"):  # no diff, and one of zero
+        frozen = dict(model.model.named_parameters()).get(name)
+        frozen = model.base(name) if frozen is None else frozen
+        loaded = frozen.clone()
+        frozen.data += 1
+        message = f"base: its {name} is not the one that was trained"
+        with pytest.raises(ValueError, match=message):
+            model.save(file, base=tmp_path)
+        frozen.data.copy_(loaded)
+    parts["output"].register_buffer("mean", torch.zeros(2))
+    model.save(file, base=tmp_path)  # files do not have it
+    state = parts["output"].state_dict()
+    torch.save(state | {"mean": torch.ones(2)}, tmp_path / "output.ckpt")
+    with pytest.raises(ValueError, match="its output.mean is not the one"):
+        model.save(file, base=tmp_path)
+
+
+def test_a_diff_for_files_without_a_weight_is_not_merged(tmp_path):
+    _, model = deployed_and_trained(tmp_path)
+    diff = model.to_diff(8)
+    (tmp_path / "encoder.ckpt").unlink()
+    with pytest.raises(ValueError, match="no encoder.*; it has output.weight"):
+        model.merge(diff, base=tmp_path)
+    assert not model.merged
+
+
+@pytest.mark.parametrize(
+    "spectral_norm",
+    [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm],
+)
+def test_what_a_spectral_norm_has_found_stays(spectral_norm, tmp_path):
+    torch.manual_seed(0)
+    part = spectral_norm(nn.Linear(8, 6))
+    state = {n: t.clone() for n, t in part.state_dict().items()}
+    base, file = tmp_path / "base", tmp_path / "update.diff"
+    base.mkdir()
+    torch.save(state, base / "part.ckpt")
+    model = DiffModel({"part": part}, HashDiff).train()
+    optimizer = torch.optim.Adam(model.diff_parameters(), 0.05)
+    for _ in range(3):
+        model.train()
+        part(torch.randn(3, 8)).square().sum().backward()
+        optimizer.step()
+    model.save(file, bits=32, base=base)
+    apply_update(base, file, tmp_path / "new")
+    new = spectral_norm(nn.Linear(8, 6))
+    new.load_state_dict(ModelFiles(tmp_path / "new").states["part"])
+    x = torch.randn(3, 8)
+    assert torch.equal(new.eval()(x), part(x))
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_what_is_scaled_in_place_gets_no_diff(kind, tmp_path):
+    if kind == "linear":
+        layer = Linear(n_neurons=4, input_size=8, max_norm=0.5)
+        x = torch.randn(2, 8)
+    else:
+        layer = Conv2d(4, (3, 3), input_shape=(1, 8, 8, 2), max_norm=0.5)
+        x = torch.randn(1, 8, 8, 2)
+    torch.save(layer.state_dict(), tmp_path / "layer.ckpt")
+    with pytest.raises(ValueError, match="has max_norm=0.5 and scales it"):
+        DiffModel({"layer": layer})
+    assert all(p.requires_grad for p in layer.parameters())
+    model = DiffModel({"layer": layer}, HashDiff, exclude=["*weight"])
+    for diff in model.diffs.values():
+        diff.start(torch.ones(diff.shape))
+    layer(x)  # and so it does, as the deployed one will
+    model.save(tmp_path / "update.diff", base=tmp_path)
+
+
+def test_tables_that_scale_what_they_look_up_get_one():
+    table = nn.Embedding(5, 4, max_norm=0.5)
+    model = DiffModel(table)
+    model.diffs["weight"].start(torch.randn(5, 4))
+    tokens = torch.arange(5)
+    found = [model(tokens), table(tokens)]
+    model.merge()
+    found.append(table(tokens))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_after_a_step_is_the_same_model(kind):
+    torch.manual_seed(0)
+    tokens = torch.randint(10, (2, 7))
+    model = DiffModel(Net(), KINDS[kind], exclude=["lstm.bias_hh_l0"])
+    learn(model, tokens)
+    with model.computed():
+        model(tokens)  # which ends within
+        inside = model.model(tokens)
+    again = copy.deepcopy(model)
+    now = model(tokens)
+    assert torch.equal(inside, now) and torch.equal(again(tokens), now)
+    learn(again, tokens, 1)
+    assert torch.equal(model(tokens), now)
+    assert not torch.equal(again(tokens), now)
+    model.merge()
+    assert torch.equal(copy.deepcopy(model)(tokens), model(tokens))
+
+
+def test_numbers_that_are_none_are_not_merged():
+    model = DiffModel(nn.Linear(3, 2), HashDiff)
+    model.diffs["weight"].start(torch.ones(2, 3))
+    diff = model.to_diff(8)
+    diff.changes["weight"].buckets.scale = np.float32(np.nan)
+    diff.result = fingerprint(
+        new_tensors(diff.changes, model.base_arrays(diff.changes))
+    )
+    with pytest.raises(DiffError, match="makes NaN or infinity of weight"):
+        model.merge(diff)
+    assert not model.merged
+
+
+@pytest.mark.parametrize("wrong", ["type", "diff"])
+def test_a_refused_model_is_as_it_was(wrong):
+    net = Net()
+    if wrong == "type":
+        net.linear.double()
+
+    def diff(weight, name):
+        if wrong == "diff" and "linear" in name:
+            raise ValueError("is float64")
+        return SparseDiff(weight, name)
+
+    before = list(net.state_dict())
+    with pytest.raises(ValueError, match="is .*float64"):
+        DiffModel(net, diff)
+    assert list(net.state_dict()) == before
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_statistics_move_again_when_merged():
+    norm = nn.BatchNorm1d(3)
+    model = DiffModel(norm)
+    model.merge()
+    norm.train()
+    norm(torch.randn(8, 3))
+    assert norm.num_batches_tracked == 1
+    model.unmerge()
+    norm.train()
+    norm(torch.randn(8, 3))
+    assert norm.num_batches_tracked == 1
 
 
 def test_a_model_has_one_diff():
