@@ -601,6 +601,20 @@ def test_loads_are_those_of_the_rank_that_energy_leaves():
     assert again.router.loads == encoder.router.loads
 
 
+def test_a_rank_that_makes_a_branch_the_dearest_is_told(caplog):
+    """Hours into a training it is too late to refuse it."""
+    branches = [partial(LowRank, rank=8), partial(LowRank, energy=1.0)]
+    with pytest.raises(ValueError, match="must be ordered by cost"):
+        AmortizedEncoder(12, 12, 1, branches, Arbitrator(12))
+    encoder = AmortizedEncoder(12, 12, 1, branches[::-1], Arbitrator(12))
+    dense = AmortizedEncoder(12, 12, 1, [Dense])
+    with torch.no_grad():
+        for part in (dense.layers[0].input, dense.layers[0].recurrent):
+            part[0].weight.copy_(torch.outer(torch.ones(48), torch.ones(12)))
+    encoder.start_from(dense)
+    assert "branches must be ordered by cost" in caplog.text
+
+
 def test_a_speed_that_is_never_drawn_is_not_learnt():
     router = Arbitrator(INPUT, 2, use_device=True)
     with pytest.raises(ValueError, match="give target_device train_loads"):

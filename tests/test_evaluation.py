@@ -19,6 +19,7 @@ from speechbrain_amnet.corpus.manifest import read_manifest
 from speechbrain_amnet.evaluation import evaluate, has_slots, summarise
 from speechbrain_amnet.export import export_model
 from speechbrain_amnet.folder_evaluation import evaluate_folder, trained_on
+from speechbrain_amnet.footprint import flops_around
 from speechbrain_amnet.inference import load
 from speechbrain_amnet.records import KINDS
 from speechbrain_amnet.report.results import read_results, read_utterances
@@ -184,7 +185,7 @@ def test_files_agree_with_the_results(measured, asr):
     errors = sum(int(r[k]) for r in rows for k in KINDS)
     assert errors == sum(results["errors"].values())
     assert results["wer"] == pytest.approx(100 * errors / results["words"])
-    counts = np.array([int(r["frames"]) for r in rows])
+    counts, said = np.array([int(r["frames"]) for r in rows]), []
     mflops = np.array([float(r["mflops_per_frame"]) for r in rows])
     assert results["mflops_per_frame"] == pytest.approx(
         (counts * mflops).sum() / counts.sum(), abs=1e-5
@@ -209,6 +210,17 @@ def test_files_agree_with_the_results(measured, asr):
         assert float(row["latency_ms"]) == pytest.approx(waits[-1], abs=0.01)
         assert float(row["share_1"]) == pytest.approx(np.mean(choice), abs=1e-5)
         assert line["frame_ms"] == 40
+        said.append(routing.probabilities[0].double().numpy())
+    said = np.concatenate(said)
+    sharp = np.mean(said.max(1) >= 0.9999)
+    assert results["sharp_share"] == pytest.approx(sharp, abs=1e-6)
+    entropy = -(said * np.log(said.clip(1e-12))).sum(1).mean()
+    assert results["routing_entropy"] == pytest.approx(entropy, abs=1e-5)
+    tokens = sum(len(line["tokens"]) for line in frames)
+    around = flops_around(asr, counts.sum(), tokens) / counts.sum() / 1e6
+    assert results["recogniser_mflops_per_frame"] == pytest.approx(
+        results["mflops_per_frame"] + around, abs=1e-5
+    )
 
 
 def test_the_report_reads_them(measured):

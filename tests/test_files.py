@@ -5,12 +5,17 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from speechbrain_amnet import files
+from speechbrain_amnet.diff.changes import SparseChange, Values
+from speechbrain_amnet.diff.file import make_diff, write_diff
 from speechbrain_amnet.files import aside_of, claim, write
+from speechbrain_amnet.runtime.packed import Packed, write_packed
 
 CLAIM = "from speechbrain_amnet.files import claim; claim({!r}); {}"
 
@@ -70,6 +75,41 @@ def test_many_write_one_file_and_it_is_whole(tmp_path):
                 done.result()
             assert file.read_bytes() in contents
             assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="needs /proc/self/fd"
+)
+def test_what_is_to_last_is_on_disk_before_it_has_its_name(
+    tmp_path, monkeypatch
+):
+    """The file, then its name; then that name in its folder."""
+    done = []
+
+    def synced(handle):
+        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+
+    def replaced(source, target):
+        done.append("renamed")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    old = {"w": np.zeros((2, 2), "float32")}
+    values = Values.rounded(np.array([1.0, -2.0]), 4)
+    change = SparseChange((2, 2), np.array([0, 3]), values)
+    diff, model = make_diff({"w": change}, old), Packed({}, old)
+    file = tmp_path / "a.txt"
+    for written in (
+        partial(write, file, "whole", durable=True),
+        partial(write_packed, model, file),
+        partial(write_diff, diff, file),
+    ):
+        written()
+        assert done == [aside_of(file).name, "renamed", tmp_path.name]
+        del done[:]
+    write(file, "again")
+    assert done == ["renamed"]
 
 
 def test_who_may_not_replace_is_refused(tmp_path):

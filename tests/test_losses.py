@@ -246,6 +246,22 @@ def test_a_weight_that_is_moved_stays_at_zero_or_above():
     loss = BacklogAwareLoss(FRAME, 0.01, saved_target=0.0, target_rate=1.0)
     loss.adapt(torch.tensor(0.9))
     assert loss.cost_weight == 0
+    # Nor is it in debt: what is missing next counts at once.
+    loss.saved_target = 0.9
+    loss.adapt(torch.tensor(0.8))
+    assert loss.cost_weight.item() == pytest.approx(0.1 + 40 * 0.1)
+
+
+def test_the_target_is_that_of_all_processes(monkeypatch):
+    """Two of them, and the other saves as much."""
+    one, two = (BacklogAwareLoss(FRAME, saved_target=0.5) for _ in range(2))
+    one.adapt(torch.tensor(0.3))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda t: t.mul_(2))
+    saved = torch.tensor(0.3)
+    two.adapt(saved)
+    assert two.cost_weight == one.cost_weight and saved == 0.3
 
 
 @pytest.mark.parametrize("target", [0.3, 0.6])
@@ -336,6 +352,7 @@ def test_the_moved_weight_is_in_the_checkpoint_and_in_the_total():
     again = BacklogAwareLoss(FRAME, cost_weight=7.0, saved_target=0.5)
     again.load_state_dict(loss.state_dict())
     assert again.cost_weight == loss.cost_weight == 22.05
+    assert again.integral == loss.integral == pytest.approx(2.05)
     parts = again(learnt()[1], torch.ones(3), 8.0)
     change = parts["total"] - total
     torch.testing.assert_close(change, 20.05 * parts["cost"])

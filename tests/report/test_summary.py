@@ -256,6 +256,8 @@ def test_one_model_for_every_device_is_compared_with_those_for_one(runs):
     runs.make("amnet_any_device", 1, errors=(1, 1, 2, 1, 1))
     runs.make("amnet_any_device", 2, device=device, errors=(1, 1, 2, 1, 1))
     runs.make("amnet_load_4", 2, device=device, errors=(0, 1, 2, 1, 1))
+    # Nor with one that was trained for another device.
+    runs.make("amnet", 2, device=device, errors=(3, 3, 3, 3, 3))
     runs.make("amnet_factorized_backlog", 1, errors=(0, 0, 2, 1, 1))
     runs.make("amnet_no_backlog", 3)  # of a seed that no other has
     above = {
