@@ -17,7 +17,7 @@ NEEDS = setup.cfg pyproject.toml constraints.txt
 .DEFAULT_GOAL := test
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
