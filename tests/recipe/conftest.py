@@ -3,14 +3,18 @@
 import importlib
 import logging
 import os
+import random
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from speechbrain_amnet import evaluation, files
 from speechbrain_amnet.cli import run_script
 
 WORDS = ["DO", "RE", "MI", "FA", "SO"]
@@ -26,9 +30,30 @@ def train(monkeypatch):
     return importlib.import_module("train")
 
 
+@contextmanager
+def as_before():
+    """What a process takes with it when it ends: seeds, threads, claims."""
+    threads, claimed = torch.get_num_threads(), set(files.CLAIMED)
+    numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(numbers[0])
+        np.random.set_state(numbers[1])
+        torch.set_rng_state(numbers[2])
+        torch.set_num_threads(threads)
+        for one in set(files.CLAIMED) - claimed:
+            os.close(files.CLAIMED.pop(one))
+
+
 @pytest.fixture
 def run_here(monkeypatch, capsys):
-    """Runs a script of the recipe without the seconds of a new Python."""
+    """Runs a script of the recipe without the seconds of a new Python.
+
+    What streaming takes is not measured, which would take a process each time.
+    """
+    times = {"real_time_factor": 0.1, "peak_memory_mb": 9.0}
+    monkeypatch.setattr(evaluation, "measure_stream", lambda *some: times)
 
     def run_here(script, *arguments):
         monkeypatch.syspath_prepend(str(RECIPE))
@@ -40,7 +65,8 @@ def run_here(monkeypatch, capsys):
         monkeypatch.setenv("SB_LOG_LEVEL", os.environ.get("SB_LOG_LEVEL", ""))
         capsys.readouterr()
         try:
-            run_script(script, main)
+            with as_before():
+                run_script(script, main)
         except SystemExit as ended:
             code = ended.code
         finally:  # SpeechBrain's handlers write to what is captured

@@ -211,11 +211,11 @@ def in_second_epoch(out):
     return False
 
 
-def test_checkpoints_within_epochs_take_no_epochs_place(tones, tmp_path):
+def test_checkpoints_within_epochs_take_no_epochs_place(tones, tmp_path, here):
     """What is averaged is the same on a slow machine, which writes more."""
     often = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 2}
     # No arbitrator: all of its epochs may be averaged.
-    done = run(command("full.yaml", tones, tmp_path, epochs=3, **often))
+    done = here(command("full.yaml", tones, tmp_path, epochs=3, **often))
     assert done.returncode == 0, done.stderr[-3000:]
     log = (tmp_path / "log.txt").read_text()
     assert "The weights are the mean of 2 checkpoints." in log
@@ -223,19 +223,19 @@ def test_checkpoints_within_epochs_take_no_epochs_place(tones, tmp_path):
     assert sum("intra" in text for text in kept) == 1
 
 
-def test_other_speech_is_no_resumption(whole, tones, tmp_path):
+def test_other_speech_is_no_resumption(whole, tones, tmp_path, here):
     """The same of another place is."""
     out, data = tmp_path / "out", tmp_path / "data"
     shutil.copytree(whole, out)
     shutil.copytree(tones, data)
     arguments = command("amnet.yaml", data, out)
-    done = run(arguments)
+    done = here(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     kept = out / "results.json", out / "save" / "manifests" / "test.csv"
     before = [file.read_bytes() for file in kept]
     for file in (data / "test").rglob("*.trans.txt"):
         file.write_text(file.read_text().replace("DO", "SO"))
-    done = run(arguments)
+    done = here(arguments)
     assert "are not those that this training began with" in one_line(done)
     assert [file.read_bytes() for file in kept] == before
 
@@ -302,16 +302,16 @@ def test_sets_can_be_read_in_other_processes(train, tones, tmp_path):
     assert torch.equal(here[0]["tokens"], there[0]["tokens"])
 
 
-def test_start_from_another_training(whole, tones, tmp_path):
+def test_start_from_another_training(whole, tones, tmp_path, here):
     out = tmp_path / "out"
     values = {"epochs": 1, "learning_rate": 0.0, "dense_warmup": 0.0}
     source = shutil.copytree(whole, tmp_path / "source")
     arguments = command("amnet.yaml", tones, out, start_from=source, **values)
-    done = run(arguments)
+    done = here(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     # Its checkpoint has what it took from there.
     shutil.rmtree(source / "save")
-    done = run(arguments)
+    done = here(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert not (source / "save").exists()
     first, other = weights(whole)["encoder"], weights(out)["encoder"]
@@ -400,19 +400,19 @@ def test_the_weight_of_the_compute_moves_once_a_step(train):
     assert moved == [(0.5, 0.5), (0.5, 0.5)]
 
 
-def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
+def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path, here):
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(tones, data)
     for file in data.rglob("*.trans.txt"):
         file.write_text(file.read_text().replace("DO", "D'OH"))
     values = {"epochs": 1, "start_from": whole, "dense_warmup": 0.0}
-    done = run(command("amnet.yaml", data, out, **values))
+    done = here(command("amnet.yaml", data, out, **values))
     assert done.returncode == 2
     assert "besides (' H) there are 32, got 30" in done.stderr
     shutil.copytree(whole / "save", tmp_path / "begun" / "save")
     shutil.copy(whole / "hyperparams.yaml", tmp_path / "begun")
     values["start_from"] = tmp_path / "begun"
-    done = run(command("amnet.yaml", data, out, tokens=32, **values))
+    done = here(command("amnet.yaml", data, out, tokens=32, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     said = f"start_from: {tmp_path / 'begun'} has not ended, its last epoch is"
     assert said in done.stdout
@@ -421,13 +421,13 @@ def test_start_from_one_that_lacks_a_letter(whole, tones, tmp_path):
     assert weights(out)["joint"]["output.weight"].shape[0] == 32
 
 
-def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path):
+def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path, here):
     dense, out = tmp_path / "dense", tmp_path / "out"
-    done = run(command("full.yaml", tones, dense, epochs=1))
+    done = here(command("full.yaml", tones, dense, epochs=1))
     assert done.returncode == 0, done.stderr[-3000:]
     values = {"learning_rate": 0.0, "start_from": dense, "starts_at": 0.5}
     values |= {"teacher": dense}
-    done = run(command("amnet.yaml", tones, out, **values))
+    done = here(command("amnet.yaml", tones, out, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     (checkpoint,) = (dense / "save").glob("CKPT*")
     before = torch.load(checkpoint / "encoder.ckpt")
@@ -443,15 +443,15 @@ def test_amortized_from_dense_which_is_its_teacher(tones, tmp_path):
     # Where they start from the same weights, the dense student agrees.
     out = tmp_path / "again"
     values |= {"dropout": 0.0, "token_noise": 0.0, "average_checkpoints": 1}
-    done = run(command("full.yaml", tones, out, **values))
+    done = here(command("full.yaml", tones, out, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     log = (out / "train_log.txt").read_text()
     assert float(log.split("train teacher: ")[1].split(",")[0]) < 1e-3
 
 
-def test_another_seed_gives_other_weights(whole, tones, tmp_path):
+def test_another_seed_gives_other_weights(whole, tones, tmp_path, here):
     out = tmp_path / "out"
-    done = run(command("amnet.yaml", tones, out, seed=2, epochs=1))
+    done = here(command("amnet.yaml", tones, out, seed=2, epochs=1))
     assert done.returncode == 0, done.stderr[-3000:]
     first = torch.load(next((out / "save").glob("CKPT*")) / "encoder.ckpt")
     other = weights(whole)["encoder"]
@@ -526,8 +526,8 @@ def one_line(done):
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_missing_folder(tmp_path):
-    done = run(command("amnet.yaml", tmp_path / "no", tmp_path / "out"))
+def test_missing_folder(tmp_path, here):
+    done = here(command("amnet.yaml", tmp_path / "no", tmp_path / "out"))
     assert str(tmp_path / "no") in one_line(done)
 
 
@@ -656,11 +656,11 @@ def test_values_are_checked_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_whole_run_keeps_its_hparams(whole, tones):
+def test_a_whole_run_keeps_its_hparams(whole, tones, here):
     recorded = (whole / "hyperparams.yaml").read_bytes()
     model = (whole / "model" / "encoder.ckpt").read_bytes()
     values = {"hidden_size": 48, "epochs": 3}
-    done = run(command("amnet.yaml", tones, whole, **values))
+    done = here(command("amnet.yaml", tones, whole, **values))
     said = one_line(done)
     assert (
         "other hparams than are asked for now: epochs (2 there, 3 now), "
@@ -737,13 +737,13 @@ def test_other_slots_are_other_speech(train, tmp_path):
         check_data(sets("DO RE<a>"), tmp_path / "data.txt", begun=True)
 
 
-def test_broken_checkpoint_is_named(tones, tmp_path):
+def test_broken_checkpoint_is_named(tones, tmp_path, here):
     out = tmp_path / "out"
     arguments = command("amnet.yaml", tones, out, epochs=1)
-    assert run(arguments).returncode == 0
+    assert here(arguments).returncode == 0
     (file,) = (out / "save").glob("CKPT*/predictor.ckpt")
     file.write_bytes(file.read_bytes()[:100])
-    said = one_line(run(arguments))
+    said = one_line(here(arguments))
     assert f"{file.parent}: a checkpoint that cannot be read" in said
 
 
@@ -766,8 +766,8 @@ def test_stopped_by_its_user(tones, tmp_path):
     assert said.endswith("train.py: stopped; the same command goes on\n")
 
 
-def test_loss_that_is_not_a_number(tones, tmp_path):
-    done = run(
+def test_loss_that_is_not_a_number(tones, tmp_path, here):
+    done = here(
         command("amnet.yaml", tones, tmp_path / "out", learning_rate=1e30)
     )
     assert "loss" in one_line(done) and "learning_rate" in one_line(done)
@@ -789,7 +789,7 @@ def test_full_disk(tones, tmp_path):
     assert not list((tmp_path / "out" / "save").glob("CKPT*"))
 
 
-def test_sparse_branches_reach_their_density(tones, tmp_path):
+def test_sparse_branches_reach_their_density(tones, tmp_path, here):
     """Pruned after the dense warm-up, and counted as what is left."""
     file, out = tmp_path / "sparse.yaml", tmp_path / "out"
     file.write_text(
@@ -802,7 +802,7 @@ def test_sparse_branches_reach_their_density(tones, tmp_path):
         "arbitrator:\n"
         "    branches: 3\n"
     )
-    done = run(command(file, tones, out, epochs=12), cwd=tmp_path)
+    done = here(command(file, tones, out, epochs=12))
     assert done.returncode == 0, done.stderr[-3000:]
     state = torch.load(out / "model" / "encoder.ckpt")
     masks = {name: mask for name, mask in state.items() if "mask" in name}
