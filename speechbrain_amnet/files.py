@@ -48,7 +48,7 @@ def write(
     if isinstance(content, str):
         content = content.encode()
     check_name(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent, durable)
     aside = aside_of(file)
     with alone(aside):
         try:
@@ -68,6 +68,27 @@ def write(
             raise
     if durable:
         to_disk(file.parent)
+
+
+def make_folder(folder: Path, durable: bool = False) -> None:
+    """Make a folder, and those it is in, where they are not there.
+
+    Arguments
+    ---------
+    folder : Path
+        May be there already.
+    durable : bool
+        Whether those that are made are on disk at the end.
+
+    Example
+    -------
+    >>> make_folder(Path("."))
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    if durable:
+        for one in made:
+            to_disk(one.parent)
 
 
 def check_name(file: Path) -> None:

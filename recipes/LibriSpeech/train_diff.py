@@ -285,6 +285,12 @@ def check_folder(folder, hparams, text):
                 f"{key} {other} is in the output_folder, where it would be "
                 "overwritten; give another output_folder"
             )
+    save = Path(hparams["save_folder"])
+    if save.resolve() == folder.resolve():
+        raise ValueError(
+            f"save_folder {save} is the output_folder, which is locked where "
+            "the updated model is made; give a folder in it, as by default"
+        )
     recorded = folder / "hyperparams.yaml"
     if recorded.exists() and not (folder / BASE).exists():
         raise ValueError(
@@ -292,7 +298,6 @@ def check_folder(folder, hparams, text):
             "give another output_folder"
         )
     ModelFiles(hparams["base_model"])  # it is there
-    save = Path(hparams["save_folder"])
     files.claim(save)  # the folder itself is locked where `updated` is made
     made = [folder / name for name in ("update.diff", "diff.json")]
     if any(save.glob("*/CKPT*")) or any(file.exists() for file in made):

@@ -187,7 +187,7 @@ def fit(
         train_loader_kwargs=train_kwargs,
         valid_loader_kwargs=valid_kwargs,
     )
-    # No checkpoint has the gate; a training that is over makes no step.
+    # A checkpoint has the gate of its last step, and older ones have none.
     brain.prune(1.0)
 
 

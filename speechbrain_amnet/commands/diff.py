@@ -116,7 +116,8 @@ def run_inspect(args: argparse.Namespace) -> None:
     weights, drawn = 0, 0.0
     for name, change in diff.changes.items():
         weights += change.size
-        count = change.size if change.touched is None else len(change.touched)
+        where = change.positions if change.sparse else None
+        count = change.size if where is None else len(where)
         drawn += entropy_bits(count, change.size) / 8
         shape = "x".join(map(str, change.shape))
         bits = bits_of(change.values[0].stored)

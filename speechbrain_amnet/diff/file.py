@@ -297,7 +297,10 @@ def _decompressed(file: BinaryIO, what: str, most: int) -> np.ndarray:
         if size < 0:
             raise DiffError(f"{what}: not a diff (it says no size)")
         if size > most:
-            raise DiffError(f"{what}: damaged (it says it has {size} bytes)")
+            raise DiffError(
+                f"{what}: damaged, or zeros alone, as what undoes an update "
+                f"may be (it says it has {size} bytes)"
+            )
         frame = zstandard.ZstdDecompressor().decompressobj()
         whole, found = np.empty(size, dtype=np.uint8), 0
         # Little by little: a frame may say that it is small and not be.

@@ -304,7 +304,7 @@ def locked(folder: Path, around: Path | None = None) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for one in (*reversed(around.parents), around) if around else ():
             if not one.exists():
-                one.mkdir(exist_ok=True)
+                files.make_folder(one, durable=True)
                 held.push(partial(remove_if_failed, one))
         for one in sorted({folder, around or folder}):
             try:

@@ -1,6 +1,7 @@
 """A weight's diff whose positions share the values of few buckets."""
 
 import math
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -57,7 +58,7 @@ class HashDiff(WeightDiff):
     Raises
     ------
     ValueError
-        If the share is not above 0 and at most 1.
+        If the share is not above 0 and at most 1, or the seed no integer.
 
     Example
     -------
@@ -85,11 +86,31 @@ class HashDiff(WeightDiff):
             raise ValueError(
                 f"HashDiff: share must be above 0 and at most 1, got {share}."
             )
-        self.seed, self.cache = seed, cache
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise ValueError(f"HashDiff: seed must be an integer, got {seed!r}")
+        # One that JSON has, which NumPy's are not.
+        self.seed, self.cache = operator.index(seed), cache
         count = max(1, round(share * weight.numel()))
         self.buckets = nn.Parameter(weight.new_zeros(count))
         self.register_buffer("cached", None, persistent=False)
         self.cached_of = None
+
+    def get_extra_state(self) -> torch.Tensor:
+        """By what it hashes: values are those of its buckets alone."""
+        return torch.tensor(key_of(self.seed, self.name)).double()
+
+    def _load_from_state_dict(self, state, prefix, *others):
+        """Refuse the values of other buckets."""
+        own = self.get_extra_state()
+        theirs = state.get(f"{prefix}_extra_state", own)
+        if theirs.tolist() != own.tolist():
+            others[-1].append(
+                f"{self.name}: the state is of another seed or name than "
+                f"{self.seed} and this; give HashDiff the seed that it was "
+                "trained with"
+            )
+            return
+        super()._load_from_state_dict(state, prefix, *others)
 
     @property
     def block(self) -> int:
@@ -144,6 +165,7 @@ class HashDiff(WeightDiff):
             count += torch.bincount(slots, minlength=len(count))
         plus, minus = count.chunk(2)
         self.buckets.copy_(self.sums(delta) / (plus + minus).clamp(min=1))
+        self.round_again()
 
     def change(self, bits: int = 4) -> HashChange | None:
         """How it travels; None if all buckets are zero."""

@@ -93,11 +93,13 @@ class LowRankDiff(WeightDiff):
         if columns == 1 or not matrix.any():
             # With a right factor of zeros, too, nothing would ever learn.
             self.left.copy_(matrix[:, : self.left.shape[1]])
+            self.round_again()
             return
         left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
         root = sizes[:rank].sqrt()
         self.left.copy_(left[:, :rank] * root)
         self.right.copy_(root[:, None] * right[:rank])
+        self.round_again()
 
     def change(self, bits: int = 8) -> Change | None:
         """How it travels; None if it is zero."""

@@ -170,6 +170,17 @@ class SparseDiff(WeightDiff):
         self.positions = positions
         self.values = nn.Parameter(start)
         self.dense = self.importance = None
+        self.round_again()
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Where the gate is."""
+        return torch.tensor(
+            [self.threshold, self.temperature], dtype=torch.double
+        )
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Put the gate where it was."""
+        self.threshold, self.temperature = state.tolist()
 
     def _load_from_state_dict(self, state, prefix, *others):
         """Keep the positions of the state, too.
@@ -199,6 +210,7 @@ class SparseDiff(WeightDiff):
         """Begin with this diff."""
         if self.dense is None:
             self.values.copy_(delta.reshape(-1)[self.positions])
+            self.round_again()
         else:
             self.dense.copy_(delta)
 

@@ -60,7 +60,20 @@ class WeightDiff(nn.Module):
 
     def _load_from_state_dict(self, state, prefix, *others):
         """Round what is loaded by a step of its own."""
+        # Older states have none of this; what they leave out stays as it is.
+        state.setdefault(f"{prefix}_extra_state", self.get_extra_state())
         super()._load_from_state_dict(state, prefix, *others)
+        self.round_again()
+
+    def get_extra_state(self) -> torch.Tensor:
+        """What a checkpoint has besides: float64, which averaging leaves."""
+        return torch.zeros(0, dtype=torch.double)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Take what a checkpoint has besides."""
+
+    def round_again(self) -> None:
+        """Round replaced values by a step of their own, if they are rounded."""
         if self.steps is not None:
             self.round(self.bits)
 

@@ -77,6 +77,12 @@ def test_a_chain_that_changes_everything_as_one(
     assert all(alone[name].tobytes() == now[name].tobytes() for name in now)
 
 
+def test_inspect_counts_positions_without_decoding(run, chain, monkeypatch):
+    monkeypatch.delattr("speechbrain_amnet.diff.changes.SparseChange.touched")
+    code, said = run("inspect", chain[0])
+    assert code == 0 and "24x16           2.34 %     4" in said
+
+
 def test_inspect_does_not_obey_a_stranger(run, make, tensors, tmp_path):
     name, said = "x\x1b[2J\nresult: forged", "\x1b[1mtrust me"
     renamed = {name: tensors["joint.w"]}

@@ -372,7 +372,7 @@ def test_zeros_come_back_where_the_model_is_known():
         1,
     )
     content = to_bytes(apply_diff(make_diff({"w": change}, tensors), tensors))
-    with pytest.raises(DiffError, match="it says it has"):
+    with pytest.raises(DiffError, match="or zeros alone, .* .it says it has"):
         from_bytes(content)
     apply_diff(from_bytes(content, weights=tensors["w"].size), tensors)
     assert not tensors["w"].any()

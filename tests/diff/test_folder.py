@@ -210,6 +210,26 @@ def test_everything_is_on_disk_before_it_takes_its_place(
             assert events[replaced + 3] == ("flush", new.parent)
 
 
+def test_folders_that_are_made_are_on_disk(model, chain, tmp_path, monkeypatch):
+    flushed, flush = [], files.to_disk
+
+    def noted(path):
+        flushed.append(Path(path).resolve())
+        flush(path)
+
+    monkeypatch.setattr(files, "to_disk", noted)
+    place = tmp_path.resolve()
+    apply_update(model, chain[0], place / "a" / "b" / "new")
+    assert flushed[:2] == [place, place / "a"] and place / "a/b" in flushed
+    flushed.clear()
+    monkeypatch.chdir(place)
+    files.write("c/d/e.diff", "x", durable=True)
+    assert {place, place / "c", place / "c" / "d"} <= set(flushed)
+    flushed.clear()
+    files.write("f/g.txt", "x")
+    assert not flushed
+
+
 def test_leftovers_do_not_take_the_space_of_the_next_update(
     model, chain, tmp_path, monkeypatch
 ):

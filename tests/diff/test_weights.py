@@ -201,6 +201,56 @@ def test_what_is_loaded_is_rounded_by_its_own_step(kind):
     assert torch.equal(diffs[0](WEIGHT), diffs[1](WEIGHT))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_put_in_is_rounded_by_its_own_step(kind):
+    diff = filled(KINDS[kind]())
+    if kind == "sparse":
+        diff.keep(torch.arange(0, 30, 2), torch.full((15,), 0.01))
+    diff.round(4)
+    diff.start(torch.full(WEIGHT.shape, 5.0))
+    assert diff.delta().max().item() == pytest.approx(5, rel=0.2)
+    if kind == "sparse":
+        diff.keep(torch.tensor([1]), torch.tensor([90.0]))
+        assert diff.delta().max().item() == pytest.approx(90)
+    vector = LowRankDiff(torch.zeros(4))
+    vector.start(torch.full((4,), 0.01))
+    vector.round(4)
+    vector.start(torch.full((4,), 5.0))
+    assert vector.delta().max().item() == pytest.approx(5)
+
+
+def test_a_state_of_another_hash_is_refused():
+    diff, state = KINDS["hash"](), filled(KINDS["hash"]()).state_dict()
+    for seed, name in ((4, "w"), (3, "v")):
+        other = HashDiff(WEIGHT, name, share=0.3, seed=seed)
+        with pytest.raises(RuntimeError, match="of another seed or name than"):
+            other.load_state_dict(state)
+        assert not other.buckets.any()
+    del state["_extra_state"]  # as older ones are
+    diff.load_state_dict(state)
+    assert torch.equal(diff.delta(), filled(KINDS["hash"]()).delta())
+
+
+def test_a_state_has_the_gate():
+    diff = filled(KINDS["sparse"]())
+    diff.gate(0.5, 20.0)
+    state = diff.state_dict()
+    again = KINDS["sparse"]()
+    again.load_state_dict(state)
+    assert torch.equal(again(WEIGHT), diff(WEIGHT))
+    del state["_extra_state"]
+    diff.load_state_dict(state)
+    assert torch.equal(again(WEIGHT), diff(WEIGHT))
+
+
+def test_seeds_are_those_that_files_have():
+    for seed in (1.0, True, "1", None):
+        with pytest.raises(ValueError, match="seed must be an integer, got"):
+            HashDiff(WEIGHT, seed=seed)
+    diff = filled(HashDiff(WEIGHT, "w", seed=np.int64(3)))
+    assert type(diff.change().seed) is int
+
+
 @pytest.mark.parametrize("kind", ["hash", "lowrank"])
 def test_what_is_zero_still_is_not_rounded(kind):
     diff = KINDS[kind]()

@@ -353,6 +353,7 @@ def test_updates_of_a_model_that_understands(
             {"grammar": "some.gram", "commands": {"slots": {}}},
             "old.csv: no commands.jsonl",
         ),
+        ({"save_folder": "out"}, "is the output_folder, which is locked"),
         ({"method": "magic"}, "method: expected sparse, sparse_gated, hash, l"),
         ({"include": "['nothing*']"}, "no weight is called 'nothing*'"),
         ({"base": "nowhere"}, "nowhere: no model"),
@@ -391,10 +392,12 @@ def test_mistakes_are_one_line(
         values["grammar"] = tmp_path / "some.gram"
         values["grammar"].write_text(GRAMMAR)
     out = tmp_path / "out"
+    if "save_folder" in values:
+        values["save_folder"] = tmp_path / "." / "else" / ".." / "out"
     given = words(f"diff_{kind}.yaml", output_folder=out, **values)
     done = run_here("train_diff.py", *given)
     assert done.returncode == 2
-    if re.match("budget: exp|method: exp|include: exp|nowhere:", message):
+    if re.match("budget: exp|method: exp|include: exp|nowhere:|is", message):
         assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out" / "save" / "find").exists()
     assert not (tmp_path / "out" / "save" / "full").exists()
