@@ -45,7 +45,9 @@ def study(tmp_path, monkeypatch):
     return path
 
 
-def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
+def test_study_trains_what_is_missing_and_shows_it(
+    study, tones, capsys, monkeypatch
+):
     arguments = ["study", str(study), f"--data_folder={tones}"]
     assert main([*arguments, "--only", "amnet", "--list", *TINY]) == 2
     assert "starts from full/1, which is not" in capsys.readouterr().err
@@ -71,6 +73,7 @@ def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
         )
     )
     line = ["study", str(other), f"--data_folder={tones}", *TINY]
+    monkeypatch.setattr(plots, "plot_run", lambda *some: [])  # as before
     with patch.object(plots, "plot_tradeoff", return_value="t.png") as drawn:
         assert main([*line, "--publish=kept", "--csv=table.csv"]) == 0
     names = {run["experiment"] for run in drawn.call_args.args[0]}
@@ -89,6 +92,7 @@ def test_study_trains_what_is_missing_and_shows_it(study, tones, capsys):
         "amnet_sparse_backlog-r2-1.json",
         "full-1.json",
     ]
+    monkeypatch.setattr(plots, "plot_tradeoff", lambda *some, **more: "t.png")
     # Speech that has moved is the same, with other words it is not.
     moved = shutil.copytree(tones, Path("moved"))
     line = ["study", str(study), f"--data_folder={moved}", *TINY]
