@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
 
 
-def run(script, *arguments):
-    """Run it; gives the finished process."""
+def run(*arguments):
+    """Run train_releases.py; gives the finished process."""
+    script = RECIPE / "train_releases.py"
     return subprocess.run(
-        [sys.executable, str(RECIPE / script), *map(str, arguments)],
+        [sys.executable, str(script), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -55,11 +57,11 @@ def test_a_grammar_and_a_fold_are_those_of_each_update(train, tmp_path):
             assert options == more
 
 
-def test_two_generations(corpus, tmp_path):
+def test_two_generations(corpus, tmp_path, run_here):
     base, out = tmp_path / "base", tmp_path / "out"
     tiny = ["--epochs=1", "--layers=1", "--hidden_size=32", "--tokens=40"]
     tiny += ["--predictor_size=8", "--joint_size=8", "--buckets=2"]
-    done = run(
+    done = run_here(
         "train.py",
         ROOT / "hparams" / "demo.yaml",
         f"--data_folder={corpus / 'base'}",
@@ -78,7 +80,7 @@ def test_two_generations(corpus, tmp_path):
     ]
     arguments[3:4] = ["--methods", "full", "hash", "--budgets", "5%"]
     settings = ["--set", "find_epochs=1", "tune_epochs=1", "buckets=2"]
-    done = run("train_releases.py", *arguments, "--jobs=2", *settings)
+    done = run(*arguments, "--jobs=2", *settings)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "4 of 4 updates to train" in done.stdout
     assert "| hash 5 % |" in done.stdout
@@ -91,8 +93,9 @@ def test_two_generations(corpus, tmp_path):
     record = json.loads((chain / "2" / "diff.json").read_text())
     assert record["generation"] == 2 and record["old_wer"] is not None
     assert record["words"] > 0 and record["old_words"] > 0
+    start = partial(run_here, "train_releases.py")
     # Nothing is trained again.
-    done = run("train_releases.py", *arguments, *settings)
+    done = start(*arguments, *settings)
     assert "0 of 4 updates to train" in done.stdout
     fresh = [*arguments[:3], "--methods", "sparse", "--budgets", "7%"]
     for more, said in (
@@ -102,18 +105,18 @@ def test_two_generations(corpus, tmp_path):
         (["--set", "find_epoch=2"], "unknown key 'find_epoch'"),
         ([f"--base={tmp_path}/nowhere"], "nowhere: no model"),
     ):
-        done = run("train_releases.py", *fresh, *more)
+        done = start(*fresh, *more)
         assert done.returncode == 2 and said in done.stderr, done.stderr
         assert "to train" not in done.stdout
     # Nor is it taken for an update of other weights, or made twice at once.
     (chain / "1" / "base.txt").write_text("another")
-    done = run("train_releases.py", *arguments, *settings)
+    done = start(*arguments, *settings)
     assert done.returncode == 2 and "of another base" in done.stderr
-    done = run("train_releases.py", *arguments[:3], "--budgets", "2%", "2")
+    done = start(*arguments[:3], "--budgets", "2%", "2")
     assert done.returncode == 2 and "asked for 2 times" in done.stderr
-    done = run("train_releases.py", *arguments[:3], "--methods", "magic")
+    done = start(*arguments[:3], "--methods", "magic")
     assert done.returncode == 2
     assert "expected some of full, sparse" in done.stderr
-    done = run("train_releases.py", *arguments[:3], "--budgets", "5%", "2 %%")
+    done = start(*arguments[:3], "--budgets", "5%", "2 %%")
     assert done.returncode == 2
     assert "budget: expected a share of the model" in done.stderr
