@@ -17,6 +17,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils.hooks import RemovableHandle
 
+from speechbrain_amnet.controls import EnergyRouting
 from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
 from speechbrain_amnet.diff.changes import Change
@@ -136,6 +137,9 @@ class DiffModel(nn.Module):
 
         For a step of training that calls parts of the model.
         """
+        for module in self.model.modules():
+            if isinstance(module, EnergyRouting) and not self.merged:
+                module.eval()  # it is asked, not called: no hook tells it
         try:
             with parametrize.cached():
                 if not self.merged:

@@ -16,6 +16,7 @@ from speechbrain_amnet import (
     Arbitrator,
     Dense,
     Device,
+    EnergyRouting,
     LowRank,
     Sparse,
 )
@@ -377,6 +378,22 @@ def test_what_a_spectral_norm_has_found_stays(spectral_norm, tmp_path):
     new.load_state_dict(ModelFiles(tmp_path / "new").states["part"])
     x = torch.randn(3, 8)
     assert torch.equal(new.eval()(x), part(x))
+
+
+def test_a_threshold_for_loud_frames_stays():
+    """It follows what is heard in training, and no diff brings it."""
+    encoder = AmortizedEncoder(
+        6, 8, 1, [Dense, partial(LowRank, rank=2)], EnergyRouting(0.5)
+    )
+    encoder(torch.randn(2, 9, 6))  # in training
+    before = encoder.router.threshold.clone()
+    model = DiffModel(encoder).train()
+    model(torch.randn(2, 9, 6))
+    assert encoder.training and torch.equal(encoder.router.threshold, before)
+    model.merge()
+    model.train()
+    model(torch.randn(2, 9, 6))
+    assert not torch.equal(encoder.router.threshold, before)
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
