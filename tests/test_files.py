@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from speechbrain_amnet import files
 from speechbrain_amnet.diff.changes import SparseChange, Values
 from speechbrain_amnet.diff.file import make_diff, write_diff
-from speechbrain_amnet.files import aside_of, claim, write
+from speechbrain_amnet.files import SPARE, aside_of, check_space, claim, write
 from speechbrain_amnet.runtime.packed import Packed, write_packed
 
 CLAIM = "from speechbrain_amnet.files import claim; claim({!r}); {}"
@@ -167,3 +169,15 @@ def test_without_locks_one_of_two_may_lose_its_file(tmp_path, monkeypatch):
         write(tmp_path / "a.txt", "other")
     assert (tmp_path / "a.txt").read_text() == "other"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_what_is_needed_must_be_free(short, tmp_path, monkeypatch):
+    """And a megabyte more; of a folder that is to be made, above it."""
+    usage = namedtuple("usage", "free")(SPARE + 5_000_000 - short)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    if short:
+        with pytest.raises(OSError, match="a file needs 6.0 MB of free"):
+            check_space(tmp_path / "new" / "a", 5_000_000, "a file")
+    else:
+        check_space(tmp_path / "new" / "a", 5_000_000, "a file")

@@ -516,9 +516,11 @@ def test_best_positions_are_kept_within_the_budget():
     with torch.no_grad():
         for diff in model.diffs.values():
             diff.dense.normal_()
-    dense = model.diffs["weight"].dense.detach().flatten().abs()
+    learnt = model.diffs["weight"].dense.detach().flatten().clone()
+    dense = learnt.abs()
     model.keep_best("3%", bits=4)
     kept = model.diffs["weight"].positions
+    assert torch.equal(model.diffs["weight"].values, learnt[kept])
     rest = torch.ones(len(dense), dtype=torch.bool)
     rest[kept] = False
     assert dense[kept].min() >= dense[rest].max()
