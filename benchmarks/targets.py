@@ -89,13 +89,16 @@ def amortized(results: Path) -> Iterator[Row]:
         among([saved >= 0.6, *(within(gap, 0.3) for gap in gaps)]),
     )
     told, met = [], []
-    for name, method in (
-        ("sparse", ours),
-        ("small", low_rank),
-        ("random", low_rank),
-        ("random_sparse", ours),
+    equal = read_results([results / "an4_equal"])
+    for name, some, method in (
+        ("sparse", runs, ours),
+        ("small", runs, low_rank),
+        ("small", equal, of(equal, "amnet")),
+        ("random", runs, low_rank),
+        ("random", equal, of(equal, "amnet")),
+        ("random_sparse", runs, ours),
     ):
-        control = of(runs, name)
+        control = of(some, name)
         if not control:
             continue
         mine, theirs = of_same_seeds(control, method)
