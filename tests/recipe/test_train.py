@@ -510,8 +510,8 @@ def test_two_processes_train(tones, tmp_path):
     ids="full small random energy always any_device_ends target bf16".split(),
 )
 def test_experiments_train(hparams, values, said, tones, tmp_path, here):
-    """In an epoch of six batches, the last of them with mixed branches."""
-    values = {"epochs": 1, "hidden_size": 40, **values}
+    """In an epoch of five batches, the last of them with mixed branches."""
+    values = {"epochs": 1, "hidden_size": 40, "batch_seconds": 2, **values}
     done = here(command(hparams, tones, tmp_path, **values))
     assert done.returncode == 0, done.stderr[-3000:]
     (state,) = (tmp_path / "save").glob("CKPT*/brain.ckpt")
