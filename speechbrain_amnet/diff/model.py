@@ -5,22 +5,23 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import torch
-from speechbrain.processing.features import GlobalNorm, InputNormalization
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.utils.hooks import RemovableHandle
 
 from speechbrain_amnet.controls import EnergyRouting
 from speechbrain_amnet.diff.applying import apply_diff
 from speechbrain_amnet.diff.budget import fitted_diff, parse_budget
 from speechbrain_amnet.diff.changes import Change
+from speechbrain_amnet.diff.choice import (
+    check_norm,
+    check_type,
+    chosen_names,
+    scaled_by,
+)
 from speechbrain_amnet.diff.file import (
     Diff,
     make_diff,
@@ -29,6 +30,7 @@ from speechbrain_amnet.diff.file import (
     write_diff,
 )
 from speechbrain_amnet.diff.gating import thresholds
+from speechbrain_amnet.diff.measured import hold_statistics
 from speechbrain_amnet.diff.model_files import ModelFiles
 from speechbrain_amnet.diff.positions import best_positions
 from speechbrain_amnet.diff.sparse import SparseDiff
@@ -531,40 +533,6 @@ def tensors_of(
     return files
 
 
-def has_statistics(module: nn.Module) -> bool:
-    """Whether it measures what it gets in training, as batch normalization.
-
-    Example
-    -------
-    >>> has_statistics(nn.BatchNorm1d(3)), has_statistics(nn.LayerNorm(3))
-    (True, False)
-    """
-    return (
-        bool(getattr(module, "track_running_stats", False))
-        or isinstance(module, InputNormalization | GlobalNorm | _SpectralNorm)
-        or any(  # as PyTorch had the spectral norm before
-            isinstance(hook, SpectralNorm)
-            for hook in module._forward_pre_hooks.values()
-        )
-    )
-
-
-def hold_statistics(model: nn.Module) -> list[RemovableHandle]:
-    """Keep what a model measures as it is; gives what ends that."""
-    return [
-        module.register_forward_pre_hook(as_deployed, prepend=True)
-        for module in model.modules()
-        if has_statistics(module)
-    ]
-
-
-def as_deployed(module, *_) -> None:
-    """Before each call, as a Brain sets modes of modules one by one."""
-    module.eval()
-    if isinstance(module, GlobalNorm):  # which measures in this mode, too
-        module.freeze()
-
-
 def under_the_diffs(module, state_dict, prefix, *_) -> None:
     """Load a weight that comes by its old name below its diff.
 
@@ -577,83 +545,6 @@ def under_the_diffs(module, state_dict, prefix, *_) -> None:
             state_dict[f"{inside}original"] = state_dict.pop(prefix + leaf)
             for key, value in one.state_dict(prefix=inside).items():
                 state_dict.setdefault(key, value)
-
-
-def chosen_names(
-    names: Sequence[str], include: Sequence[str], exclude: Sequence[str]
-) -> list[str]:
-    """Those that fit a pattern of the first and none of the second.
-
-    Raises
-    ------
-    ValueError
-        If a pattern fits no name, none is left, or it is no list.
-
-    Example
-    -------
-    >>> chosen_names(["a.weight", "a.bias"], ["a.*"], ["*bias"])
-    ['a.weight']
-    """
-    for key, patterns in (("include", include), ("exclude", exclude)):
-        if isinstance(patterns, str):
-            raise ValueError(
-                f'{key}: expected a list of patterns, as ["{patterns}"], got '
-                f"{patterns!r}"
-            )
-    if not names:
-        raise ValueError("the model has no weights, so a diff has none")
-    for pattern in (*include, *exclude):
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(
-                f"no weight is called '{pattern}'; there are, for instance, "
-                f"{', '.join(names[:5])}"
-            )
-    left = [
-        name
-        for name in names
-        if any(fnmatchcase(name, pattern) for pattern in include)
-        and not any(fnmatchcase(name, pattern) for pattern in exclude)
-    ]
-    if not left:
-        raise ValueError("include and exclude leave no weight for a diff")
-    return left
-
-
-def check_type(name: str, weight: torch.Tensor) -> None:
-    """Refuse a weight of a type that no file of a diff has."""
-    if weight.dtype not in (torch.float32, torch.float16):
-        raise ValueError(
-            f"{name} is {weight.dtype}, and a diff is for float32 or float16; "
-            "deploy the model as .float(), and update that"
-        )
-
-
-def scaled_by(name: str, model: nn.Module) -> nn.Module | None:
-    """The layer that scales a weight in place at every call (`max_norm`)."""
-    path, _, leaf = name.rpartition(".")
-    if leaf != "weight":
-        return None
-    # SpeechBrain's layers have it, and PyTorch's inside of them the weight.
-    for place in (path, path.rpartition(".")[0]):
-        layer = model.get_submodule(place)
-        if getattr(layer, "max_norm", None) is not None:
-            return layer
-    return None
-
-
-def check_norm(name: str, model: nn.Module) -> None:
-    """Refuse a weight that a layer scales in place.
-
-    It would scale what is computed of base and diff once and then use what is
-    computed anew. PyTorch's tables look up what they have scaled.
-    """
-    layer = scaled_by(name, model)
-    if layer and not isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        raise ValueError(
-            f"{name}: its {type(layer).__name__} has max_norm="
-            f"{layer.max_norm} and scales it in place, which a diff of it does "
-            "not survive: exclude it, or build the layer without max_norm"
-        )
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
