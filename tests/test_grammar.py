@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from speechbrain_amnet.grammar import Grammar, written
+from speechbrain_amnet.grammar import Grammar
+from speechbrain_amnet.grammar_writer import written
 from speechbrain_amnet.slots import tagged
 
 LIGHTS = """#JSGF V1.0;

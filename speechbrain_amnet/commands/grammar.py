@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> None:
     from speechbrain_amnet import files
     from speechbrain_amnet.corpus.manifest import COMMANDS, read_labels
     from speechbrain_amnet.corpus.prepare import read_transcripts
-    from speechbrain_amnet.grammar import Grammar, written
+    from speechbrain_amnet.grammar import Grammar
+    from speechbrain_amnet.grammar_writer import written
 
     splits = args.split or ["train"]
     said = read_transcripts(args.data_folder, splits)
